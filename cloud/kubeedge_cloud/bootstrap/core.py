@@ -19,6 +19,7 @@ from typing import Literal
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import Conflict, Refused, with_next
 from kubeedge.kit.client_network import client_network
+from kubeedge.kit.durations import duration
 
 RETRY_WINDOW = 600.0  # seconds in which a lost answer may be asked for again
 
@@ -139,11 +140,3 @@ class FailureLimit:
         if times is None or len(times) < self._failures:
             return 0.0
         return max(0.0, times[0] + self._window - now)
-
-
-def duration(seconds: float) -> str:
-    """For messages, in the largest unit of which there are at least two: "90 minutes", "2 hours"."""
-    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"

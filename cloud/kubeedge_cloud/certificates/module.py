@@ -6,6 +6,7 @@ TLS contexts that were handed out get the new pair in place: the next handshake 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import ssl
 import weakref
@@ -18,7 +19,8 @@ from kubeedge.pki.identity import CloudIdentity
 
 log = logging.getLogger("kubeedge.certificates")
 
-_LOOK = 6 * 3600.0  # seconds; a certificate is renewed months before it ends
+_LOOK = 10.0  # seconds
+_LOOKS = 2160  # until its end is looked at again: a certificate is renewed months before
 
 
 class ServerCertificate:
@@ -63,10 +65,11 @@ class ServerCertificate:
         return True
 
     async def run(self, ready: asyncio.Event) -> None:
-        """Renews the certificate when it nears its end; it is checked every six hours."""
+        """Renews the certificate when it nears its end, which is checked every six hours; and within seconds when the clock was set back to a
+        time before its beginning: no node would take it."""
         ready.set()
-        while True:
-            if self.refresh():
+        for look in itertools.count():
+            if (look % _LOOKS == 0 or self._authority.begins_later(self.cert)) and self.refresh():
                 log.info("renewed the server certificate for %s", ", ".join(self._hosts))
             await asyncio.sleep(_LOOK)
 

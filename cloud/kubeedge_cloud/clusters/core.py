@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -13,9 +14,11 @@ from kubeedge.api.client import Resource, WatchEvent
 from kubeedge.api.names import Object
 from kubeedge.errors import Invalid
 from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.durations import duration
 
 IN_CLUSTER = "in-cluster"  # instead of the path of a kubeconfig: the account of the pod that this process runs in
 USER_AGENT = "kubeedge-cloud"  # as which a server notes the fields that we set
+_APART = 300.0  # seconds that clocks may differ without being named for it
 MAX_EVENT = 16 * 1024 * 1024  # bytes of one watch event; etcd takes objects of 1.5 MiB
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"  # annotation of the bookmark that ends a streamed list
 
@@ -173,10 +176,24 @@ _BY_CODE: Mapping[int, type[status.StatusError]] = {
 }
 
 
-def error(code: int, said: Any, retry_after: float | None = None) -> status.StatusError:
-    """The exception for an answer: `said` is the metav1.Status, or whatever else came. Whatever is not the request's fault may pass."""
+def clock_hint(date: str | None, now: float) -> str:
+    """What to say of an answer's Date (RFC 9110 section 6.6.1) that is far from ours: credentials that are good here have ended there, or do not
+    count yet. "": the clocks agree, or it has none."""
+    try:
+        theirs = datetime.strptime(date or "", "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return ""
+    apart = abs(theirs - now)
+    if apart < _APART:
+        return ""
+    return f"; the API server's clock is {duration(apart)} {'ahead of' if theirs > now else 'behind'} this one: is it right?"
+
+
+def error(code: int, said: Any, retry_after: float | None = None, hint: str = "") -> status.StatusError:
+    """The exception for an answer: `said` is the metav1.Status, or whatever else came; `hint` is put behind its message. Whatever is not the
+    request's fault may pass."""
     body = said if isinstance(said, dict) else {}
-    message = status.message_of(body) or f"the API server answered {code}"
+    message = f"{status.message_of(body) or f'the API server answered {code}'}{hint}"
     found = body.get("details")
     details: Object = found if isinstance(found, dict) else {}
     wait = retry_after if retry_after is not None else _seconds(details.get("retryAfterSeconds"))

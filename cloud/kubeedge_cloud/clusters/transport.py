@@ -8,6 +8,7 @@ import os
 import random
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from typing import Protocol
 
 from kubeedge.api import strict_json
 from kubeedge.api.status import ServerUnavailable, StatusError
-from kubeedge.errors import Invalid, PeerError, Unavailable
+from kubeedge.errors import Invalid, PeerError, Unavailable, suspect_clock
 from kubeedge.kit.headers import Headers
 from kubeedge.kit.http1 import ClientResponse, Connection
 from kubeedge.kit.streams import StreamPair, abort_writer
@@ -51,8 +52,10 @@ class ClusterTransport:
         *,
         connect: Callable[[Access], Awaitable[StreamPair]] | None = None,
         chance: Callable[[], float] = random.random,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._source = source
+        self._wall = wall
         self._connect = connect or Connector()
         self._bare: tuple[Access, Access] | None = None  # as it is, and without credentials
         self._connect_bare = connect or Connector()  # a context of TLS of its own: ours has our certificate
@@ -113,7 +116,7 @@ class ClusterTransport:
                 if 200 <= answer.status < 300:
                     yield answer
                     return
-                failure = await _failure(answer)
+                failure = await _failure(answer, self._wall())
             finally:
                 self._streaming.discard(connection)
                 self._release(access, connection)
@@ -171,7 +174,7 @@ class ClusterTransport:
             async with asyncio.timeout(_CONNECT):
                 streams = await self._connect(access)
         except (OSError, TimeoutError, PeerError, Unavailable) as exc:
-            why = str(exc) or type(exc).__name__
+            why = suspect_clock(str(exc) or type(exc).__name__)
             self._breaker.failed(now(), self._chance(), why)
             raise _unavailable(f"{access.server}: {why}", self._breaker.wait(now())) from exc
         self._breaker.succeeded()
@@ -185,14 +188,15 @@ class ClusterTransport:
             connection.abort()
 
 
-async def _failure(answer: ClientResponse) -> StatusError:
+async def _failure(answer: ClientResponse, now: float) -> StatusError:
     wait = core.retry_after(answer.header("retry-after"))
     try:
         async with asyncio.timeout(_REQUEST):
             said = strict_json.loads(await answer.read(1024 * 1024))
     except (OSError, TimeoutError, PeerError, Invalid):
         said = None  # not from the API server: a proxy's page, say
-    return core.error(answer.status, said, wait)
+    hint = core.clock_hint(answer.header("date"), now) if answer.status == 401 else ""
+    return core.error(answer.status, said, wait, hint)
 
 
 async def _flowing(chunks: AsyncIterator[bytes], idle: float) -> AsyncIterator[bytes]:

@@ -19,6 +19,7 @@ from kubeedge_cloud.edgecontroller.state import EdgeState
 
 DURATION = 40  # seconds, what a kubelet says
 _AT_ONCE = 48  # as many as nodes are registered at once: a Lease that waits for those is late
+_STEP = 0.001  # seconds that a renewal is later than the one before, at least
 RENEW = 13.0  # seconds: two that fail in a row still leave time for a third
 
 
@@ -44,7 +45,7 @@ class NodeLeases:
             return 1.0  # it is being made, or was deleted
         client = self._state.client_of(name)
         known = self._held.get(name) or await self._read(name)
-        wanted = lease(node, DURATION, meta.micro_timestamp(self._state.wall()))
+        wanted = lease(node, DURATION, _renewal(known, self._state.wall()))
         try:
             if known is None:
                 self._held[name] = await client.create(LEASES, NAMESPACE, wanted)
@@ -61,6 +62,13 @@ class NodeLeases:
             return await self._state.client_of(name).get(LEASES, NAMESPACE, name)
         except NotFound:
             return None
+
+
+def _renewal(known: Object | None, now: float) -> str:
+    """The time of this renewal. A lifecycle controller ignores one that is not later than the last it has seen: after our clock was set back
+    the node would be NotReady for as long as that was."""
+    last = meta.parse_timestamp(((known or {}).get("spec") or {}).get("renewTime"))
+    return meta.micro_timestamp(now if last is None else max(now, last + _STEP))
 
 
 def lease(node: Object, duration: int, stamp: str) -> Object:

@@ -100,7 +100,7 @@ class PodTokens:
         now = self._state.wall()
         stored = {wanted: before.of(wanted) for wanted in requests} if before is not None else {}
         known = {wanted: t for wanted, t in stored.items() if t is not None and self._is_of_the_machine(node, t)}
-        good = [t for t in known.values() if t.due > now and not stale]
+        good = [t for t in known.values() if t.is_fresh(now) and not stale]
         if len(good) == len(requests) and self._has_rules(before, pod):
             return max(_SOONEST, min(t.due for t in good) - now)
         try:
@@ -123,14 +123,14 @@ class PodTokens:
         self, node: NodeName, pod: Object, wanted: Wanted, old: IssuedToken | None, *, stale: bool
     ) -> IssuedToken:
         now = self._state.wall()
-        if old is not None and old.due > now and not stale:
+        if old is not None and old.is_fresh(now) and not stale:
             return old
         request = service_accounts.request_for(pod, wanted)
         client = self._state.client_of(node)
         answer = await client.create_token(meta.namespace_of(pod), service_accounts.account_of(pod), request)
         status = answer.get("status")
         status = status if isinstance(status, dict) else {}
-        token, expires = status.get("token"), meta.parse_timestamp(status.get("expirationTimestamp"))
+        token, expires = status.get("token"), _end(answer.get("spec"), status, now)
         if not isinstance(token, str) or not token or len(token) > service_accounts.MAX_TOKEN or expires is None:
             raise Invalid("the API answered a TokenRequest without a token")
         previous = old.token if old is not None and old.expires > now else ""
@@ -151,6 +151,15 @@ class PodTokens:
         except Invalid:
             return True  # it is no JWT
         return join is None or record is None or join == record.join
+
+
+def _end(spec: object, status: Mapping[str, object], now: float) -> float | None:
+    """When the token of a TokenRequest ends, by our clock: the time stamp in it is of the API server's, which may be hours apart. Its length of
+    life is the same by both."""
+    seconds = spec.get("expirationSeconds") if isinstance(spec, dict) else None
+    if isinstance(seconds, int) and seconds > 0:
+        return now + seconds
+    return meta.parse_timestamp(status.get("expirationTimestamp"))
 
 
 def _key(pod: Object) -> str:

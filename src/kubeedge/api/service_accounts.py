@@ -36,6 +36,7 @@ MAX_AUDIENCES = 32
 ACCOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 _REFRESH = 0.8  # of its life
 _REFRESH_AFTER = 24 * 3600.0  # or so many seconds, whichever is earlier
+_SET_BACK = 60.0  # seconds that a clock may be corrected by
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,10 @@ class IssuedToken:
     def due(self) -> float:
         """When another token should be issued, in seconds since 1970."""
         return min(self.issued + _REFRESH * (self.expires - self.issued), self.issued + _REFRESH_AFTER)
+
+    def is_fresh(self, now: float) -> bool:
+        """Another is not due yet at `now`. It is due, too, when the clock was set back to a time before it was issued: it may have ended."""
+        return self.issued - _SET_BACK <= now < self.due
 
 
 @dataclass(frozen=True, slots=True)

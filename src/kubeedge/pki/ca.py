@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from kubeedge.api.names import TenantId
 from kubeedge.errors import Invalid
 from kubeedge.kit import private
-from kubeedge.pki import csr
+from kubeedge.pki import csr, der
 from kubeedge.pki.files import write_secret, write_whole
 from kubeedge.pki.identity import Identity, UserIdentity
 from kubeedge.pki.token_keys import TokenKey
@@ -150,7 +150,8 @@ class Authority:
         return certificate
 
     def still_fits(self, cert: Path, key: Path, identity: Identity, hosts: Sequence[str]) -> bool:
-        """Whether a certificate in a file is ours, for this key, identity and these hosts, with a third of its life left."""
+        """Whether a certificate in a file is ours, for this key, identity and these hosts, counts already, and has a third of its life left. One
+        that begins later was made when the clock was ahead."""
         try:
             certificate = x509.load_pem_x509_certificate(cert.read_bytes())
             certificate.verify_directly_issued_by(self._certificate)
@@ -161,7 +162,15 @@ class Authority:
             return False
         wanted = {x509.UniformResourceIdentifier(identity.uri), *map(csr.host_name, hosts)}
         left = certificate.not_valid_after_utc - self._now()
-        return set(names) == wanted and left > datetime.timedelta(days=CERTIFICATE_DAYS / 3)
+        begun = certificate.not_valid_before_utc <= self._now()
+        return set(names) == wanted and begun and left > datetime.timedelta(days=CERTIFICATE_DAYS / 3)
+
+    def begins_later(self, cert: Path) -> bool:
+        """Whether the certificate in a file does not count yet: it was made when the clock was ahead. False for what is none."""
+        try:
+            return der.validity(cert.read_bytes()).not_before > self._clock()
+        except (OSError, ValueError, Invalid):
+            return False
 
     def _now(self) -> datetime.datetime:
         return datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -97,7 +99,7 @@ class Server:
     def client(self) -> RemoteClient:
         clock = asyncio.get_running_loop().time
         self.credentials = Credentials("test", load=self.load, wall=self.now, clock=clock)
-        self.transport = ClusterTransport(self.credentials, connect=self.connect, chance=lambda: 0.5)
+        self.transport = ClusterTransport(self.credentials, connect=self.connect, chance=lambda: 0.5, wall=self.now)
         return RemoteClient(self.transport, chance=lambda: 0.5)
 
     async def close(self) -> None:
@@ -356,6 +358,46 @@ def test_a_credential_that_the_server_does_not_know_is_loaded_again_once() -> No
         assert server.loads == 2
 
     scenario(handle, test)
+
+
+@pytest.mark.parametrize(
+    ("date", "said"),
+    [
+        ("Sat, 28 Nov 2026 10:00:00 GMT", ""),
+        ("Sat, 28 Nov 2026 10:04:00 GMT", ""),
+        ("Sat, 28 Nov 2026 13:00:00 GMT", "is 3 hours ahead of this one"),
+        ("Wed, 28 Nov 2001 10:00:00 GMT", "is 9131 days behind this one"),
+        ("no date", ""),
+        (None, ""),
+    ],
+)
+def test_a_clock_that_is_apart_is_named_with_a_credential_that_is_refused(date: str | None, said: str) -> None:
+    now = datetime(2026, 11, 28, 10, tzinfo=UTC).timestamp()
+
+    async def handle(request: Request) -> Response:
+        refused = failure(401, "Unauthorized", "Unauthorized")
+        return Response(401, [*refused.headers, *([("date", date)] if date else [])], refused.body)
+
+    async def test(server: Server, client: RemoteClient) -> None:
+        server.wall = now
+        with pytest.raises(status.Unauthorized) as refused:
+            await client.get(PODS, "n", "a")
+        hint = f"; the API server's clock {said}: is it right?" if said else ""
+        assert str(refused.value) == f"Unauthorized{hint}"
+
+    scenario(handle, test)
+
+
+def test_a_certificate_that_does_not_count_now_makes_us_doubt_our_clock() -> None:
+    async def connect(access: Access) -> Any:
+        raise ssl.SSLCertVerificationError(1, "certificate verify failed: certificate has expired")
+
+    async def test(server: Server, _: RemoteClient) -> None:
+        client = RemoteClient(ClusterTransport(server.credentials, connect=connect))
+        with pytest.raises(status.ServerUnavailable, match="is the clock of this machine right"):
+            await client.get(PODS, "n", "a")
+
+    scenario(None, test)
 
 
 def test_a_user_without_rights_costs_one_load_in_a_while() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from kubeedge.api import service_accounts
@@ -19,11 +20,12 @@ EDGE1 = NodeName("edge1")
 API = Wanted("", service_accounts.POD_SECONDS)
 
 
-def with_tokens(world: World) -> Registry:
-    """The tenant's API signs tokens."""
+def with_tokens(world: World, ahead: float = 0.0) -> Registry:
+    """The tenant's API signs tokens; by a clock that is so many seconds ahead of the cloud's."""
     key = TokenKey(ec.generate_private_key(ec.SECP256R1()), TENANT)
     joins = partial(world.tenants.join_of, TENANT)
-    made = Registry(world.store, TENANT, wall=world.wall, foreground=True, account_key=key, joins=joins)
+    wall = lambda: world.wall() + ahead  # noqa: E731
+    made = Registry(world.store, TENANT, wall=wall, foreground=True, account_key=key, joins=joins)
     world.registries[TENANT] = made
     return made
 
@@ -96,6 +98,45 @@ async def test_a_token_is_renewed_before_it_ends_and_the_last_one_is_known_for_a
         assert await token(world) == again
         await world.settle(0.8 * 3607)
         assert await token(world) != again
+
+
+@pytest.mark.parametrize("ahead", [3 * 3600.0, -3 * 3600.0, 20 * 365 * 86400.0])
+def test_a_token_is_renewed_in_time_where_the_api_has_another_clock(ahead: float) -> None:
+    """And not all the time: each renewal is one more way to the node, and one more request."""
+
+    @in_world
+    async def test(world: World) -> None:
+        api = with_tokens(world, ahead)
+        async with world.cloud():
+            await world.join(EDGE1)
+            await api.create(PODS, "default", pod())
+            first = await world.until(lambda: token(world), "the token", within=1)
+            await world.settle(0.79 * 3607)
+            assert await token(world) == first and await accepts(world, first)
+            await world.settle(0.02 * 3607)
+            second = await token(world)
+            assert second != first and await accepts(world, second)
+
+    test()
+
+
+@in_world
+async def test_a_token_is_renewed_when_the_clock_is_set_back_and_not_for_a_correction(world: World) -> None:
+    ahead, right = [5 * 3600.0], world.wall
+    api = with_tokens(world)
+    world.wall = lambda: right() + ahead[0]  # type: ignore[method-assign]
+    async with world.cloud():
+        await world.join(EDGE1)
+        await api.create(PODS, "default", pod())
+        first = await world.until(lambda: token(world), "the token", within=1)
+        ahead[0] -= 30.0
+        await api.merge_patch(PODS, "default", "p", {"metadata": {"labels": {"a": "1"}}})
+        await world.settle(5)
+        assert await token(world) == first
+        ahead[0] = 0.0
+        await api.merge_patch(PODS, "default", "p", {"metadata": {"labels": {"a": "2"}}})  # it is looked at
+        await world.settle(5)
+        assert await token(world) != first
 
 
 @in_world

@@ -192,6 +192,27 @@ def test_a_cluster_is_not_asked_while_nothing_is_due_and_a_certificate_is_renewe
     virtual_time.run(scenario())
 
 
+def test_a_certificate_that_has_ended_by_our_clock_is_not_asked_for_all_the_time(tmp_path: Path) -> None:
+    """The cluster's clock is far behind ours, or its certificates are short-lived."""
+
+    async def scenario() -> None:
+        world = World(tmp_path)
+        world.cluster.days = 0.0001
+        async with world.running(approves=True) as found:
+            await asyncio.sleep(5)
+            assert found.file_of(EDGE1) is not None
+            await asyncio.sleep(3600)
+            assert 2 <= sum(call.startswith("create") for call in world.cluster.calls) <= 1 + 3600 / 300
+            world.cluster.days = 90.0
+            await asyncio.sleep(400)
+            certificate(found.file_of(EDGE1))
+            calls = len(world.cluster.calls)
+            await asyncio.sleep(DAY)
+            assert len(world.cluster.calls) == calls
+
+    virtual_time.run(scenario())
+
+
 def test_a_request_outlives_the_process_and_a_certificate_too(tmp_path: Path) -> None:
     async def scenario() -> None:
         world = World(tmp_path)

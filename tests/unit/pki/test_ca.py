@@ -164,6 +164,10 @@ def test_a_server_pair_is_kept_while_it_fits_and_replaced_when_it_does_not(tmp_p
     assert write("cloud.example", "203.0.113.2", who=CloudIdentity("cloud2")), "less than a third of its life left"
     files.write_secret(key, csr.key_pem(csr.new_key()))
     assert write("cloud.example", "203.0.113.2", who=CloudIdentity("cloud2")), "a power cut between the two files"
+    now[0] -= 7200
+    assert authority.begins_later(cert)
+    assert write("cloud.example", "203.0.113.2", who=CloudIdentity("cloud2")), "it was made when the clock was ahead"
+    assert not authority.begins_later(cert) and not authority.begins_later(tmp_path / "none")
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert trust.fits(cert, key)
 
