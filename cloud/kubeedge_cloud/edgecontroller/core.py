@@ -92,6 +92,28 @@ def node_report(status: Mapping[str, Any]) -> dict[str, Any]:
     return {key: status[key] for key, kind in _NODE_REPORT.items() if isinstance(status.get(key), kind)}
 
 
+def with_report(status: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
+    """The Node's status with what the machine reports of itself. Extended resources that others advertise stay: their names have a domain."""
+    merged = {**status, **report}
+    for key in ("capacity", "allocatable"):
+        if key in report:
+            others = {name: amount for name, amount in (status.get(key) or {}).items() if "/" in name}
+            merged[key] = {**others, **report[key]}
+    return merged
+
+
+def differs_in_report(before: Object | None, after: Object | None) -> bool:
+    """Whether two versions of a Node differ in what its machine reports of itself, or in its readiness; False without two."""
+    return before is not None and after is not None and _reported_part(before) != _reported_part(after)
+
+
+def _reported_part(node: Object) -> tuple[object, ...]:
+    status = node.get("status") or {}
+    ready = [c.get("status") for c in status.get("conditions") or () if c.get("type") == "Ready"]
+    labels = node["metadata"].get("labels") or {}
+    return node_report(status), ready, {name: labels.get(name) for name in node_labels(status)}
+
+
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON merge patch (RFC 7386) that makes `after` of `before`; {}: they are equal. Lists are replaced as a whole."""
     patch: dict[str, Any] = {key: None for key in before.keys() - after.keys()}
@@ -253,11 +275,13 @@ def with_taint(taints: Iterable[Mapping[str, Any]], attached: bool) -> list[Mapp
 
 def with_others(current: Mapping[str, Any], reported: Mapping[str, Any]) -> dict[str, Any]:
     """The status of a pod as its node reports it, with what others have written there: conditions that the node says nothing of (those of
-    readiness gates, DisruptionTarget), and fields that are not a node's."""
+    readiness gates, DisruptionTarget), and fields that are not a node's. The class of service is the API server's, once it is set: it knows fields
+    by which it is another one, and refuses a status that differs in it."""
     said = {condition.get("type") for condition in reported.get("conditions") or ()}
     others = [c for c in current.get("conditions") or () if c.get("type") not in said]
     kept = {name: current[name] for name in _OTHERS_STATUS if name in current}
-    return {**kept, **reported, "conditions": [*(reported.get("conditions") or ()), *others]}
+    fixed = {"qosClass": current["qosClass"]} if current.get("qosClass") else {}
+    return {**kept, **reported, **fixed, "conditions": [*(reported.get("conditions") or ()), *others]}
 
 
 def with_pressure_taints(taints: Iterable[Mapping[str, Any]], status: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -140,6 +140,9 @@ class TenantEdgeController:
         ):
             # it is removed or marked again, or its Lease was late: whoever finds that tells nobody when it is there again
             self._nodes.queue.add(name)
+        elif name in self._state.sessions and self._state.cluster and core.differs_in_report(before, after):
+            # by us, or by hand: an address that leads elsewhere would stay until the machine reports something new
+            self._reports.again(name, f"nodes/{keys.CLUSTER_SCOPE}/{name}")
         elif (
             after is None and not self._state.cluster
         ):  # the machine is still a node: it registers again, with everything that it has reported of itself

@@ -59,8 +59,15 @@ async def register_node(
         raise Refused(
             f"the cluster has a Node {record.name} that is not one of this cloud's: choose another name, or delete that Node first"
         )
-    addresses = await _addresses(client, node, record, allocator, cached)
-    uid, cluster = str(meta.metadata(node)["uid"]), await identity_of(client)
+    uid = str(meta.metadata(node)["uid"])
+    try:
+        addresses = await _addresses(client, node, record, allocator, cached)
+    except Refused:
+        if not record.uid:  # made just now, and of no use
+            with contextlib.suppress(NotFound, Conflict):
+                await client.delete(NODES, "", record.name, uid=uid)
+        raise
+    cluster = await identity_of(client)
     return await tenants.note_object(record.tenant, record.name, uid, addresses, cluster)
 
 
@@ -108,17 +115,32 @@ async def _addresses(
             return found
         await asyncio.sleep(_LOOK)
         node = cached(record.name) or await client.get(NODES, "", record.name)
-    if not allocator.seen:  # asked once: it is a long list
-        allocator.seen = any(_is_allocated(other) for other in (await client.list(NODES)).items)
+    others: Sequence[Object] = ()
+    if not allocator.seen:  # asked only as long as that: it is a long list
+        others = (await client.list(NODES)).items
+        allocator.seen = any(_is_allocated(other) for other in others)
     if allocator.seen:
         # it has many to give, a few a second: ours could be another node's in a moment
         raise Unavailable(f"the cluster has not given node {record.name} addresses for its pods yet", retry_after=1.0)
+    _check_addresses(record, others)
     patch = {"spec": {"podCIDR": record.pod_cidr, "podCIDRs": [record.pod_cidr]}}
     try:
         node = await client.merge_patch(NODES, "", record.name, patch)
     except (Invalid, Conflict):  # in this moment it was allocated: what is there cannot be changed
         node = await client.get(NODES, "", record.name)
     return str(node["spec"].get("podCIDR") or record.pod_cidr)
+
+
+def _check_addresses(record: NodeRecord, nodes: Sequence[Object]) -> None:
+    """Raises Refused when those of our plan are another Node's: of another tenant or cloud that plans for the same cluster, or its operator's."""
+    ours = ip_network(record.pod_cidr)
+    for node in nodes:
+        theirs = str((node.get("spec") or {}).get("podCIDR") or "")
+        if theirs and meta.name_of(node) != record.name and ip_network(theirs, strict=False).overlaps(ours):
+            raise Refused(
+                f"{ours} is for the pods of node {record.name} by the plan of this cloud, and node {meta.name_of(node)} of the cluster has {theirs}: "
+                f"let the cluster allocate addresses for pods, or set addresses.pods of cloud.yaml to a part of its network that is free"
+            )
 
 
 def _is_allocated(node: Object) -> bool:

@@ -14,6 +14,7 @@ from kubeedge.api import schema, strict_json
 from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import EVENTS, NODES, PODS
+from kubeedge.api.status import StatusError
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused
 from kubeedge.kit.bucket import Bucket
 from kubeedge_cloud.controllers.queue import WorkQueue
@@ -101,6 +102,8 @@ class ReportedState:
                 case "events":
                     return await self._event_reported(name, namespace, object_name, report)
         except Invalid as exc:  # what one node says must not stop the others
+            if self._state.cluster and isinstance(exc, StatusError) and resource != "events":
+                raise  # a policy or webhook of the cluster refuses it, for now: it is tried again
             log.warning("tenant=%s node=%s reported %s: %s", self._state.tenant, name, rest, exc)
         return None
 
@@ -170,7 +173,7 @@ class ReportedState:
             node = await client.merge_patch(NODES, "", name, {"metadata": {"labels": labels}})
         current = node.get("status") or {}
         attached = name in self._state.sessions or self._state.grace_left(name) > 0
-        merged = core.with_ready({**current, **status}, attached, self._state.now())
+        merged = core.with_ready(core.with_report(current, status), attached, self._state.now())
         if merged != current:
             self._wrote(name, "nodes")
             await self._nodes.write_status(node, merged)

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubeedge.api import patch
+from kubeedge.api import meta, patch
 from kubeedge.api.client import KubeClient, ObjectList, Resource, WatchEvent
 from kubeedge.api.names import NodeName, Object, TenantId
-from kubeedge.api.resources import CONFIGMAPS, LEASES, NODES, PODS, SECRETS
-from kubeedge.api.status import Forbidden, ObjectModified, ServerUnavailable
+from kubeedge.api.resources import CONFIGMAPS, EVENTS, LEASES, NODES, PODS, SECRETS
+from kubeedge.api.status import Forbidden, InvalidObject, ObjectModified, ServerUnavailable
 from kubeedge.apiserver.heartbeats import NAMESPACE
 from kubeedge.apiserver.registry import Registry
 from kubeedge.errors import Refused, Unavailable
@@ -369,6 +369,42 @@ async def test_a_pods_status_is_one_request_of_its_node(world: ClusterWorld) -> 
         assert (await world.get(PODS, "a"))["status"]["phase"] == "Running"
 
 
+@pytest.mark.parametrize(("current", "written"), [({}, "BestEffort"), ({"qosClass": "Burstable"}, "Burstable")])
+def test_the_class_of_service_of_a_pod_is_the_api_servers_once_it_is_set(current: Object, written: str) -> None:
+    """By limits of the whole pod, say, which an older agent does not know."""
+    assert core.with_others(current, {"phase": "Running", "qosClass": "BestEffort"})["qosClass"] == written
+
+
+@in_cluster
+async def test_a_status_that_a_policy_of_the_cluster_refuses_is_written_when_it_does_not_any_more(
+    world: ClusterWorld,
+) -> None:
+    """Its node does not say it again. An Event is not worth that."""
+    check, refused = world.cluster.check, list[str]()
+
+    async def refuse(who: str, verb: str, resource: Resource, namespace: str, name: str) -> None:
+        if who and verb in ("patch", "create") and resource in (PODS, EVENTS):
+            refused.append(resource.plural)
+            raise InvalidObject("denied by a policy")
+        await check(who, verb, resource, namespace, name)
+
+    async def runs() -> bool:
+        return (await world.get(PODS, "a"))["status"].get("phase") == "Running"
+
+    async with world.cloud():
+        agent = await world.join("edge1")
+        await world.settle(5)
+        world.cluster.check = refuse  # type: ignore[method-assign]
+        await world.pod("a", "edge1")
+        about = {"kind": "Pod", "namespace": "default", "name": "a"}
+        stamp = meta.timestamp(world.wall())
+        await agent.report("events/default/e", {"involvedObject": about, "reason": "Started", "lastTimestamp": stamp})
+        await world.settle(600)
+        assert not await runs() and refused.count("events") == 1 and 10 <= refused.count("pods") <= 60
+        world.cluster.check = check  # type: ignore[method-assign]
+        await world.until(runs, "its status is there", within=31)
+
+
 @in_cluster
 async def test_what_others_say_of_a_node_and_its_pods_stays(world: ClusterWorld) -> None:
     theirs = {"type": "KernelDeadlock", "status": "False", "reason": "KernelHasNoDeadlock", "message": "none"}
@@ -391,6 +427,84 @@ async def test_what_others_say_of_a_node_and_its_pods_stays(world: ClusterWorld)
         assert theirs["type"] in {c["type"] for c in (await world.get(NODES, "edge1"))["status"]["conditions"]}
         found = {c["type"]: c["status"] for c in (await world.get(PODS, "a"))["status"]["conditions"]}
         assert found["example.com/balanced"] == "True" and found["Ready"] == "False"
+
+
+@in_cluster
+async def test_what_is_written_by_hand_over_a_nodes_own_status_does_not_stay(world: ClusterWorld) -> None:
+    """An address there is where the API server looks for the node's kubelet. Extended resources are others' to advertise, as with a kubelet."""
+    wrong = {
+        "addresses": [{"type": "InternalIP", "address": "192.0.2.9"}],
+        "capacity": {"cpu": "999", "example.com/dongle": "4"},
+        "allocatable": {"example.com/dongle": "4"},
+        "nodeInfo": {"kubeletVersion": "v9"},
+    }
+    async with world.cloud():
+        await world.join("edge1")
+        await world.until(lambda: _is(world, "edge1", "True"), "ready")
+        await world.settle(5)
+        before = (await world.get(NODES, "edge1"))["status"]
+        conditions = [{**c, "status": "False"} if c["type"] == "Ready" else c for c in before["conditions"]]
+        world.cluster.asked.clear()
+        await world.cluster.registry.merge_patch(
+            NODES, "", "edge1", {"status": {**wrong, "conditions": conditions}}, subresource="status"
+        )
+        await world.settle(10)
+        after = (await world.get(NODES, "edge1"))["status"]
+        dongle = {"example.com/dongle": "4"}
+        assert after["capacity"] == {**before["capacity"], **dongle}
+        assert after["allocatable"] == {**before["allocatable"], **dongle}
+        assert (after["addresses"], after["nodeInfo"]) == (before["addresses"], before["nodeInfo"])
+        assert await _is(world, "edge1", "True")
+        writes = [asked for asked in world.cluster.asked if asked[1] == "patch"]
+        assert len(writes) == 1, "and what was written is not looked at without end"
+        await world.cluster.registry.merge_patch(
+            NODES, "", "edge1", {"metadata": {"labels": {"kubernetes.io/arch": "pdp11", "rack": "7"}}}
+        )
+        await world.settle(10)
+        labels = (await world.get(NODES, "edge1"))["metadata"]["labels"]
+        assert labels["kubernetes.io/arch"] != "pdp11" and labels["rack"] == "7"
+
+
+@in_cluster
+async def test_a_client_that_goes_on_writing_over_a_nodes_status_costs_a_bounded_number_of_writes(
+    world: ClusterWorld,
+) -> None:
+    async with world.cloud():
+        await world.join("edge1")
+        await world.until(lambda: _is(world, "edge1", "True"), "ready")
+        await world.settle(60)
+        world.cluster.asked.clear()
+        for n in range(300):
+            wrong = {"status": {"addresses": [{"type": "InternalIP", "address": f"192.0.2.{n % 250}"}]}}
+            await world.cluster.registry.merge_patch(NODES, "", "edge1", wrong, subresource="status")
+            await world.settle(0.2)
+        writes = [asked for asked in world.cluster.asked if asked[1:3] == ("patch", "nodes")]
+        assert len(writes) <= 10 + 60 * 0.5 + 1
+
+
+@in_cluster
+async def test_a_renewal_is_later_than_the_last_one_after_our_clock_was_set_back(world: ClusterWorld) -> None:
+    """A lifecycle controller, and an old one all the more, knows by that alone that the node is there."""
+    ahead, right = [3 * 3600.0], world.wall
+    world.wall = lambda: right() + ahead[0]  # type: ignore[method-assign]
+
+    written: list[str] = []  # what is read of our own API is computed
+    update = world.cluster.registry.update
+
+    async def noted(resource: Resource, namespace: str, obj: Object, *, subresource: str = "") -> Object:
+        if resource == LEASES:
+            written.append(obj["spec"]["renewTime"])
+        return {**await update(resource, namespace, obj, subresource=subresource), "spec": obj.get("spec")}
+
+    world.cluster.registry.update = noted  # type: ignore[method-assign]
+    async with world.cloud():
+        await world.join("edge1")
+        await world.until(lambda: _is(world, "edge1", "True"), "ready")
+        await world.settle(2 * RENEW)
+        for off in (0.0, 6 * 3600.0, -9 * 3600.0):
+            ahead[0] = off
+            await world.settle(2 * RENEW)
+    assert len(written) >= 6 and written == sorted(set(written))
 
 
 @in_cluster
@@ -515,6 +629,24 @@ async def test_addresses_are_waited_for_where_the_cluster_gives_them_to_others(w
     assert "podCIDR" not in (await world.get(NODES, "edge1")).get("spec", {})
     await api.merge_patch(NODES, "", "edge1", {"spec": {"podCIDR": "10.244.77.0/24"}})
     assert (await registry.register(TENANT, EDGE1, "j"))["podCIDR"] == "10.244.77.0/24"
+
+
+@in_cluster
+async def test_addresses_of_our_plan_that_are_another_nodes_are_refused(world: ClusterWorld) -> None:
+    """Two tenants or clouds that plan for one cluster, which allocates none, begin with the same ones."""
+    world.allocator = False
+    await world.tenants.ensure_tenant(TENANT)
+    theirs = {"metadata": {"name": "theirs"}, "spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24"]}}
+    await world.cluster.registry.create(NODES, "", theirs)
+
+    async def client_of(tenant: TenantId) -> KubeClient:
+        return Api(world.cluster, "")
+
+    registry = ClusterRegistry(world.tenants, "10.244.0.0/16", "cloud", client_of)
+    with pytest.raises(Refused, match=r"node theirs of the cluster has 10\.244\.1\.0/24"):
+        await registry.register(TENANT, EDGE1, "j")
+    assert await world.tenants.node(TENANT, EDGE1) is None
+    assert [node["metadata"]["name"] for node in (await world.cluster.registry.list(NODES)).items] == ["theirs"]
 
 
 def test_a_client_of_who_does_not_lead_any_more_writes_nothing() -> None:
