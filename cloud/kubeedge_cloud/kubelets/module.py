@@ -9,13 +9,14 @@ decides about each of their requests (requests.py). No other client gets further
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kubeedge.api.client import KubeClient
@@ -49,6 +50,7 @@ _AUTHORITIES = "kube-system", "extension-apiserver-authentication", "client-ca-f
 _CONNECT = 10.0  # seconds
 _RETRY = Backoff(first=0.5, last=30.0, jitter=0.5)
 _REFRESH = 600.0  # seconds until a cluster is asked again for its authorities
+_SOONEST = 10.0  # and when a certificate of none of them was shown, which may be of one that has just replaced them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +73,12 @@ MakeContext = Callable[[str, Path | None], ssl.SSLContext | None]
 @dataclass(frozen=True, slots=True)
 class _Entry:
     """How clients of one tenant come in. `reviews`: of its cluster; None: it has none. `own`: certificates are of the cluster's authority,
-    so that their users are the cluster's."""
+    so that their users are the cluster's. `unknown` is set when a certificate of another authority was shown."""
 
     contexts: PortContexts
     reviews: Reviews | None = None
     own: bool = False
+    unknown: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class KubeletPorts:
@@ -182,22 +185,28 @@ class KubeletPorts:
     ) -> None:
         """Those that the cluster's API server itself believes; they may change. `first`: there are some."""
         namespace, name, key = _AUTHORITIES
-        used, failures = "", 0
+        used, failures, unknown = "", 0, asyncio.Event()
         while True:
+            unknown.clear()
             try:
                 found = await cluster.get(CONFIGMAPS, namespace, name)
                 pem = str((found.get("data") or {}).get(key) or "")
                 if pem and pem != used:
-                    self._entries[tenant] = _Entry(self._contexts(pem, reviews, file_of), reviews, own=True)
+                    contexts = self._contexts(pem, reviews, file_of)
+                    self._entries[tenant] = _Entry(contexts, reviews, own=True, unknown=unknown)
                     used = pem
                     first.set()
                 failures = 0
             except (KubeEdgeError, OSError) as exc:  # of TLS, or of files that are being replaced
                 failures += 1
                 log.warning("tenant=%s: no authorities of clients from %s/%s: %s", tenant, namespace, name, exc)
-            await asyncio.sleep(
-                _RETRY.delay(failures, random.random()) if failures else _REFRESH if used else _RETRY.last
-            )
+            if failures or not used:
+                await asyncio.sleep(_RETRY.delay(failures, random.random()) if failures else _RETRY.last)
+                continue
+            await asyncio.sleep(_SOONEST)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, _REFRESH - _SOONEST)):
+                    await unknown.wait()
 
     async def _listen(
         self, tenant: TenantRecord, serving: asyncio.Event, certificates: ServingCertificates | None
@@ -254,6 +263,8 @@ class KubeletPorts:
         try:
             reader, writer = await open_streams(accepted.socket, tls=entry.contexts.of(owner[1]))
         except OSError as exc:
+            if isinstance(exc, ssl.SSLCertVerificationError):
+                entry.unknown.set()
             log.debug("connection of %s to a kubelet port ended before it was served: %s", accepted.address, exc)
             accepted.socket.close()
             return

@@ -214,8 +214,11 @@ def test_a_cluster_that_is_away_keeps_nobody_else_waiting(tmp_path: Path) -> Non
     asyncio.run(scenario())
 
 
-def test_another_authority_of_the_cluster_is_taken_over(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(module, "_REFRESH", 0.05)
+@pytest.mark.parametrize("refresh", [0.05, 600.0])
+def test_another_authority_of_the_cluster_is_taken_over(tmp_path: Path, monkeypatch: Any, refresh: float) -> None:
+    """In time, or as soon as a certificate of it is shown, and not earlier than that."""
+    monkeypatch.setattr(module, "_SOONEST", 0.05)
+    monkeypatch.setattr(module, "_REFRESH", refresh)
 
     async def scenario() -> None:
         world = World(tmp_path)
