@@ -104,6 +104,22 @@ def test_a_node_whose_mark_is_taken_away_is_marked_again_and_nothing_ends(site: 
     site.cluster.kubectl("delete", "pod", "afterwards", "marked", timeout=150)
 
 
+def test_a_field_that_nothing_here_does_is_named_and_the_rest_of_the_pod_runs(site: Site) -> None:
+    """Limits of the whole pod, which the API of today has. What the value of a known field may be is a matter of unit tests: an API server
+    takes none that it does not know."""
+    site.cluster.apply(pod("newer", command="exec sleep 99125", resources={"limits": {"memory": "64Mi"}}))
+    wait_ready(site, "newer")
+    selector = "--field-selector=involvedObject.name=newer,reason=UnsupportedFields"
+
+    def said() -> list[str]:
+        return [event["message"] for event in site.cluster.json("get", "events", selector)["items"]]
+
+    eventually(lambda: said() != [], "the event")
+    assert said() == ["Without effect on this node: spec.resources"]
+    assert runs(site, "edge1", b"99125") and ready(site, "edge1") == "True"
+    site.cluster.kubectl("delete", "pod", "newer", timeout=90)
+
+
 def test_rights_that_are_taken_away_stop_nothing_and_count_when_they_are_back(site: Site) -> None:
     site.cluster.apply(pod("entitled", command="exec sleep 99124"))
     wait_ready(site, "entitled")

@@ -15,6 +15,7 @@ from tests.kubernetes.workloads import eventually, pod, runs, wait_ready
 
 pytestmark = pytest.mark.root
 
+CONTROL = "203.0.113.200"
 EDGE = "edge3"  # the machine; its Node is called edge1, as one of the other cluster
 
 
@@ -43,7 +44,11 @@ class Acme:
 
 @pytest.fixture(scope="module")
 def acme(site: Site) -> Iterator[Acme]:
-    cluster = KubernetesCluster(site.internet, site.directory / "other", address="203.0.113.200")
+    ports = (
+        site.cluster.identities.kubelets.ca
+    )  # vouches for the ports of the cloud's kubelet APIs, which all tenants share
+    options = {"kube-apiserver": [f"--kubelet-certificate-authority={ports}"]}
+    cluster = KubernetesCluster(site.internet, site.directory / "other", address=CONTROL, options=options)
     cluster.start()
     cluster.apply(*rights.objects())
     acme = Acme(site, cluster)
@@ -111,6 +116,47 @@ def test_another_file_with_another_user_goes_on_with_the_same_nodes(site: Site, 
     cluster.kubectl("delete", "clusterrolebinding", rights.ACCOUNT)  # the first user may nothing any more
     acme.runs_a_pod("second")
     assert cluster.json("get", "node", "edge1")["metadata"]["uid"] == uid and runs(site, EDGE, b"88123")
+
+
+def test_the_authority_of_a_cluster_is_replaced_under_a_running_cloud(site: Site, acme: Acme, tmp_path: Path) -> None:
+    """Of its API server's certificates, at both ends; then in the file that its kubeconfigs name, beside the old one."""
+    cluster, authority = acme.cluster, TestAuthority(tmp_path, "kubernetes CA of next year")
+    uid = cluster.json("get", "pod", "same")["metadata"]["uid"]
+    serving = authority.issue("kube-apiserver", hosts=[CONTROL, "127.0.0.1", "localhost", "kubernetes.default.svc"])
+    client = authority.issue("kube-apiserver-kubelet-client", groups=["kubeadm:cluster-admins"], file="to-kubelets")
+    cluster.change(
+        "kube-apiserver", f"--tls-cert-file={serving.cert}", f"--tls-private-key-file={serving.key}",
+        f"--kubelet-client-certificate={client.cert}", f"--kubelet-client-key={client.key}",
+    )  # fmt: skip
+    said, process = len(acme.log()), site.process
+    cluster.kill("kube-apiserver")
+    cluster.start_part("kube-apiserver")
+    eventually(lambda: "certificate verify failed" in acme.log()[said:], "it says why")
+    assert runs(site, EDGE, b"88123")
+    known = cluster.identities.cluster.ca
+    both = known.with_suffix(".new")
+    both.write_bytes(known.read_bytes() + authority.ca.read_bytes())
+    both.replace(known)
+    for part in ("kube-controller-manager", "kube-scheduler"):  # these read it when they start
+        cluster.kill(part)
+        cluster.start_part(part)
+    cluster.wait()
+    acme.runs_a_pod("rotated")
+    refusals: list[str] = []
+
+    def reached() -> bool:
+        try:
+            return cluster.kubectl("exec", "same", "--", "sh", "-c", "echo inside") == "inside\n"
+        except RuntimeError as exc:
+            refusals.append(str(exc))
+            return False
+
+    try:
+        eventually(reached, "the API server shows its new certificate at the kubelet port")
+    except AssertionError as exc:
+        raise AssertionError(f"{exc}: {refusals[-1]}") from exc
+    assert cluster.json("get", "pod", "same")["metadata"]["uid"] == uid and runs(site, EDGE, b"88123")
+    assert site.process is process and process is not None and process.poll() is None
 
 
 def test_a_tenant_that_is_removed_leaves_its_cluster_and_the_other_tenant_as_they_were(site: Site, acme: Acme) -> None:

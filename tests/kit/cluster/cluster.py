@@ -75,6 +75,10 @@ class KubernetesCluster:
         command = [str(build.program(part, release)), *self._commands[part], *self._options.get(part, ())]
         self._running[part] = self.host.spawn(*command, log=self.directory / f"{part}.log")
 
+    def change(self, part: str, *arguments: str) -> None:
+        """More of them from its next start on; of those with one name the last counts."""
+        self._commands[part] = [*self._commands[part], *arguments]
+
     def stop(self, part: str) -> None:
         """SIGTERM, as for an upgrade."""
         self.host.stop(self._running.pop(part), timeout=_TIMEOUT)

@@ -30,9 +30,17 @@ class Site:
     """One cloud, one control plane, some edges."""
 
     def __init__(
-        self, directory: Path, cloud: Host, edges: list[Host], nats: list[Host], internet: Host, prefix: str
+        self,
+        directory: Path,
+        cloud: Host,
+        edges: list[Host],
+        nats: list[Host],
+        internet: Host,
+        prefix: str,
+        address: str = ADDRESS,
     ) -> None:
         self.directory, self.cloud, self.internet, self.prefix = directory, cloud, internet, prefix
+        self.address = address  # of the cloud
         self.edges = {edge.name: edge for edge in edges}
         self.nats = dict(zip(self.edges, nats, strict=True))
         self.agents: dict[str, subprocess.Popen[bytes]] = {}
@@ -50,17 +58,23 @@ class Site:
         self.cluster.apply(*rights.objects())
         return self.cluster
 
-    def start_cloud(self, tenants: Sequence[str], kubelets: Mapping[str, Any] | None = None) -> None:
-        """Returns when it can be administrated. `kubelets`: instead of a certificate that the API server believes."""
+    def start_cloud(
+        self,
+        tenants: Sequence[str],
+        kubelets: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Returns when it can be administrated. `kubelets`: instead of a certificate that the API server believes; `env`: more variables."""
         config = self.directory / "cloud.yaml"
         if kubelets is None:
-            serving = self.cluster.identities.kubelets.issue("cloud", hosts=[ADDRESS], file="serving")
+            file = f"serving-{self.address}"
+            serving = self.cluster.identities.kubelets.issue("cloud", hosts=[self.address], file=file)
             kubelets = {"certFile": str(serving.cert), "keyFile": str(serving.key)}
         config.write_text(
             json.dumps(
                 {
                     "kind": "CloudCore",
-                    "advertise": [ADDRESS],
+                    "advertise": [self.address],
                     "tenants": list(tenants),
                     "listeners": {"api": {"port": 7443}, "web": {"port": 80}},
                     "kubelets": {"enable": True, **kubelets},
@@ -69,7 +83,7 @@ class Site:
             )
         )
         log = self.directory / "cloud.log"
-        self.process = self.cloud.spawn(*KUBEEDGE, "cloud", "--config", str(config), log=log)
+        self.process = self.cloud.spawn(*KUBEEDGE, "cloud", "--config", str(config), log=log, env=dict(env or {}))
         process = self.process
 
         def up() -> bool:
@@ -113,7 +127,7 @@ class Site:
         token = self.admin("token", "create", "--tenant", tenant, "--node", node or name, *again)
         edge.run(
             *KUBEEDGE, "join", "--token-file", "-", "--name", node or name, "--root-dir", str(root), "--no-start",
-            *options, ADDRESS, input=token,
+            *options, self.address, input=token,
         )  # fmt: skip
         self.start_agent(name)
 

@@ -1,0 +1,241 @@
+"""A cluster that refuses, is slow, loses its history or has another time of day: nothing ends, and what is wrong is said."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit.clock import YEAR, WallClock
+from tests.kit.cluster import rights
+from tests.kit.cluster.site import Site
+from tests.kit.topology import until
+from tests.kubernetes.workloads import eventually, pod, ready, runs, wait_ready
+
+pytestmark = pytest.mark.root
+
+ADMISSION = "admissionregistration.k8s.io/v1"
+HOUR = 3600
+PROXY = 7000  # port
+
+
+@pytest.fixture(scope="module")
+def steady(site: Site) -> Iterator[Callable[[], bool]]:
+    """A pod from before; tells whether it still runs as it did."""
+    site.cluster.apply(pod("steady", command="exec sleep 94123"))
+    uid = wait_ready(site, "steady")["metadata"]["uid"]
+
+    def is_as_it_was() -> bool:
+        found = site.cluster.json("get", "pod", "steady")
+        (container,) = found["status"]["containerStatuses"]
+        return found["metadata"]["uid"] == uid and container["restartCount"] == 0 and runs(site, "edge1", b"94123")
+
+    yield is_as_it_was
+    site.cluster.kubectl("delete", "pod", "steady", timeout=150)
+
+
+def log(site: Site) -> str:
+    return (site.directory / "cloud.log").read_text(errors="replace")
+
+
+def comes_and_goes(site: Site, name: str) -> None:
+    """There is a way to the node and back."""
+    site.cluster.apply(pod(name))
+    site.cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=120s", timeout=150)
+    site.cluster.kubectl("delete", "pod", name, timeout=120)
+
+
+def renewed(site: Site) -> str:
+    return str(site.cluster.json("get", "lease", "edge1", "-n", "kube-node-lease")["spec"]["renewTime"])
+
+
+def test_a_policy_that_refuses_what_nodes_say_is_named_and_what_they_said_comes_later(
+    site: Site, steady: Callable[[], bool]
+) -> None:
+    rules = [
+        {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],
+         "resources": ["pods/status", "nodes/status", "events"]},
+    ]  # fmt: skip
+    policy = {
+        "failurePolicy": "Fail", "matchConstraints": {"resourceRules": rules},
+        "matchConditions": [{"name": "nodes", "expression": "request.userInfo.username.startsWith('system:node:')"}],
+        "validations": [{"expression": "false", "message": "nodes have to be silent"}],
+    }  # fmt: skip
+    site.cluster.apply(
+        {"apiVersion": ADMISSION, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "mute"}, "spec": policy},
+        {"apiVersion": ADMISSION, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "mute"},
+         "spec": {"policyName": "mute", "validationActions": ["Deny"]}},
+    )  # fmt: skip
+    said = len(log(site))
+    number = 94200
+
+    def is_refused() -> bool:
+        """By a new pod each time: a policy counts a moment after it was made."""
+        nonlocal number
+        number += 1
+        site.cluster.apply(pod(f"muted-{number}", command=f"exec sleep {number}"))
+        until(lambda: runs(site, "edge1", str(number).encode()), timeout=60, what="it runs all the same")
+        return "nodes have to be silent" in log(site)[said:]
+
+    until(is_refused, timeout=120, what="the cloud says what the policy says", interval=1.0)
+    assert site.cluster.json("get", "pod", f"muted-{number}")["status"]["phase"] == "Pending"
+    site.cluster.kubectl("delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", "mute")
+    for n in range(94201, number + 1):
+        site.cluster.kubectl("wait", "--for=condition=Ready", f"pod/muted-{n}", "--timeout=120s", timeout=150)
+        site.cluster.kubectl("delete", "pod", f"muted-{n}", timeout=150)
+    assert steady()
+
+
+class Proxied:
+    """The cloud reaches its cluster by way of a faulty server, with a token."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.mode = site, site.directory / "fault"
+        cluster, identities = site.cluster, site.cluster.identities
+        self.mode.write_text("")
+        config = {
+            "listen": PROXY, "cert": str(identities.api.cert), "key": str(identities.api.key),
+            "ca": str(identities.cluster.ca), "server": ["127.0.0.1", 6443], "mode": str(self.mode),
+        }  # fmt: skip
+        root = str(Path(__file__).parents[2])
+        self.process = site.cloud.spawn(
+            sys.executable, "-m", "tests.kit.cluster.faulty_proxy", json.dumps(config),
+            log=site.directory / "faulty_proxy.log", env={"PYTHONPATH": root},
+        )  # fmt: skip
+        cluster.kubectl("create", "serviceaccount", rights.ACCOUNT)
+        cluster.kubectl(
+            "create", "clusterrolebinding", "by-token", f"--clusterrole={rights.ACCOUNT}",
+            f"--serviceaccount=default:{rights.ACCOUNT}",
+        )  # fmt: skip
+        token = cluster.kubectl("create", "token", rights.ACCOUNT, "--duration=3h").strip()
+        self.kubeconfig, self.right = site.kubeconfig(), site.kubeconfig().read_bytes()
+        self.lead_to(
+            identities.write_kubeconfig(
+                "kubeconfig-faulty", {"token": token}, server=f"https://127.0.0.1:{PROXY}"
+            ).read_bytes()
+        )
+
+    def lead_to(self, content: bytes) -> None:
+        """As an editor replaces a file."""
+        new = self.kubeconfig.with_suffix(".new")
+        new.write_bytes(content)
+        new.replace(self.kubeconfig)
+
+    def become(self, mode: str) -> None:
+        new = self.mode.with_suffix(".new")
+        new.write_text(mode)
+        new.replace(self.mode)
+
+    def counts(self) -> dict[str, int]:
+        try:
+            return dict(json.loads(Path(f"{self.mode}.counts").read_text()))
+        except (FileNotFoundError, ValueError):  # it is being written
+            return {}
+
+    def end(self) -> None:
+        self.lead_to(self.right)
+        eventually(lambda: renewed_since(self.site), "the way without it")
+        self.site.cloud.stop(self.process, timeout=60)
+        self.site.cluster.kubectl("delete", "clusterrolebinding", "by-token")
+        self.site.cluster.kubectl("delete", "serviceaccount", rights.ACCOUNT)
+
+
+def renewed_since(site: Site) -> bool:
+    before = renewed(site)
+    until(lambda: renewed(site) > before, timeout=60, what="a renewal of the Lease", interval=1.0)
+    return True
+
+
+@pytest.fixture(scope="module")
+def proxied(site: Site) -> Iterator[Proxied]:
+    found = Proxied(site)
+    eventually(lambda: found.counts().get("lists", 0) >= 3, "the cloud goes by the proxy")
+    yield found
+    found.end()
+
+
+def test_an_api_server_whose_history_is_always_gone_is_listed_again_and_not_all_the_time(
+    proxied: Proxied, steady: Callable[[], bool]
+) -> None:
+    site = proxied.site
+    proxied.become("expired")
+    eventually(lambda: proxied.counts().get("expired", 0) > 0, "a watch is refused")
+    comes_and_goes(site, "relisted")
+    assert ready(site, "edge1") == "True" and steady()
+    # six kinds are watched: with 410 for each watch, the back-off of a list is 30 s soon
+    before = proxied.counts()
+    renewed_since(site)  # 13 s
+    after = proxied.counts()
+    assert after["expired"] - before["expired"] <= 40, (before, after)
+    proxied.become("")
+    comes_and_goes(site, "watched")
+
+
+def test_an_api_server_that_takes_five_seconds_for_each_answer_is_waited_for(
+    proxied: Proxied, steady: Callable[[], bool]
+) -> None:
+    site = proxied.site
+    proxied.become("slow 5")
+    renewed_since(site)
+    comes_and_goes(site, "patient")
+    assert ready(site, "edge1") == "True" and steady()
+    proxied.become("")
+
+
+def test_an_api_server_that_hangs_up_is_named_and_found_again(proxied: Proxied, steady: Callable[[], bool]) -> None:
+    site = proxied.site
+    said = len(log(site))
+    proxied.become("away")
+    eventually(lambda: "the connection to the API server broke" in log(site)[said:] or f"127.0.0.1:{PROXY}" in log(site)[said:], "it is said")  # fmt: skip
+    assert steady()
+    proxied.become("")
+    comes_and_goes(site, "found-again")
+    eventually(lambda: ready(site, "edge1") == "True", "Ready")
+
+
+def test_clocks_that_are_hours_apart_change_nothing_and_years_are_named(
+    site: Site, steady: Callable[[], bool], tmp_path: Path
+) -> None:
+    """The API server's is right; the cloud's is ahead, is set back, and is in another decade when it starts."""
+    clock = WallClock(tmp_path / "cloud.clock")
+    tenants = [f"default={site.kubeconfig()}"]
+    clock.set(3 * HOUR)
+    site.stop_cloud()
+    site.start_cloud(tenants, env=clock.env)
+    where = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    site.cluster.apply(pod("timely", command="exec sleep 94124"))
+    wait_ready(site, "timely")
+    token = site.cluster.kubectl("exec", "timely", "--", "cat", where)
+    assert authenticated(site, token)
+    clock.set(-2 * HOUR)
+    renewed_since(site)  # a Lease that went back would be one that is not renewed
+    clock.set(0)
+    assert ready(site, "edge1") == "True" and steady()
+    assert authenticated(site, site.cluster.kubectl("exec", "timely", "--", "cat", where))
+
+    said = len(log(site))
+    site.stop_cloud()
+    clock.set(20 * YEAR)
+    site.start_cloud(tenants, env=clock.env)
+    eventually(lambda: "is the clock of this machine right?" in log(site)[said:], "why the cluster is not reached")
+    assert runs(site, "edge1", b"94123") and runs(site, "edge1", b"94124")
+    clock.set(0)
+    until(lambda: ready(site, "edge1") == "True", timeout=180, what="Ready, without a restart", interval=1.0)
+    renewed_since(site)
+    comes_and_goes(site, "on-time")
+    assert steady()
+    site.cluster.kubectl("delete", "pod", "timely", timeout=150)
+
+
+def authenticated(site: Site, token: str) -> bool:
+    review: dict[str, Any] = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenReview",
+        "spec": {"token": token.strip()},
+    }
+    answer = json.loads(site.cluster.kubectl("create", "-f", "-", "-o", "json", input=json.dumps(review)))
+    return bool(answer["status"].get("authenticated"))
