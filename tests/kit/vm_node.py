@@ -85,6 +85,7 @@ class VmNode:
                 if key in self.ended or key not in self.told:
                     self._gone(key, namespace, name)
                 continue
+            self._bind_volumes(pod)
             for resource, other in _references(pod["spec"]):
                 data = self.cluster.request("GET", f"/api/v1/namespaces/{namespace}/{resource}/{other}")
                 wanted[f"/desired/{resource}/{namespace}/{other}"] = data
@@ -96,6 +97,15 @@ class VmNode:
                 self._tell(put=key, value=json.loads(text))
         for key in [key for key in self.told if key not in wanted and "/pods/" in key and key not in self.ended]:
             self._tell(delete=key)
+
+    def _bind_volumes(self, pod: dict[str, Any]) -> None:
+        """A claim is the directory of the volume that it is bound to, of the kind hostPath."""
+        claims = f"/api/v1/namespaces/{pod['metadata']['namespace']}/persistentvolumeclaims"
+        for volume in pod["spec"].get("volumes", ()):
+            if claimed := volume.pop("persistentVolumeClaim", None):
+                claim = self.cluster.request("GET", f"{claims}/{claimed['claimName']}")
+                bound = self.cluster.request("GET", f"/api/v1/persistentvolumes/{claim['spec']['volumeName']}")
+                volume["hostPath"] = bound["spec"]["hostPath"]
 
     def _with_account(self, pod: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
         """A token of its service account, and where the API server is; the engine alone has neither."""

@@ -1,8 +1,9 @@
-"""A cluster of two machines that run the cloud side, by the chart: the paper's Figure 3, and then two replicas of which one fails.
+"""A cluster of three machines that run the cloud side, by the chart: the paper's Figure 3, then behind Services, then three replicas that fail.
 
     edges     192.168.N.2 behind NAT ── 203.0.113.1 vm1 ┐
     vm1       pods 10.244.100.0/24, kube-proxy,    10.50.0.1 ┐
     vm2       pods 10.244.101.0/24,                10.50.0.2 ┤ one subnet
+    vm3       pods 10.244.102.0/24,                10.50.0.3 ┤
     control   the control plane,                  10.50.0.10 ┘
 
 As a router the cloud side is on vm1; of the edges the first is a node of the cluster then, the second one of another tenant, with the same
@@ -31,9 +32,13 @@ from tests.kubernetes.vm import edge_node, kubeedge, vm_node
 
 pytestmark = pytest.mark.root
 
-CLOUD, CONTROL = "203.0.113.1", "10.50.0.10"
+CLOUD, CONTROL, BALANCER = "203.0.113.1", "10.50.0.10", "10.50.0.100"
 MACHINES, SERVICES, OVERLAY, PODS = "10.50.0.0/24", "10.96.0.0/16", "100.64.0.0/16", "10.244.0.0/16"
-VMS = {"vm1": ("10.50.0.1", "10.244.100.0/24"), "vm2": ("10.50.0.2", "10.244.101.0/24")}
+VMS = {
+    "vm1": ("10.50.0.1", "10.244.100.0/24"),
+    "vm2": ("10.50.0.2", "10.244.101.0/24"),
+    "vm3": ("10.50.0.3", "10.244.102.0/24"),
+}
 VALUES = (
     "expose.type=HostNetwork,store.persistence.enabled=false,nodeSelector.role=router,tenants.more={other},"
     f"router.enabled=true,router.networks={{{SERVICES},{MACHINES}}}"
@@ -101,19 +106,21 @@ def reaches(host: Host, address: str) -> bool:
 
 @contextlib.contextmanager
 def machines(directory: Path) -> Iterator[Installation]:
-    """Control plane and two machines, with an image of the cloud side on both, and three machines far away, of which the third reaches
-    both."""
+    """Control plane and its machines, with an image of the cloud side on each, and three machines far away, of which the third reaches them
+    all."""
     with edges_behind_nat(3) as (net, vm1, edges, nats, _), contextlib.ExitStack() as stack:
-        control, vm2 = net.host("control"), net.host("vm2")
-        vms = {"vm1": vm1, "vm2": vm2}
-        net.bridge(vm1, "10.50.0.1/24", [(control, f"{CONTROL}/24"), (vm2, "10.50.0.2/24")])
-        for host in (control, vm1, vm2):
+        control = net.host("control")
+        vms = {"vm1": vm1, **{name: net.host(name) for name in VMS if name != "vm1"}}
+        others = [(host, f"{VMS[name][0]}/24") for name, host in vms.items() if host is not vm1]
+        net.bridge(vm1, "10.50.0.1/24", [(control, f"{CONTROL}/24"), *others])
+        for host in (control, *vms.values()):
             host.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
             for name, (address, pods) in VMS.items():
                 if host is not vms[name]:
                     host.ip("route", "add", pods, "via", address)
         nats[2].ip("route", "add", MACHINES, "via", CLOUD)
-        vm2.ip("route", "add", "203.0.113.0/24", "via", "10.50.0.1")
+        for host, _ in others:
+            host.ip("route", "add", "203.0.113.0/24", "via", "10.50.0.1")
         # kubelets' certificates are of any authority, as kubeadm has it
         options = {"kube-apiserver": ["--kubelet-certificate-authority="]}
         cluster = KubernetesCluster(control, directory / "kubernetes", address=CONTROL, options=options)
@@ -131,15 +138,15 @@ def machines(directory: Path) -> Iterator[Installation]:
 
 
 @pytest.fixture(scope="module")
-def two_machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def many_machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     with machines(tmp_path_factory.mktemp("machines")) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def installation(two_machines: Installation) -> Iterator[Installation]:
+def installation(many_machines: Installation) -> Iterator[Installation]:
     """As a router, with nodes and pods."""
-    found = two_machines
+    found = many_machines
     found.cluster.kubectl("label", "node", "vm1", "role=router")
     kubeedge(found.cluster, "init", "--advertise", CLOUD, "--set", VALUES, "--timeout", "120")
     tokens = [token(found, "cam7"), token(found, "cam8", "other")]
@@ -233,11 +240,55 @@ def test_a_machine_s_routes_are_kept_and_go_with_the_cloud_side(installation: In
     until(lambda: "kb0" not in vm1.ip("link"), timeout=TIMEOUT, what="the end of the TUN")
 
 
-def test_another_replica_takes_over_when_the_leader_stops_and_when_its_machine_fails(
-    two_machines: Installation,
-) -> None:
-    """Two pods over etcd; the Node of an edge has the address of the one that leads."""
-    cluster, vms = two_machines.cluster, two_machines.vms
+def test_behind_a_node_port_and_a_load_balancer_and_on_a_volume(many_machines: Installation, tmp_path: Path) -> None:
+    """kube-proxy brings connections to the pod, the volume is bound by the cluster's controller; what is on it outlives the pod."""
+    cluster = many_machines.cluster
+    cluster.kubectl("label", "node", "vm1", "role=router", "--overwrite")
+    kubeedge(cluster, "reset", "cloud", "--force", "--delete-data")
+    os.chown(tmp_path, 65532, 65532)  # who provides volumes of this kind does that
+    cluster.apply(volume(tmp_path))
+    advertised = ("--advertise", VMS["vm1"][0], "--advertise", BALANCER)
+    kubeedge(cluster, "init", *advertised, "--set", "expose.type=NodePort,nodeSelector.role=router", "--timeout", "120")
+    claim = cluster.json("get", "pvc", "kubeedge-cloud", "-n", "kubeedge")
+    assert claim["status"]["phase"] == "Bound" and claim["spec"]["volumeName"] == "kubeedge"
+
+    with edge_node(many_machines.third, "cam5", f"{VMS['vm1'][0]}:30002", token(many_machines, "cam5")):
+        works(many_machines, "by-port", "cam5")
+        cluster.kubectl("delete", "pods", "-n", "kubeedge", "--all", timeout=120)
+        cluster.kubectl("rollout", "status", "-n", "kubeedge", "deploy/kubeedge-cloud", "--timeout=90s", timeout=120)
+        works(many_machines, "on-volume", "cam5")
+
+    kubeedge(cluster, "upgrade", "--set", "expose.type=LoadBalancer", "--timeout", "120")
+    given = json.dumps({"status": {"loadBalancer": {"ingress": [{"ip": BALANCER}]}}})  # by the cloud provider
+    what = ("service", "kubeedge-cloud", "-n", "kubeedge")
+    cluster.kubectl("patch", *what, "--subresource=status", "--type=merge", "-p", given)
+    with edge_node(many_machines.third, "cam6", f"{BALANCER}:10002", token(many_machines, "cam6")):
+        works(many_machines, "by-balancer", "cam6")
+
+
+def volume(path: Path) -> dict[str, Any]:
+    """A PersistentVolume in that directory, for a claim without a class."""
+    spec = {
+        "capacity": {"storage": "2Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": str(path)},
+        "persistentVolumeReclaimPolicy": "Retain",
+    }  # fmt: skip
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "kubeedge"}, "spec": spec}
+
+
+def works(installation: Installation, name: str, node: str) -> None:
+    """A new pod comes to that node, and the API server reaches into it."""
+    installation.cluster.apply(pod(name, node))
+    ready(installation, f"pod/{name}")
+    words = ("exec", name, "--", "echo", "inside")
+    until(
+        lambda: "inside" in installation.cluster.kubectl(*words, check=False, timeout=150),
+        timeout=TIMEOUT, what=f"exec in {name}", interval=0.5,
+    )  # fmt: skip
+
+
+def test_replicas_take_over_when_the_leader_stops_and_when_machines_fail(many_machines: Installation) -> None:
+    """Three pods over etcd, of which two machines fail; the Node of an edge has the address of the one that leads."""
+    cluster, vms = many_machines.cluster, many_machines.vms
     kubeedge(cluster, "reset", "cloud", "--force", "--delete-data")
     store = [f"http://{CONTROL}:2479", f"http://{CONTROL}:2480"]
     cluster.host.spawn(
@@ -245,39 +296,40 @@ def test_another_replica_takes_over_when_the_leader_stops_and_when_its_machine_f
         f"--listen-client-urls={store[0]}", f"--advertise-client-urls={store[0]}", f"--listen-peer-urls={store[1]}",
         log=cluster.directory / "store.log",
     )  # fmt: skip
-    values = f"expose.type=HostNetwork,replicas=2,store.etcd.endpoints={{{CONTROL}:2479}}"
-    kubeedge(cluster, "init", "--advertise", CLOUD, "--advertise", "10.50.0.2", "--set", values, "--timeout", "120")
+    values = f"expose.type=HostNetwork,replicas=3,store.etcd.endpoints={{{CONTROL}:2479}}"
+    others = [word for address, _ in list(VMS.values())[1:] for word in ("--advertise", address)]
+    kubeedge(cluster, "init", "--advertise", CLOUD, *others, "--set", values, "--timeout", "120")
 
-    def leader() -> str:
-        addresses = cluster.json("get", "node", "cam9")["status"].get("addresses") or [{}]
-        return next((name for name, (address, _) in VMS.items() if address == addresses[0].get("address")), "")
+    def leader(among: set[str]) -> str:
+        """The one of those that leads; it may take a lease's time."""
+        seen: list[str] = []
 
-    def works(name: str) -> None:
-        cluster.apply(pod(name, "cam9"))
-        ready(two_machines, f"pod/{name}")
-        until(
-            lambda: "inside" in cluster.kubectl("exec", name, "--", "echo", "inside", check=False, timeout=150),
-            timeout=TIMEOUT, what=f"exec in {name}", interval=0.5,
-        )  # fmt: skip
+        def leads() -> bool:
+            addresses = cluster.json("get", "node", "cam9")["status"].get("addresses") or [{}]
+            first = addresses[0].get("address")
+            seen.append(next((name for name, (address, _) in VMS.items() if address == first), ""))
+            return seen[-1] in among
 
-    with edge_node(two_machines.third, "cam9", f"{CLOUD}:10002", token(two_machines, "cam9")):
-        ready(two_machines, "node/cam9")
-        until(lambda: leader() != "", timeout=TIMEOUT, what="a leader", interval=0.2)
-        first = leader()
-        (second,) = VMS.keys() - {first}
-        works("before")
+        until(leads, timeout=TIMEOUT, what=f"a leader among {sorted(among)}", interval=0.2)
+        return seen[-1]
+
+    with edge_node(many_machines.third, "cam9", f"{CLOUD}:10002", token(many_machines, "cam9")):
+        ready(many_machines, "node/cam9")
+        left = set(VMS)
+        first = leader(left)
+        works(many_machines, "before", "cam9")
         pid = vms[first].process(b"kubeedge\0cloud\0--config")
         os.kill(pid, signal.SIGSTOP)
         try:
-            until(lambda: leader() == second, timeout=TIMEOUT, what="another leader", interval=0.2)
-            works("meanwhile")
+            leader(left - {first})
+            works(many_machines, "meanwhile", "cam9")
         finally:
             os.kill(pid, signal.SIGCONT)
-        works("after")
-        until(lambda: leader() != "", timeout=TIMEOUT, what="a leader", interval=0.2)
-        failed = leader()  # a process that had no time for its lease may have lost it, so it is not said which
-        (left,) = VMS.keys() - {failed}
-        vms[failed].power_cut()
-        until(lambda: leader() == left, timeout=TIMEOUT, what="the other one", interval=0.2)
-        works("alone")
-        ready(two_machines, "node/cam9")
+        works(many_machines, "after", "cam9")
+        while len(left) > 1:
+            failed = leader(left)  # a process that had no time for its lease may have lost it, so it is not said which
+            vms[failed].power_cut()
+            left.discard(failed)
+            leader(left)
+            works(many_machines, f"with-{len(left)}", "cam9")
+        ready(many_machines, "node/cam9")
