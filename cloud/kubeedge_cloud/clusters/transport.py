@@ -27,7 +27,7 @@ _AT_ONCE = 16  # requests; watches are not counted
 _CONNECT = 10.0  # seconds
 _REQUEST = 30.0  # seconds, to the end of the answer
 _MOST = 64 * 1024 * 1024  # bytes of an answer: a chunk of a list has 500 objects
-_IDLE = 8  # connections that are kept
+_IDLE = _AT_ONCE  # connections that are kept: with less, bursts would make new ones all the time
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 3))
 
 

@@ -43,6 +43,7 @@ class ClusterNodes(NodeStatuses):
         self._leases = leases
         self._allocator = Allocator()
         self._registering: dict[NodeName, asyncio.Lock] = {}
+        self._cluster = ""  # which one it is; another one has another object of this class (module.py)
 
     async def ensure(self, name: NodeName) -> Object:
         """As it is cached. Raises NotFound for one that was deleted in Kubernetes, Refused for one that is not ours."""
@@ -61,6 +62,7 @@ class ClusterNodes(NodeStatuses):
                             self._state.owner,
                             allocator=self._allocator,
                             cached=lambda name: self._state.nodes.get("", name),
+                            identity=self._identity,
                         )
             finally:
                 if (lock := self._registering.get(name)) is not None and not lock.locked():
@@ -72,6 +74,11 @@ class ClusterNodes(NodeStatuses):
             mark = {"metadata": {"annotations": {core.MANAGED: self._state.owner}}}
             return await self._state.client.merge_patch(NODES, "", name, mark)
         return node
+
+    async def _identity(self) -> str:
+        if not self._cluster:
+            self._cluster = await identity_of(self._state.client)
+        return self._cluster
 
     async def remove(self, name: NodeName) -> None:
         """Only one of ours; in a while, when the cluster is away."""

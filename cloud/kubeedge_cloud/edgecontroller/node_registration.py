@@ -51,10 +51,11 @@ async def register_node(
     *,
     allocator: Allocator,
     cached: Callable[[NodeName], Object | None] = lambda name: None,
+    identity: Callable[[], Awaitable[str]] | None = None,
 ) -> NodeRecord:
-    """Find or make the Node; the record with its uid and its pods' addresses. `cached` knows Nodes without a request. Raises Refused for a
-    Node that is not ours, Unavailable while the cluster takes its time to give addresses."""
-    node = await _find_or_make(client, record, owner)
+    """Find or make the Node; the record with its uid and its pods' addresses. `cached` knows Nodes without a request, `identity` which cluster it
+    is. Raises Refused for a Node that is not ours, Unavailable while the cluster takes its time to give addresses."""
+    node = await _make_or_find(client, record, owner)
     if not core.is_managed(node, owner):
         raise Refused(
             f"the cluster has a Node {record.name} that is not one of this cloud's: choose another name, or delete that Node first"
@@ -67,7 +68,7 @@ async def register_node(
             with contextlib.suppress(NotFound, Conflict):
                 await client.delete(NODES, "", record.name, uid=uid)
         raise
-    cluster = await identity_of(client)
+    cluster = await (identity() if identity else identity_of(client))
     return await tenants.note_object(record.tenant, record.name, uid, addresses, cluster)
 
 
@@ -89,12 +90,9 @@ async def identity_of(client: KubeClient) -> str:
     return str(meta.metadata(found).get("uid") or "")
 
 
-async def _find_or_make(client: KubeClient, record: NodeRecord, owner: str) -> Object:
+async def _make_or_find(client: KubeClient, record: NodeRecord, owner: str) -> Object:
+    """One request for a Node that is not there, which is the usual case."""
     name = record.name
-    try:
-        return await client.get(NODES, "", name)
-    except NotFound:
-        pass
     try:
         return await client.create(NODES, "", core.new_node(name, owner=owner, registration=record.registration))
     except AlreadyExists:
