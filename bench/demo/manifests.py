@@ -55,6 +55,22 @@ def web(node: str) -> str:
     )
 
 
+def cluster_web(node: str) -> str:
+    """A web server on a machine of the cluster, with a Service."""
+    serve = "mkdir -p /www && echo hello from the cluster > /www/index.html && exec httpd -f -p 8080 -h /www"
+    template = _template("cluster-web", serve, "")
+    spec = {**template["spec"], "nodeName": node}
+    return _list(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "cluster-web", **template["metadata"]}, "spec": spec},
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "cluster-web"},
+            "spec": {"selector": {"app": "cluster-web"}, "ports": [{"port": 80, "targetPort": 8080}]},
+        },
+    )
+
+
 def hello() -> str:
     """One pod on every node."""
     return json.dumps(

@@ -67,6 +67,7 @@ class Scenario:
         self.run_workloads()
         self.reach_everything()
         self.publish()
+        self.more_steps(stack)
         self.lose_the_cloud_and_power()
         self.sum_up()
 
@@ -217,6 +218,9 @@ class Scenario:
 
     def _fetch(self, url: str) -> str:
         return self.internet.run("curl", "-sS", "--max-time", "5", url, check=False)
+
+    def more_steps(self, stack: contextlib.ExitStack) -> None:
+        """What only another kind of this scenario has. `stack` ends what it starts."""
 
     # -- figures -----------------------------------------------------------------------------------------------------
 

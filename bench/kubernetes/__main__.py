@@ -1,11 +1,12 @@
 """`make bench NAME=kubernetes`: a real API server, one cloud process, simulated edge nodes; all of them share the machine.
 
-    python -m bench.kubernetes [--nodes 1000] [--pods 10000] [--binds 100] [--only fleet|edge]
+    python -m bench.kubernetes [--nodes 1000] [--pods 10000] [--binds 100] [--rounds 5] [--only fleet|edge|init]
 
 *Idle*: requests a second at the API server that come from the cloud, without those for leases, by the API server's own counters.
 *Memory* of the cloud process with everything cached. *Bind*: from the API's answer to a pod with its node, to the node's store.
 *Identity*: what a request by impersonation costs more than one with the cloud's own identity, and what a connection of its own for each node
-would cost (docs/adr/0038). With a real agent (edge.py): from the bind to the process, near and through a long path.
+would cost (docs/adr/0038). With a real agent (edge.py): from the bind to the process, near and through a long path; copies (copies.py) on three
+paths. `kubeedge init` on a running cluster (installation.py).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from typing import Any
 
 from bench.demo.memory import pss
 from bench.fleet.__main__ import ADDRESS, PLAN, Agents, percentile, prepare, settled
-from bench.kubernetes.edge import measure as edge_figures
+from bench.kubernetes import edge, installation
+from bench.kubernetes.copies import processor_time
 from bench.report import Report
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName
@@ -39,6 +41,7 @@ from kubeedge_cloud.clusters.transport import ClusterTransport
 from tests.kit.cluster import KubernetesCluster, rights
 from tests.kit.topology import Host, Topology, descendants, inside, until
 
+PARTS = ("init", "edge", "fleet")
 _IDLE = 60.0  # seconds
 _STATUS = {
     "capacity": {"cpu": "4", "memory": "4Gi", "pods": "110"},
@@ -120,8 +123,8 @@ def stage(
     names = [f"n{number:05}" for number in range(1, nodes + 1)]
     try:
         with Topology() as net:
-            host, edge = net.host("cloud"), net.host("edges")
-            net.wire(host, f"{ADDRESS}/24", edge, "203.0.113.2/24")
+            host, edges = net.host("cloud"), net.host("edges")
+            net.wire(host, f"{ADDRESS}/24", edges, "203.0.113.2/24")
             (directory / "state").mkdir()
             asyncio.run(prepare(directory, names, 0))
             cluster = KubernetesCluster(
@@ -129,7 +132,7 @@ def stage(
             )
             cluster.start()
             cluster.apply(*rights.objects())
-            yield cluster, directory, edge, names
+            yield cluster, directory, edges, names
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -185,15 +188,20 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=int(os.environ.get("NODES", "1000")))
     parser.add_argument("--pods", type=int, default=int(os.environ.get("PODS", "10000")))
     parser.add_argument("--binds", type=int, default=int(os.environ.get("BINDS", "100")))
-    parser.add_argument("--only", choices=("fleet", "edge"), default="")
+    parser.add_argument("--rounds", type=int, default=int(os.environ.get("ROUNDS", "5")))
+    parser.add_argument("--only", choices=PARTS, default="")
     options = parser.parse_args()
     if os.geteuid() != 0:
         print("make bench NAME=kubernetes needs root: it makes network namespaces")
         return 1
     out = Report("kubernetes")
-    if options.only != "fleet":
-        edge_figures(out, options.binds)
-    if options.only != "edge":
+    out.add("load average of the machine before", os.getloadavg()[0], unit="")
+    parts = [options.only] if options.only else PARTS
+    if "init" in parts:
+        installation.measure(out, options.rounds)
+    if "edge" in parts:
+        edge.measure(out, options.binds, options.rounds)
+    if "fleet" in parts:
         fleet_figures(out, options)
     return 0 if out.finish() else 1
 
@@ -202,11 +210,13 @@ def attach(
     out: Report, site: tuple[KubernetesCluster, Path, Host, list[str]], what: str, must: float | None = None
 ) -> tuple[Cloud, Agents]:
     """All nodes at once, for the first time: each gets its Node, its addresses and its Lease."""
-    cluster, directory, edge, names = site
+    cluster, directory, edges, names = site
     cloud = Cloud(cluster.host, directory, cluster.kubeconfig(rights.ACCOUNT, ()))
     print(f"{len(names)} nodes attach; pss of the empty cloud {pss(cloud.pid) / 1e6:.0f} MB", flush=True)
+    processes = {name: cluster.host.running(words)[-1] for name, words in _PARTS.items()} | {"cloud": cloud.pid}
     begun, before = time.monotonic(), requests(cluster)
-    agents = Agents(edge, directory, names)
+    spent = {name: -processor_time(pid) for name, pid in processes.items()}
+    agents = Agents(edges, directory, names)
     agents.ask(attached=len(names))
     agents.ask(report="nodes/_/{node}", value=json.dumps({"status": _STATUS}))
     print(f"  attached after {time.monotonic() - begun:.0f} s", flush=True)
@@ -216,9 +226,14 @@ def attach(
 
     until(ready, timeout=900, what="all Ready", interval=3)
     out.add(what, time.monotonic() - begun, unit="s", must=must)
+    spent = {name: seconds + processor_time(processes[name]) for name, seconds in spent.items()}
+    spent["simulated nodes"] = processor_time(descendants(agents.process.pid)[0])
+    for name, seconds in spent.items():
+        out.add(f"{what}: processor of {name}", seconds, unit="s")
     after = requests(cluster)
     each = {key: round((n - before.get(key, 0)) / len(names), 2) for key, n in sorted(after.items())}
     print(f"  all Ready after {time.monotonic() - begun:.0f} s; requests a node: { {k: n for k, n in each.items() if n >= 0.1} }", flush=True)  # fmt: skip
+    print(f"  processor, s: { {name: round(seconds, 1) for name, seconds in spent.items()} }", flush=True)
     return cloud, agents
 
 
@@ -280,6 +295,12 @@ def fleet_figures(out: Report, options: argparse.Namespace) -> None:
         certificate_cost(cluster, out)
 
 
+#: words of their command lines
+_PARTS = {
+    "API server": b"kube-apiserver\0--advertise",
+    "etcd": b"etcd\0--name",
+    "controllers": b"kube-controller-manager\0",
+}
 #: resources that the cloud asks for; the rest is the control plane's own business
 _OURS = {"nodes", "pods", "services", "events", "configmaps", "secrets"}
 

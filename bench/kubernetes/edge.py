@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bench.fleet.__main__ import percentile
+from bench.kubernetes import paths
+from bench.kubernetes.copies import Copies
 from bench.report import Report
-from bench.streams.__main__ import bare_client, bare_server
 from kubeedge.api.resources import PODS
 from kubeedge_cloud.clusters.client import RemoteClient
 from kubeedge_cloud.clusters.credentials import Credentials
 from kubeedge_cloud.clusters.transport import ClusterTransport
-from tests.kit.cluster.site import ADDRESS, IMAGE, Site, kubernetes_site
-from tests.kit.topology import Host, Topology, inside, until
-from tests.kit.upstream import build
-from tests.kit.wire import Conditions, LossyWire
+from tests.kit.cluster.site import IMAGE, Site, kubernetes_site
+from tests.kit.topology import Topology, inside
+from tests.kit.wire import Conditions
 
 RTT = 0.1  # seconds
+#: the queue has room for what the path holds, twice
+SLOW = Conditions(rate=100e6, delay=0.010, queue=500_000)
+BOUNDS = {"must": 0.3, "aim": 0.6}  # of a copy on a path that limits it
 
 
 def _pod(name: str, out: Path) -> dict[str, Any]:
@@ -65,80 +66,13 @@ def binds(site: Site, count: int, prefix: str) -> list[float]:
     return inside(site.cluster.host, lambda: asyncio.run(whole()))
 
 
-def long_path(net: Topology, edge: Host, nat: Host) -> None:
-    """Another uplink instead of the one that it has: 50 ms and 1 % loss in each direction. Returns when channel and links are there."""
-    LossyWire(net, edge, "192.168.91.2/24", nat, "192.168.91.1/24", Conditions(delay=RTT / 2, loss=0.01), fast=True)
-    nat.masquerade("192.168.91.0/24")
-    (near,) = {line.split()[1] for line in edge.ip("-o", "-4", "addr").splitlines() if " 192.168.1.2/" in line}
-    edge.ip("link", "set", near, "down")
-    edge.ip("route", "add", "default", "via", "192.168.91.1")
-
-    def moved() -> bool:
-        found = edge.run("ss", "-Htn", "state", "established", "src", "192.168.91.2")
-        return all(f":{port}" in found for port in (10000, 10010))
-
-    until(moved, timeout=120, what="channel and links on the long path", interval=0.2)
-
-
-def processor_time(pid: int) -> float:
-    """Seconds of that process and its threads so far; proc(5)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def streams(site: Site, out: Report, say: Callable[[str], None], megabytes: int = 100) -> None:
-    """kubectl, through the API server, the node's port and KubeBus: one key, and a large copy with the time of each process on the way."""
-    kubectl = [str(build.program("kubectl")), f"--kubeconfig={site.cluster.kubeconfig()}"]
-    site.cluster.apply({"apiVersion": "v1", "kind": "Pod", **_pod("box", _made(site.directory / "out-box"))})
-    site.cluster.kubectl("wait", "--for=condition=Ready", "pod/box", "--timeout=60s", timeout=90)
-    command = site.cloud.command("env", f"HOME={site.directory}", *kubectl, "exec", "-i", "box", "--", "cat")
-    keys = []
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as shell:
-        assert shell.stdin is not None and shell.stdout is not None
-        for _ in range(220):
-            begun = time.perf_counter()
-            shell.stdin.write(b"k")
-            assert shell.stdout.read(1) == b"k"
-            keys.append((time.perf_counter() - begun) * 1e3)
-        shell.stdin.close()
-    out.add("kubectl exec, round trip of one key, p50", percentile(keys[20:], 0.5), unit="ms", must=10, aim=4)
-    file = site.directory / "large"
-    file.write_bytes(b"0123456789abcdef" * (megabytes * 62500))
-    site.cloud.spawn(sys.executable, "-c", bare_server(ADDRESS))
-    bare = float(site.edges["edge1"].run(sys.executable, "-c", _patient(bare_client(ADDRESS)), str(file), timeout=300))
-    found = {
-        "API server": site.cloud.running(b"kube-apiserver\0--advertise"),
-        "cloud": site.cloud.running(b"kubeedge\0cloud\0"),
-        "agent": site.edges["edge1"].running(b"kubeedge\0edge\0"),
-    }
-    processes = {name: pids[-1] for name, pids in found.items()}
-    before, begun = {name: processor_time(pid) for name, pid in processes.items()}, time.perf_counter()
-    own = os.times()
-    site.cloud.run("env", f"HOME={site.directory}", *kubectl, "cp", str(file), "box:/tmp/large", timeout=600)
-    taken, done = time.perf_counter() - begun, os.times()
-    spent = {name: processor_time(pid) - before[name] for name, pid in processes.items()}
-    spent["kubectl"] = done.children_user + done.children_system - own.children_user - own.children_system
-    out.add("kubectl cp of 100 MB on a bare veth", megabytes / taken, unit="MB/s", higher=True)
-    out.add("the same, of bare TCP there", bare / taken, unit="x", higher=True)
-    for name, seconds in spent.items():
-        out.add(f"processor time of that copy: {name}", seconds, unit="s")
-    say(f"  key {percentile(keys[20:], 0.5):.2f} ms; cp {taken:.2f} s, bare {bare:.3f} s; processor { {k: round(v, 2) for k, v in spent.items()} }")  # fmt: skip
-
-
-def _patient(program: str) -> str:
-    """The server may need a moment."""
-    connect = "socket.create_connection"
-    retry = f"def patient(a):\n    for _ in range(200):\n        try: return {connect}(a)\n        except OSError: time.sleep(0.05)\n"
-    return program.replace(f"c = {connect}", f"{retry}c = patient")
-
-
 def _made(directory: Path) -> Path:
     directory.mkdir()
     return directory
 
 
-def measure(out: Report, count: int, before: Callable[[str], None] = print) -> None:
-    """`count` pods near, and as many through the long path."""
+def measure(out: Report, count: int, rounds: int, say: Callable[[str], None] = print) -> None:
+    """`count` pods near, and as many through the long path; `rounds` copies in each direction on each path."""
     with Topology() as net, kubernetes_site(f"kbb{os.getpid()}", 1) as site:
         site.start_cluster()
         site.start_cloud([f"default={site.kubeconfig()}"])
@@ -148,13 +82,31 @@ def measure(out: Report, count: int, before: Callable[[str], None] = print) -> N
         near = binds(site, count, "near")
         out.add("bound in the API to the process running, p50", percentile(near, 0.5), unit="s", must=0.6, aim=0.3)
         out.add("bound in the API to the process running, p99", percentile(near, 0.99), unit="s", must=1.5, aim=0.8)
-        before(f"  bind to process p50 {percentile(near, 0.5):.3f} s, p99 {percentile(near, 0.99):.3f} s")
-        streams(site, out, before)
-        long_path(net, site.edges["edge1"], site.nats["edge1"])
+        say(f"  bind to process p50 {percentile(near, 0.5):.3f} s, p99 {percentile(near, 0.99):.3f} s")
+        _copy(net, site, out, rounds, say)
+        paths.change(net, site.edges["edge1"], site.nats["edge1"], Conditions(delay=RTT / 2, loss=0.01))
         binds(site, 3, "warm-far")
         far = binds(site, count, "far")
         more = (percentile(far, 0.5) - percentile(near, 0.5)) / RTT
         out.add("the same through 100 ms RTT and 1 % loss, p50", percentile(far, 0.5), unit="s")
         out.add("the same through 100 ms RTT and 1 % loss, p99", percentile(far, 0.99), unit="s")
         out.add("what the long path adds at p50", more, unit="RTT", must=3, aim=2)
-        before(f"  long path p50 {percentile(far, 0.5):.3f} s, p99 {percentile(far, 0.99):.3f} s: + {more:.1f} RTT")
+        say(f"  long path p50 {percentile(far, 0.5):.3f} s, p99 {percentile(far, 0.99):.3f} s: + {more:.1f} RTT")
+
+
+def _copy(net: Topology, site: Site, out: Report, rounds: int, say: Callable[[str], None]) -> None:
+    """Where the processors are the limit, and where the path is."""
+    edge, nat = site.edges["edge1"], site.nats["edge1"]
+    copies = Copies(site, _pod("box", _made(site.directory / "out-box")), out, say)
+    copies.keys()
+
+    def both(path: str, bounds: dict[str, float] | None = None) -> None:
+        for _ in range(rounds):
+            copies.copy(path, "to the pod", bounds=bounds)
+            copies.copy(path, "from the pod", bounds=bounds)
+
+    both("bare veth")
+    paths.limit(edge, nat, "1gbit")
+    both("1 Gbit/s", BOUNDS)
+    paths.change(net, edge, nat, SLOW)
+    both("100 Mbit/s, 20 ms RTT", BOUNDS)
