@@ -194,7 +194,7 @@ def main() -> int:
     if os.geteuid() != 0:
         print("make bench NAME=kubernetes needs root: it makes network namespaces")
         return 1
-    out = Report("kubernetes")
+    out = Report(f"kubernetes-{options.only}" if options.only else "kubernetes")
     out.add("load average of the machine before", os.getloadavg()[0], unit="")
     parts = [options.only] if options.only else PARTS
     if "init" in parts:
@@ -217,8 +217,8 @@ def attach(
     begun, before = time.monotonic(), requests(cluster)
     spent = {name: -processor_time(pid) for name, pid in processes.items()}
     agents = Agents(edges, directory, names)
+    agents.ask(report="nodes/_/{node}", value=json.dumps({"status": _STATUS}))  # what an agent does first
     agents.ask(attached=len(names))
-    agents.ask(report="nodes/_/{node}", value=json.dumps({"status": _STATUS}))
     print(f"  attached after {time.monotonic() - begun:.0f} s", flush=True)
 
     def ready() -> bool:

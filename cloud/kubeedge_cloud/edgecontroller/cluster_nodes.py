@@ -24,11 +24,15 @@ from kubeedge_cloud.tenants.manager import TenantManager
 
 log = logging.getLogger("kubeedge.edgecontroller")
 
+#: seconds in which a node that has attached reports its status: it is Ready with that, and a write that it is not would cost the cluster's own
+#: controllers four more, for its taints
+_REPORTS = 5.0
+
 
 class ClusterNodes(NodeStatuses):
     """`leases` is told of nodes that attach."""
 
-    #: registering is waiting: the cluster's allocator gives addresses to 20 nodes a second by its defaults
+    #: registering and reporting are waiting: the cluster's allocator gives addresses to 20 nodes a second by its defaults
     workers = 48
 
     def __init__(
@@ -43,6 +47,7 @@ class ClusterNodes(NodeStatuses):
         self._leases = leases
         self._allocator = Allocator()
         self._registering: dict[NodeName, asyncio.Lock] = {}
+        self._silent_since: dict[NodeName, float] = {}  # nodes that are attached and have not reported their status
         self._cluster = ""  # which one it is; another one has another object of this class (module.py)
 
     async def ensure(self, name: NodeName) -> Object:
@@ -120,6 +125,7 @@ class ClusterNodes(NodeStatuses):
     async def _sync_ready(self, name: NodeName) -> float | None:
         record = self._state.records.get(name)
         if record is None:
+            self._silent_since.pop(name, None)
             left = self._state.nodes.get("", name)
             if left is not None and core.is_managed(left, self._state.owner):
                 await self._delete(name)  # its Lease has it as its owner, and goes with it
@@ -130,9 +136,12 @@ class ClusterNodes(NodeStatuses):
             return None
         node = await self.ensure(name)
         if name not in self._state.sessions:
+            self._silent_since.pop(name, None)
             return None
         self._leases.queue.add(name)
         current = node.get("status") or {}
+        if (wait := self._may_report(name, current)) > 0:
+            return max(wait, 0.001)  # what rounding leaves of it must not be less than a clock can move
         # what the lifecycle controller did not know counts no longer
         known = [c for c in current.get("conditions") or () if c.get("status") != "Unknown"]
         ready = next((c for c in current.get("conditions") or () if c.get("type") == "Ready"), None)
@@ -145,6 +154,14 @@ class ClusterNodes(NodeStatuses):
         for rest in CONDITIONS:
             self._report_again(name, rest)
         return None
+
+    def _may_report(self, name: NodeName, status: Mapping[str, Any]) -> float:
+        """Seconds that an attached node still has to report its status; what is reported says that it is Ready, too."""
+        if core.is_reported(status):
+            self._silent_since.pop(name, None)
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        return self._silent_since.setdefault(name, now) + _REPORTS - now
 
     async def _was_deleted(self, name: NodeName) -> bool:
         """By the API itself: a cache may be behind, and the whole node would go. A kubeconfig that leads to another cluster than the one in

@@ -58,7 +58,9 @@ class ReportedState:
         self._state = state
         self._nodes = nodes
         self._paces: dict[NodeName, _Paces] = {}
-        self.queue: WorkQueue[tuple[NodeName, str]] = WorkQueue(f"reported state of {state.tenant}", self._sync_up)
+        self.queue: WorkQueue[tuple[NodeName, str]] = WorkQueue(
+            f"reported state of {state.tenant}", self._sync_up, workers=nodes.workers
+        )
 
     def changed(self, node: NodeName, rest: str, value: bytes | None) -> None:
         """A report, by the rest of its key; None: it was taken back."""

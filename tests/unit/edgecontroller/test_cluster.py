@@ -233,6 +233,8 @@ async def test_a_node_that_registers_costs_one_request_and_which_cluster_it_is_i
     asked = [(verb, kind) for who, verb, kind, _ in world.cluster.asked if not who and verb in ("get", "create")]
     assert asked.count(("create", "nodes")) == 2 and ("get", "nodes") not in asked
     assert asked.count(("get", "configmaps")) == 1
+    written = [(verb, kind) for who, verb, kind, _ in world.cluster.asked if who == "edge1" and kind == "nodes"]
+    assert written == [("patch", "nodes")] * 2, "its labels, and its status as a whole"
 
 
 @in_cluster
