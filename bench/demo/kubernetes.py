@@ -72,6 +72,22 @@ class KubernetesScenario(Scenario):
             ):
                 cluster_ip = self.kubectl.json("get", "service", service)["spec"]["clusterIP"]
                 for url in (f"http://{other['status']['podIP']}:8080/index.html", f"http://{cluster_ip}/index.html"):
-                    wget = ("exec", pod, "--", "wget", "-T", "5", "-qO-", url)
-                    until(lambda wget=wget, text=text: self.kubectl(*wget, check=False) == text, timeout=60, what=url)
-                    self.check(True, f"{pod} fetches {url}: {text.strip()!r}")
+                    self._fetch_in(pod, url, text)
+
+    def _fetch_in(self, pod: str, url: str, text: str) -> None:
+        """What a pod gets there has to be that text, once the routes have come."""
+        said = ""
+
+        def fetched() -> bool:
+            nonlocal said
+            try:
+                said = self.kubectl("exec", pod, "--", "timeout", "10", "wget", "-qO-", url)
+            except RuntimeError as exc:
+                said = str(exc)
+            return said == text
+
+        try:
+            until(fetched, timeout=60, what=url)
+        except AssertionError as exc:
+            raise AssertionError(f"{pod}: {exc}: {said}") from exc
+        self.check(True, f"{pod} fetches {url}: {text.strip()!r}")
