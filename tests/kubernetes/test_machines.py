@@ -255,7 +255,7 @@ def test_behind_a_node_port_and_a_load_balancer_and_on_a_volume(many_machines: I
     with edge_node(many_machines.third, "cam5", f"{VMS['vm1'][0]}:30002", token(many_machines, "cam5")):
         works(many_machines, "by-port", "cam5")
         cluster.kubectl("delete", "pods", "-n", "kubeedge", "--all", timeout=120)
-        cluster.kubectl("rollout", "status", "-n", "kubeedge", "deploy/kubeedge-cloud", "--timeout=90s", timeout=120)
+        cluster.kubectl("rollout", "status", "-n", "kubeedge", "deploy/kubeedge-cloud", "--timeout=120s", timeout=150)
         works(many_machines, "on-volume", "cam5")
 
     kubeedge(cluster, "upgrade", "--set", "expose.type=LoadBalancer", "--timeout", "120")
