@@ -123,6 +123,7 @@ class Host:
 
     def signal(self, process: subprocess.Popen[bytes], number: int) -> None:
         """Send a signal to what `spawn` started (the Popen itself is nsenter, which waits outside)."""
+        until(lambda: descendants(process.pid) or process.poll() is not None, what="nsenter's child, or its end")
         for pid in descendants(process.pid)[:1]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
