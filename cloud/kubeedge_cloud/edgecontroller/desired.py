@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kubeedge import faults
@@ -10,7 +11,7 @@ from kubeedge.api.names import NamespacedName, NodeName, Object
 from kubeedge.api.resources import NODES
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put
 from kubeedge_cloud.controllers.queue import WorkQueue
-from kubeedge_cloud.edgecontroller import node_objects, services, token_issuer
+from kubeedge_cloud.edgecontroller import claims, node_objects, services, token_issuer
 from kubeedge_cloud.edgecontroller.copies import Copies
 from kubeedge_cloud.edgecontroller.referenced import CLOUD
 from kubeedge_cloud.edgecontroller.state import EdgeState
@@ -146,11 +147,7 @@ class DesiredState:
             self._state.refer(name, ())
             return None  # it keeps what it has; when its Node comes, or its record goes, it is looked at again
         pods = self._state.pods_of(name)
-        references = frozenset(
-            (resource, meta.namespace_of(pod), object_name)
-            for pod in pods
-            for resource, object_name in node_objects.references(pod)
-        )
+        references = self._references_of(pods, have)
         self._state.refer(name, references)
         tokens = {
             secret for service in self._state.services if (secret := node_objects.token_secret(service)) is not None
@@ -161,10 +158,11 @@ class DesiredState:
         objects = {
             (resource, namespace, object_name): obj
             for resource, namespace, object_name in references
-            if (obj := self._state.data[resource].get(namespace, object_name)) is not None
+            if (obj := self._state.find(resource, namespace, object_name)) is not None
         }
         node = self._state.nodes.get("", name)
         wanted = node_objects.desired(node, pods, objects, self._state.services)
+        wanted |= claims.rows(objects)
         wanted |= self._not_known_yet(references, have)
         tokens_of_pods = self._tokens.of(name, pods, have)
         wanted |= tokens_of_pods
@@ -187,6 +185,26 @@ class DesiredState:
             if not done.succeeded:
                 return None  # the node was removed meanwhile and must stay removed; or another process leads
         return due
+
+    def _references_of(
+        self, pods: Sequence[Object], have: Mapping[str, bytes]
+    ) -> frozenset[tuple[str, str, str]]:
+        """(resource, namespace, name) of all that pods refer to, as far as it is known here, or on the node: what leads on is kept, too."""
+
+        def find(resource: str, namespace: str, name: str) -> Object | None:
+            if self._state.knows(resource, namespace, name):
+                return self._state.find(resource, namespace, name)
+            row = have.get(node_objects.key(resource, namespace, name))
+            return None if row is None else json.loads(row)
+
+        found = {
+            (resource, meta.namespace_of(pod), object_name)
+            for pod in pods
+            for resource, object_name in node_objects.references(pod)
+        }
+        if self._state.cluster:
+            found |= claims.behind((claim for pod in pods for claim in claims.of_pod(pod)), find)
+        return frozenset(found)
 
     def _fitting(self, name: NodeName, have: Mapping[str, bytes], wanted: dict[str, bytes]) -> dict[str, bytes]:
         """What the copies of the tenant have room for; the Node says it as an Event when something is refused."""

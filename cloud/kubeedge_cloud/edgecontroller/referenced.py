@@ -1,6 +1,6 @@
-"""ConfigMaps and Secrets of a cluster that is a user's own, as a kubelet has them: each by its name, because a pod of the node refers to it.
+"""ConfigMaps, Secrets and volumes of a cluster that is a user's own, as a kubelet has them: each by its name, because a pod of the node refers to it.
 
-Each object is watched once, whoever refers to it, by the identity of one node that does: the cluster's Node authorizer decides. What nobody
+Each object is watched (or, where nodes may not watch, asked for: polled.py) once, whoever refers to it, by the identity of one node that does: the cluster's Node authorizer decides. What nobody
 refers to any more is forgotten.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from kubeedge.api.client import KubeClient, Resource
 from kubeedge.api.names import NamespacedName, NodeName, Object
@@ -22,19 +23,61 @@ _BACKOFF = Backoff(0.05, 30.0, jitter=0.5)
 CLOUD = NodeName("")  # the user for what the cloud itself needs: it asks with its own identity
 
 
+class SingleObject(Protocol):
+    """The cache of one object: an Informer, or what stands for one (polled.py)."""
+
+    @property
+    def synced(self) -> asyncio.Event:
+        """Set once it is known what there is."""
+        ...
+
+    def get(self, namespace: str, name: str) -> Object | None:
+        """The object as it was last seen; None: there is none, or it is not known yet."""
+        ...
+
+    def adopt(self, obj: Object) -> None:
+        """Begin with what another cache knew."""
+        ...
+
+    def on_change(self, handler: ResourceEventHandler) -> None:
+        """Called for every change."""
+        ...
+
+    async def refresh(self, namespace: str, name: str) -> None:
+        """What is known is at least as new as the API was when this was called."""
+        ...
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        ...
+
+
+Follow = Callable[[KubeClient, Resource, str, str], SingleObject]  # the last two: namespace and name
+
+
+def watched(client: KubeClient, resource: Resource, namespace: str, name: str) -> Informer:
+    """What most objects are followed by."""
+    selector = f"metadata.name={name}"
+    return Informer(client, resource, namespace=namespace, field_selector=selector, backoff=_BACKOFF)
+
+
 @dataclass(eq=False, slots=True)
 class _Followed:
     users: dict[NodeName, None] = field(default_factory=dict)  # a dict for its order
     by: NodeName = CLOUD
-    informer: Informer | None = None
+    informer: SingleObject | None = None
     task: asyncio.Task[None] | None = None
 
 
 class Referenced:
-    """The objects of one resource; looks like an Informer to those who read. `client_of` gives the client with a node's identity."""
+    """The objects of one resource; looks like an Informer to those who read. `client_of` gives the client with a node's identity, `follow`
+    makes the cache of one object."""
 
-    def __init__(self, resource: Resource, client_of: Callable[[NodeName], KubeClient]) -> None:
+    def __init__(
+        self, resource: Resource, client_of: Callable[[NodeName], KubeClient], follow: Follow = watched
+    ) -> None:
         self.resource = resource
+        self._follow_one = follow
         self._client_of = client_of
         self._followed: dict[NamespacedName, _Followed] = {}
         self._of: dict[NodeName, frozenset[NamespacedName]] = {}
@@ -96,13 +139,7 @@ class Referenced:
         namespace, name = key
         followed.by = next(iter(followed.users))
         before = followed.informer
-        informer = Informer(
-            self._client_of(followed.by),
-            self.resource,
-            namespace=namespace,
-            field_selector=f"metadata.name={name}",
-            backoff=_BACKOFF,
-        )
+        informer = self._follow_one(self._client_of(followed.by), self.resource, namespace, name)
         if before is not None and (known := before.get(namespace, name)) is not None:
             informer.adopt(known)
         followed.informer = informer
@@ -111,7 +148,7 @@ class Referenced:
             self._run(informer, key), name=f"{self.resource.plural} {namespace}/{name}"
         )
 
-    async def _run(self, informer: Informer, key: NamespacedName) -> None:
+    async def _run(self, informer: SingleObject, key: NamespacedName) -> None:
         steps = asyncio.create_task(informer.run())
         try:
             waiting = asyncio.create_task(informer.synced.wait())

@@ -5,18 +5,31 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from kubeedge.api import meta
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NamespacedName, NodeName, Object, TenantId
-from kubeedge.api.resources import CONFIGMAPS, ENDPOINTSLICES, NODES, PODS, SECRETS, SERVICEACCOUNTS, SERVICES
+from kubeedge.api.resources import (
+    CONFIGMAPS,
+    ENDPOINTSLICES,
+    NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
+    PODS,
+    SECRETS,
+    SERVICEACCOUNTS,
+    SERVICES,
+)
 from kubeedge.store.model import Store
 from kubeedge_cloud.controllers.informer.client import CachedClient
 from kubeedge_cloud.controllers.informer.driver import Informer
 from kubeedge_cloud.controllers.objects import condition_of, key_of, uid_of
 from kubeedge_cloud.controllers.recorder import Recorder
 from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller.claims import is_settled
 from kubeedge_cloud.edgecontroller.kubelet_endpoint import KubeletEndpoint
+from kubeedge_cloud.edgecontroller.polled import Polled
 from kubeedge_cloud.edgecontroller.referenced import Referenced
 from kubeedge_cloud.tenants.model import NodeRecord
 
@@ -57,6 +70,9 @@ class EdgeState:
             resource.plural: Referenced(resource, self.client_of) if self.cluster else self.client.informer(resource)
             for resource in (CONFIGMAPS, SECRETS)
         }
+        if self.cluster:  # the embedded API has none of these
+            for resource in (PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES):
+                self.data[resource.plural] = Referenced(resource, self.client_of, partial(Polled, settled=is_settled))
         self.records: dict[NodeName, NodeRecord] = {}
         self.reported: dict[str, bytes] = {}  # "N/reported/..." -> value
         self.sessions: set[NodeName] = set()
@@ -103,6 +119,16 @@ class EdgeState:
     def informer_of(self, resource: str) -> Informer | Referenced:
         """The informer of a resource that nodes write to, by its plural."""
         return {"pods": self.pods, "nodes": self.nodes, **self.data}[resource]
+
+    def find(self, resource: str, namespace: str, name: str) -> Object | None:
+        """One of the objects that pods refer to; None: there is none, or it is not known."""
+        data = self.data.get(resource)
+        return data.get(namespace, name) if data is not None else None
+
+    def knows(self, resource: str, namespace: str, name: str) -> bool:
+        """Whether find() says what there is."""
+        data = self.data.get(resource)
+        return data is not None and data.knows(namespace, name)
 
     # Pods
 

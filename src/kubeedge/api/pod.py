@@ -10,7 +10,9 @@ from kubeedge.api.ephemeral_storage import EphemeralStorage
 from kubeedge.errors import Invalid
 
 CLUSTER_DOMAIN = "cluster.local"
-VOLUME_KINDS = ("configMap", "secret", "emptyDir", "hostPath", "projected", "downwardAPI")
+VOLUME_KINDS = (
+    "configMap", "secret", "emptyDir", "hostPath", "projected", "downwardAPI", "persistentVolumeClaim", "ephemeral", "nfs",
+)  # fmt: skip
 IMAGE_VOLUME = "image"  # the runtime mounts it
 
 
@@ -170,8 +172,19 @@ class VolumeSpec:
     """A Volume v1: `source` is what the object has under the name of its kind."""
 
     name: str
-    kind: str  # "configMap", "secret", "emptyDir", "hostPath", "projected", "downwardAPI", "image"
+    kind: str  # of VOLUME_KINDS, or IMAGE_VOLUME; of a PersistentVolume "local", too
     source: Mapping[str, Any]
+
+    @property
+    def read_only(self) -> bool:
+        """No container of this pod may write to it, whatever its mounts say; others may."""
+        return self.source.get("readOnly") is True
+
+    def claim_of(self, pod_name: str) -> str:
+        """The name of the PersistentVolumeClaim that it is, beside the pod; "" for a volume of another kind."""
+        if self.kind == "ephemeral":
+            return f"{pod_name}-{self.name}"
+        return str(self.source.get("claimName") or "") if self.kind == "persistentVolumeClaim" else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +226,7 @@ class Pod:
     strict_groups: bool = False  # no groups that the image gives its user
     sysctls: Mapping[str, str] = field(default_factory=dict)
     runtime_class: str = ""
+    fs_group_on_mismatch: bool = False  # fsGroupChangePolicy OnRootMismatch
     service_links: bool = True  # variables for the Services of the namespace
 
     @property

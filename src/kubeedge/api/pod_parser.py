@@ -78,6 +78,10 @@ def parse(obj: Object) -> Pod:
             _host_alias(a, f"spec.hostAliases[{n}]") for n, a in enumerate(read_list(spec, "hostAliases", "spec"))
         ),
         fs_group=read_id(pod_security, "fsGroup", "spec.securityContext"),
+        fs_group_on_mismatch=read_choice(
+            pod_security, "fsGroupChangePolicy", "spec.securityContext", ("Always", "OnRootMismatch")
+        )
+        == "OnRootMismatch",
         groups=tuple(read_ids(pod_security, "supplementalGroups", "spec.securityContext")),
         init_containers=_containers(spec, "initContainers", pod_security),
         containers=_containers(spec, "containers", pod_security),
@@ -212,6 +216,10 @@ def _volume(item: Any, path: str) -> VolumeSpec:
             check_texts(source, f"{path}.{kind}")
             if kind == IMAGE_VOLUME:
                 _check_image(source, f"{path}.image")
+            if kind == "persistentVolumeClaim":
+                read_name(source, "claimName", f"{path}.{kind}", _SUBDOMAIN)
+            if kind == "nfs":
+                _check_nfs(source, f"{path}.nfs")
             if kind == "emptyDir":
                 _check_medium(source, f"{path}.emptyDir.medium")
             return VolumeSpec(name, kind, source)
@@ -225,6 +233,12 @@ def _check_image(source: Mapping[str, Any], path: str) -> None:
     if not read(source, "reference", str, path, ""):
         raise Invalid("required", path=f"{path}.reference")
     read_choice(source, "pullPolicy", path, ("", "Always", "IfNotPresent", "Never"))
+
+
+def _check_nfs(source: Mapping[str, Any], path: str) -> None:
+    for field in ("server", "path"):
+        if not read(source, field, str, path, ""):
+            raise Invalid("required", path=f"{path}.{field}")
 
 
 def _check_medium(source: Mapping[str, Any], path: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kubeedge.api.meta import field_of, labels_of
+from kubeedge.api.meta import field_of, labels_of, name_of
 from kubeedge.api.names import Object
 from kubeedge.errors import Invalid
 
@@ -205,6 +205,28 @@ def requirement_of(expression: Any) -> Requirement:
     if operator in ("In", "NotIn") and not values:
         raise Invalid(f"values of {key!r:.320} must be given for operator {operator}")
     return Requirement(key, operator, frozenset(values))
+
+
+#: one of nodeSelectorTerms: requirements on labels, and on fields
+NodeTerm = tuple[Sequence[Requirement], Sequence[Requirement]]
+
+
+def node_term(term: Mapping[str, Any]) -> NodeTerm | None:
+    """None: it matches nothing, as one without expressions does, and one that cannot be understood."""
+    try:
+        expressions = [requirement_of(e) for e in term.get("matchExpressions") or ()]
+        fields = [requirement_of(f) for f in term.get("matchFields") or ()]
+    except Invalid:
+        return None
+    return (expressions, fields) if expressions or fields else None
+
+
+def matches_node_term(term: NodeTerm | None, node: Object) -> bool:
+    """All expressions must hold."""
+    if term is None:
+        return False
+    labels, names = labels_of(node), {"metadata.name": name_of(node)}
+    return all(one.matches(labels) for one in term[0]) and all(one.matches(names) for one in term[1])
 
 
 @dataclass(frozen=True, slots=True)

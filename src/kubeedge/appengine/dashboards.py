@@ -194,6 +194,19 @@ class ProcessUse:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimUse:
+    """The filesystem behind a PersistentVolumeClaim; bytes, and numbers of inodes."""
+
+    namespace: str
+    name: str
+    capacity: int
+    available: int
+    used: int
+    inodes: int
+    inodes_free: int
+
+
+@dataclass(frozen=True, slots=True)
 class KubeletState:
     """What this node runs. `containers`: how many are in each state; `volumes`: how many of each kind its pods have."""
 
@@ -204,11 +217,15 @@ class KubeletState:
     containers: Mapping[str, int]
     volumes: Mapping[str, int]
     process: ProcessUse
+    claims: Sequence[ClaimUse] = ()
 
 
 def kubelet_metrics(state: KubeletState) -> Iterator[str]:
     """/metrics, as far as it is of what a kubelet has."""
     yield from expose(_KUBELET, [({}, state)])
+    yield from expose(
+        _CLAIMS, [({"namespace": claim.namespace, "persistentvolumeclaim": claim.name}, claim) for claim in state.claims]
+    )
     yield from expose(_PROCESS, [({}, state.process)])
 
 
@@ -232,6 +249,29 @@ _KUBELET: tuple[RowFamily[KubeletState], ...] = (
     RowFamily(
         "kubernetes_build_info", "gauge", "A metric with a constant '1' value labeled by the version that is built.",
         lambda s: [({"git_version": s.version}, 1)],
+    ),
+)  # fmt: skip
+_CLAIMS: tuple[RowFamily[ClaimUse], ...] = (
+    RowFamily(
+        "kubelet_volume_stats_capacity_bytes", "gauge", "Capacity in bytes of the volume", lambda c: one(c.capacity)
+    ),
+    RowFamily(
+        "kubelet_volume_stats_available_bytes", "gauge", "Number of available bytes in the volume",
+        lambda c: one(c.available),
+    ),
+    RowFamily(
+        "kubelet_volume_stats_used_bytes", "gauge", "Number of used bytes in the volume", lambda c: one(c.used)
+    ),
+    RowFamily(
+        "kubelet_volume_stats_inodes", "gauge", "Maximum number of inodes in the volume", lambda c: one(c.inodes)
+    ),
+    RowFamily(
+        "kubelet_volume_stats_inodes_free", "gauge", "Number of free inodes in the volume",
+        lambda c: one(c.inodes_free),
+    ),
+    RowFamily(
+        "kubelet_volume_stats_inodes_used", "gauge", "Number of used inodes in the volume",
+        lambda c: one(c.inodes - c.inodes_free),
     ),
 )  # fmt: skip
 _PROCESS: tuple[RowFamily[ProcessUse], ...] = (

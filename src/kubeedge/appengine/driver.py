@@ -21,6 +21,7 @@ from kubeedge.appengine.pulls import ImagePulls, registry_auth
 from kubeedge.appengine.reports import Reports
 from kubeedge.appengine.runtime.base import Runtime, StartError
 from kubeedge.appengine.termination import Termination
+from kubeedge.appengine.volumes.base import NotMounted
 from kubeedge.appengine.worker import Worker, Workers
 from kubeedge.errors import Invalid, KubeEdgeError
 
@@ -70,7 +71,7 @@ class PodDriver:
                 if worker.stale_volumes:
                     worker.stale_volumes = False
                     if worker.desired:
-                        await asyncio.to_thread(self._prepare.refresh, worker.desired, worker.observed.ip)
+                        await self._prepare.refresh(worker.desired, worker.observed.ip)
                 action = core.plan(worker.desired, worker.observed, self._clock())
                 if isinstance(action, core.ReportRemoved):
                     if await self._gone(worker):
@@ -150,7 +151,11 @@ class PodDriver:
                 self._reports.note_last_status(worker)
                 await self._runtime.remove_pod(worker.uid)
                 pod = worker.desired or worker.last
-                await asyncio.to_thread(self._prepare.remove, worker.namespace, worker.name, worker.uid, pod)
+                try:
+                    await self._prepare.remove(worker.namespace, worker.name, worker.uid, pod)
+                except (StartError, OSError) as exc:
+                    await self._reports.event(worker, "Warning", "FailedUnMount", str(exc))
+                    raise
                 observed.containers.clear()
                 observed.sandbox, observed.ip = False, ""
 
@@ -166,6 +171,7 @@ class PodDriver:
         state = worker.observed.of(container.name)
         try:
             await self._unless_ending(worker, self._ensure_images(worker, pod, container))
+            await self._unless_ending(worker, self._prepare.attach(pod, container))
             config = await self._prepare.configure(pod, container, attempt, worker.observed.ip)
             if container.target:
                 config = replace(config, target_id=worker.observed.of(container.target).id or "none")
@@ -181,7 +187,8 @@ class PodDriver:
             elif not isinstance(exc, KubeEdgeError | OSError):
                 log.exception("container %s of pod %s/%s", container.name, pod.namespace, pod.name)
             core.note_failure(state, reason=reason, message=str(exc), now=self._clock())
-            await self._reports.event(worker, "Warning", "Failed", f"Error: {exc}", container.name)
+            kind = "FailedMount" if isinstance(exc, NotMounted) else "Failed"
+            await self._reports.event(worker, "Warning", kind, f"Error: {exc}", container.name)
             return
         core.note_start(
             state,

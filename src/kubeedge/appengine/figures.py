@@ -9,14 +9,15 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubeedge.appengine import dashboards
-from kubeedge.appengine.dashboards import KubeletState, NodeDetail, ProbedContainer, ProcessUse
+from kubeedge.appengine.dashboards import ClaimUse, KubeletState, NodeDetail, ProbedContainer, ProcessUse
 from kubeedge.appengine.node import KUBELET_VERSION
 from kubeedge.appengine.runtime import detail_files
+from kubeedge.appengine.volumes.claim_stats import ClaimStats
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.disk_use import DiskUse
 
@@ -36,6 +37,7 @@ class Figures:
         self._clock = clock
         self._layers: dict[str, tuple[float, Mapping[str, DiskUse]]] = {}  # by uid of the pod
         self._walking = asyncio.Lock()
+        self._volumes: ClaimStats | None = None
 
     async def cadvisor(self) -> Iterator[str]:
         """The exposition of /metrics/cadvisor: processor, memory, disks and network of each container. Raises OSError."""
@@ -48,7 +50,17 @@ class Figures:
     async def kubelet(self) -> Iterator[str]:
         """The exposition of /metrics: pods, volumes, the process, and the agent's own metrics."""
         process = await asyncio.to_thread(process_use)
-        return dashboards.kubelet_metrics(kubelet_state(self._engine.settings.node, self._engine.workers, process))
+        claims = await self._claim_stats()
+        return dashboards.kubelet_metrics(
+            kubelet_state(self._engine.settings.node, self._engine.workers, process, claims)
+        )
+
+    async def _claim_stats(self) -> list[ClaimUse]:
+        claims = self._engine.claims()
+        if not claims:
+            return []
+        self._volumes = self._volumes or ClaimStats(self._engine.slow_threads)
+        return await self._volumes.read(claims)
 
     def probes(self) -> Iterator[str]:
         """The exposition of /metrics/probes: results of probes by container, kind and outcome."""
@@ -73,7 +85,9 @@ class Figures:
             return {uid: layers for uid, (_, layers) in self._layers.items()}
 
 
-def kubelet_state(node: str, workers: Workers, process: ProcessUse) -> KubeletState:
+def kubelet_state(
+    node: str, workers: Workers, process: ProcessUse, claims: Sequence[ClaimUse] = ()
+) -> KubeletState:
     """The state of this node and all its pods, for the metrics."""
     states: Counter[str] = Counter()
     volumes: Counter[str] = Counter()
@@ -85,7 +99,7 @@ def kubelet_state(node: str, workers: Workers, process: ProcessUse) -> KubeletSt
         states.update("running" if c.running else "exited" if c.exited else "created" for c in containers)
         if worker.desired is not None:
             volumes.update(f"kubernetes.io/{_plugin(volume.kind)}" for volume in worker.desired.volumes.values())
-    return KubeletState(node, KUBELET_VERSION, desired, running, states, volumes, process)
+    return KubeletState(node, KUBELET_VERSION, desired, running, states, volumes, process, claims)
 
 
 def _plugin(kind: str) -> str:
@@ -95,6 +109,7 @@ def _plugin(kind: str) -> str:
         "emptyDir": "empty-dir",
         "configMap": "configmap",
         "downwardAPI": "downward-api",
+        "persistentVolumeClaim": "persistent-claim",
     }.get(kind, kind.lower())
 
 

@@ -15,6 +15,7 @@ import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from kubeedge.api.meta import parse_timestamp
 from kubeedge.api.names import Object, Revision
 from kubeedge.api.pod import Pod, Unsupported
 from kubeedge.api.pod_parser import parse
+from kubeedge.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES
 from kubeedge.appengine import core, logs, node_readings
 from kubeedge.appengine.core import ContainerObservation, PodObservation
 from kubeedge.appengine.desired import DesiredObjects
@@ -41,6 +43,7 @@ from kubeedge.appengine.settings import AppEngineSettings
 from kubeedge.appengine.stats import NodeUse
 from kubeedge.appengine.status import container_id
 from kubeedge.appengine.upkeep import Upkeep
+from kubeedge.appengine.volumes.base import NOT_MOUNTED
 from kubeedge.appengine.worker import Worker, Workers, take_up
 from kubeedge.errors import Invalid, NotFound
 from kubeedge.kit.reflector.driver import reflect
@@ -50,12 +53,13 @@ __all__ = ["AppEngine", "AppEngineSettings"]
 
 log = logging.getLogger("kubeedge.appengine")
 
-_SYNC_VOLUMES = ("configmaps", "secrets", service_accounts.RESOURCE)
+_CLAIMS = (PERSISTENTVOLUMECLAIMS.plural, PERSISTENTVOLUMES.plural)
+_SYNC_VOLUMES = ("configmaps", "secrets", service_accounts.RESOURCE, *_CLAIMS)
 _LONGEST_GRACE, _REMOVAL = (
     600.0,
     60.0,
 )  # seconds for pods to end, and for their files to be removed, when the node is reset
-_SERVICES = "services"  # their changes are for containers that start later, as with the kubelet
+_FOR_LATER = ("services", "nodes")  # their changes are for containers that start later, as with the kubelet
 
 
 class AppEngine:
@@ -154,7 +158,7 @@ class AppEngine:
                 await self._reports.forget(namespace, name, "")
         elif resource in _SYNC_VOLUMES:
             self._object_changed(resource, namespace, name, obj)
-        elif resource == _SERVICES:
+        elif resource in _FOR_LATER:
             self._prepare.keep(resource, namespace, name, obj)
 
     async def _settle(self, found: dict[str, FoundPod], before: dict[str, Any]) -> None:
@@ -245,15 +249,15 @@ class AppEngine:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _object_changed(self, resource: str, namespace: str, name: str, obj: Object | None) -> None:
-        """A ConfigMap or Secret: running pods get new files, waiting ones are tried again."""
+        """A ConfigMap, Secret or claim: running pods get new files, waiting ones are tried again."""
         self._prepare.keep(resource, namespace, name, obj)
         for worker in self._workers:
-            if worker.desired is None or worker.namespace != namespace:
+            if worker.desired is None or namespace not in ("", worker.namespace):
                 continue
             for state in worker.observed.containers.values():
-                if state.waiting_reason == "CreateContainerConfigError":
+                if state.waiting_reason in ("CreateContainerConfigError", NOT_MOUNTED):
                     state.retry_at = 0.0
-            worker.stale_volumes = True
+            worker.stale_volumes = worker.stale_volumes or resource not in _CLAIMS
             worker.wake.set()
 
     # -- what happens to it --------------------------------------------------------------------------------------------
@@ -314,6 +318,20 @@ class AppEngine:
     def runtime(self) -> Runtime:
         """What runs the containers of this node."""
         return self._runtime
+
+    @property
+    def slow_threads(self) -> Executor:
+        """For what may hang because a server does."""
+        return self._prepare.slow_threads
+
+    def claims(self) -> list[tuple[str, str, Path]]:
+        """Namespace, name and directory of each claim that a running pod mounts."""
+        return [
+            (worker.namespace, name, path)
+            for worker in self._workers
+            if worker.desired is not None and worker.observed.sandbox
+            for name, path in self._prepare.volumes.claims(worker.desired)
+        ]
 
     def uid_of(self, namespace: str, name: str) -> str:
         """The uid of the pod that had that name last. Raises NotFound."""

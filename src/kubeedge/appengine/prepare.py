@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from kubeedge.api.names import Object
 from kubeedge.api.pod import Container, Pod
@@ -18,6 +20,10 @@ from kubeedge.appengine import logs, node, oom, resolve
 from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.runtime.base import ContainerConfig, SandboxConfig
 from kubeedge.appengine.volumes.manager import VolumeManager
+from kubeedge.appengine.volumes.registry import has_remote_volumes
+
+_Result = TypeVar("_Result")
+_SLOW_THREADS = 8
 
 
 class Preparer:
@@ -35,6 +41,7 @@ class Preparer:
         self.volumes = VolumeManager(
             state / "volumes", find=self.find, node=node, host_ip=host_ip, allocatable=allocatable, api=api
         )
+        self._slow: ThreadPoolExecutor | None = None
         self._objects: dict[tuple[str, str, str], Object] = {}  # (resource, namespace, name)
 
     def clear(self) -> None:
@@ -73,20 +80,39 @@ class Preparer:
         )  # fmt: skip
         env = {"HOSTNAME": pod.kernel_name if not pod.host_network else socket.gethostname(), **env}
         path = logs.path(self._log_root, pod.namespace, pod.name, pod.uid, container.name, attempt)
-        binds = await asyncio.to_thread(self.volumes.mount, pod, container, ip, env)
+        binds = await self._in_thread(pod, self.volumes.mount, pod, container, ip, env)
         await asyncio.to_thread(logs.prune, path.parent, attempt)
         score = oom.score(pod, container, node.memory())
         return ContainerConfig(container, attempt, container.image, env, binds, path, oom_score_adj=score)
 
-    def refresh(self, pod: Pod, ip: str) -> None:
-        """Blocking. The pod's volumes get the newest content."""
-        self.volumes.refresh(pod, self._host_ip if pod.host_network else ip)
+    async def attach(self, pod: Pod, container: Container) -> None:
+        """The volumes of a container for which others have to answer; may take long. Raises NotMounted."""
+        await self.volumes.attach(pod, container)
 
-    def remove(self, namespace: str, name: str, uid: str, pod: Pod | None) -> None:
-        """Blocking. Volumes and logs of a pod; `name` is "" and `pod` None when they are not known."""
-        self.volumes.remove(uid, pod)
+    async def refresh(self, pod: Pod, ip: str) -> None:
+        """The pod's volumes get the newest content."""
+        await self._in_thread(pod, self.volumes.refresh, pod, self._host_ip if pod.host_network else ip)
+
+    async def remove(self, namespace: str, name: str, uid: str, pod: Pod | None) -> None:
+        """Volumes and logs of a pod; `name` is "" and `pod` None when they are not known. Raises OSError or NotMounted for what stays mounted."""
+        if pod is not None:
+            await self.volumes.detach(pod)
+        await self._in_thread(pod, self.volumes.remove, uid, pod)
         if name:
-            shutil.rmtree(logs.directory(self._log_root, namespace, name, uid), ignore_errors=True)
+            await asyncio.to_thread(
+                shutil.rmtree, logs.directory(self._log_root, namespace, name, uid), ignore_errors=True
+            )
+
+    @property
+    def slow_threads(self) -> Executor:
+        """For what may hang because a server does: nothing else waits for them."""
+        self._slow = self._slow or ThreadPoolExecutor(_SLOW_THREADS, "slow volumes")
+        return self._slow
+
+    async def _in_thread(self, pod: Pod | None, call: Callable[..., _Result], *arguments: object) -> _Result:
+        if pod is None or not has_remote_volumes(pod):
+            return await asyncio.to_thread(call, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self.slow_threads, call, *arguments)
 
 
 def sandbox_config(pod: Pod, log_directory: Path) -> SandboxConfig:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from kubeedge.api import meta
 from kubeedge.api.names import Object
-from kubeedge.api.selectors import Requirement, requirement_of
-from kubeedge.errors import Invalid
+from kubeedge.api.selectors import matches_node_term, node_term
 
 
 class NodeFit:
@@ -19,21 +18,21 @@ class NodeFit:
         affinity = _node_affinity(spec)
         required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
         self._required = (
-            None if not isinstance(required, dict) else [*map(_term, required.get("nodeSelectorTerms") or ())]
+            None if not isinstance(required, dict) else [*map(node_term, required.get("nodeSelectorTerms") or ())]
         )
         wishes = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
-        self._wishes = [(int(wish.get("weight") or 0), _term(wish.get("preference") or {})) for wish in wishes]
+        self._wishes = [(int(wish.get("weight") or 0), node_term(wish.get("preference") or {})) for wish in wishes]
 
     def fits(self, node: Object) -> bool:
         """nodeSelector and the required part of nodeAffinity."""
         labels = meta.labels_of(node)
         if any(labels.get(key) != value for key, value in self._selector.items()):
             return False
-        return self._required is None or any(_matches(term, node) for term in self._required)
+        return self._required is None or any(matches_node_term(term, node) for term in self._required)
 
     def preferred(self, node: Object) -> int:
         """Sum of the weights of the preferences that the node fulfils."""
-        return sum(weight for weight, term in self._wishes if _matches(term, node))
+        return sum(weight for weight, term in self._wishes if matches_node_term(term, node))
 
 
 def fits_labels(spec: Object, node: Object) -> bool:
@@ -44,28 +43,6 @@ def fits_labels(spec: Object, node: Object) -> bool:
 def _node_affinity(spec: Object) -> Object:
     found = (spec.get("affinity") or {}).get("nodeAffinity")
     return found if isinstance(found, dict) else {}
-
-
-#: requirements on labels, and on fields
-_Term = tuple[Sequence[Requirement], Sequence[Requirement]]
-
-
-def _term(term: Mapping[str, Any]) -> _Term | None:
-    """None: it matches nothing, as one without expressions does, and one that cannot be understood."""
-    try:
-        expressions = [requirement_of(e) for e in term.get("matchExpressions") or ()]
-        fields = [requirement_of(f) for f in term.get("matchFields") or ()]
-    except Invalid:
-        return None
-    return (expressions, fields) if expressions or fields else None
-
-
-def _matches(term: _Term | None, node: Object) -> bool:
-    """All expressions must hold."""
-    if term is None:
-        return False
-    labels, names = meta.labels_of(node), {"metadata.name": meta.name_of(node)}
-    return all(one.matches(labels) for one in term[0]) and all(one.matches(names) for one in term[1])
 
 
 class Tolerations:

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kubeedge._fastpath import libc
@@ -78,12 +78,18 @@ def bind_private(source: str, target: Path) -> None:
 def mounted_below(directory: Path) -> list[Path]:
     """Mount points below a directory, deepest first."""
     prefix = str(directory).rstrip("/") + "/"
-    points = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        point = _OCTAL.sub(lambda m: chr(int(m[1], 8)), line.split()[4])
-        if point.startswith(prefix):
-            points.append(Path(point))
+    points = [Path(point) for point in _points() if point.startswith(prefix)]
     return sorted(points, key=lambda p: len(p.parts), reverse=True)
+
+
+def is_mounted(target: Path) -> bool:
+    """Whether something is mounted there. Not os.path.ismount(): that asks what is mounted, which may be a server that hangs."""
+    return str(target) in _points()
+
+
+def _points() -> Iterator[str]:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        yield _OCTAL.sub(lambda m: chr(int(m[1], 8)), line.split()[4])
 
 
 def remove_tree(directory: Path) -> None:

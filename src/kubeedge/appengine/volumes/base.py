@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kubeedge.api.pod import Pod, VolumeSpec
 from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.resolve import Lookup
+from kubeedge.appengine.runtime.base import StartError
+
+NOT_MOUNTED = "ContainerCreating"  # what a container waits with meanwhile, as with the kubelet; an Event says why
+
+
+class NotMounted(StartError):
+    """A volume is not here yet, or cannot be: its claim is not bound, a server does not answer."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(NOT_MOUNTED, message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +29,14 @@ class VolumeContext:
     pod: Pod
     spec: VolumeSpec
     directory: Path  # for this volume alone; its parent exists or may be made
-    find: Lookup  # ConfigMaps, Secrets and the tokens of pods
+    find: Lookup  # ConfigMaps, Secrets, the tokens of pods, claims and their volumes, the Node
     pod_ip: str = ""  # the node's for a pod on its network; "" before there is one
     host_ip: str = ""
     node: str = ""
     allocatable: Mapping[str, int] = field(default_factory=dict)  # of the node, as resolve.resource_field() takes it
     api: NodeApi | None = None  # that of this node, if its pods use it
+    persistent: str = ""  # name of the PersistentVolume that `spec` is of; "": the pod's own
+    mount_options: Sequence[str] = ()  # of that
 
 
 class Volume(Protocol):
@@ -33,6 +45,11 @@ class Volume(Protocol):
     @property
     def read_only(self) -> bool:
         """Containers cannot write to it, whatever their mount says."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """Where it is on this node, mounted or not."""
         ...
 
     def mount(self) -> Path:
@@ -57,4 +74,19 @@ class Volume(Protocol):
 
     def unmount(self) -> None:
         """The pod ends: give back what mount() took. Raises OSError."""
+        ...
+
+
+@runtime_checkable
+class RemoteVolume(Volume, Protocol):
+    """One that others have to answer for: a server, a driver. They may hang, so that no thread waits for them; what waits can be cancelled.
+
+    mount() only says where it is, after attach(). All calls can be repeated."""
+
+    async def attach(self) -> None:
+        """Make it ready on this node. Raises NotMounted, within a time of its own."""
+        ...
+
+    async def detach(self) -> None:
+        """The pod ends: nothing of its is mounted afterwards. Raises NotMounted or OSError: then it is tried again."""
         ...

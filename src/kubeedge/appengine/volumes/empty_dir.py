@@ -22,6 +22,11 @@ class EmptyDirVolume:
         self._in_memory = context.spec.source.get("medium") == "Memory"
         self._name, self._limit = context.spec.name, context.spec.source.get("sizeLimit")
 
+    @property
+    def path(self) -> Path:
+        """Its directory."""
+        return self._directory
+
     def mount(self) -> Path:
         """Its content stays from one container to the next."""
         directory = self._directory

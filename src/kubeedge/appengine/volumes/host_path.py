@@ -23,6 +23,11 @@ class HostPathVolume:
         self._path = Path(str(context.spec.source.get("path") or ""))
         self._type = str(context.spec.source.get("type") or "")
 
+    @property
+    def path(self) -> Path:
+        """The path itself."""
+        return self._path
+
     def mount(self) -> Path:
         """Checks and makes what its type asks for. Raises StartError."""
         path = self._path

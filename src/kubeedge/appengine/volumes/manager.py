@@ -17,7 +17,7 @@ from kubeedge.appengine.resolve import Lookup
 from kubeedge.appengine.runtime import mounts
 from kubeedge.appengine.runtime.base import BindMount
 from kubeedge.appengine.volumes import registry, sub_path
-from kubeedge.appengine.volumes.base import Volume, VolumeContext
+from kubeedge.appengine.volumes.base import RemoteVolume, Volume, VolumeContext
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit import trees
 from kubeedge.kit.disk_use import DiskUse
@@ -48,8 +48,45 @@ class VolumeManager:
             volume = self._volume(pod, mount.name, ip)
             pin = self._of(pod.uid) / sub_path.PINS / container.name / str(number)
             bind = sub_path.bind(mount, volume.mount(), pin, read_only=volume.read_only)
-            binds.append(replace(bind, propagation=mount.propagation, recursive_read_only=mount.recursive_read_only))
+            binds.append(
+                replace(
+                    bind,
+                    read_only=bind.read_only or pod.volumes[mount.name].read_only,
+                    propagation=mount.propagation,
+                    recursive_read_only=mount.recursive_read_only,
+                )
+            )
         return binds
+
+    async def attach(self, pod: Pod, container: Container) -> None:
+        """The volumes of a container for which others have to answer. Raises NotMounted."""
+        for name in dict.fromkeys(mount.name for mount in container.mounts):
+            if pod.volumes[name].kind in registry.MAYBE_REMOTE:
+                volume = self._volume(pod, name, "")
+                if isinstance(volume, RemoteVolume):
+                    await volume.attach()
+
+    async def detach(self, pod: Pod) -> None:
+        """No container of the pod is left. What claims refer to may be gone by now: remove() unmounts what is left. Raises NotMounted."""
+        for name, spec in pod.volumes.items():
+            if spec.kind in registry.MAYBE_REMOTE:
+                try:
+                    volume = self._volume(pod, name, "")
+                except KubeEdgeError:
+                    continue
+                if isinstance(volume, RemoteVolume):
+                    await volume.detach()
+
+    def claims(self, pod: Pod) -> list[tuple[str, Path]]:
+        """Name, and where it is on this node, of each claim of the pod that is mounted."""
+        found = []
+        for name, spec in pod.volumes.items():
+            if claim := spec.claim_of(pod.name):
+                with contextlib.suppress(KubeEdgeError):
+                    volume = self._volume(pod, name, "")
+                    if volume.recover():
+                        found.append((claim, volume.path))
+        return found
 
     def refresh(self, pod: Pod, ip: str) -> None:
         """Volumes that are there get the newest content; of what went away the files stay, as with the kubelet. One that was lost waits
@@ -62,7 +99,8 @@ class VolumeManager:
 
     def over_limit(self, pod: Pod) -> str:
         """Which volume uses more than it may, in the kubelet's words."""
-        return next((problem for name in _on_disk(pod) if (problem := self._volume(pod, name, "").over_limit())), "")
+        limited = [name for name, volume in pod.volumes.items() if volume.kind == "emptyDir"]
+        return next((problem for name in limited if (problem := self._volume(pod, name, "").over_limit())), "")
 
     def used(self, pod: Pod) -> DiskUse:
         """What its emptyDirs take of the disk. Blocking; it walks them."""

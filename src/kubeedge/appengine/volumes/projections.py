@@ -36,6 +36,11 @@ class Projection(abc.ABC):
     def contents(self) -> Files:
         """Path below the volume -> (content, mode; None for the default). Raises Missing or Invalid."""
 
+    @property
+    def path(self) -> Path:
+        """Its directory."""
+        return self._context.directory
+
     def mount(self) -> Path:
         """In a tmpfs when it holds Secrets. Raises as contents()."""
         if self.holds_secrets:

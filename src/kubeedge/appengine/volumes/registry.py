@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kubeedge.api.pod import Pod
 from kubeedge.appengine.runtime.base import StartError
+from kubeedge.appengine.volumes import claims
 from kubeedge.appengine.volumes.base import Volume, VolumeContext
 from kubeedge.appengine.volumes.empty_dir import EmptyDirVolume
 from kubeedge.appengine.volumes.host_path import HostPathVolume
+from kubeedge.appengine.volumes.local import LocalVolume
+from kubeedge.appengine.volumes.nfs import NfsVolume
 from kubeedge.appengine.volumes.projections import (
     ConfigMapVolume,
     DownwardApiVolume,
@@ -20,13 +24,25 @@ KINDS: dict[str, Callable[[VolumeContext], Volume]] = {
     "downwardAPI": DownwardApiVolume,
     "emptyDir": EmptyDirVolume,
     "hostPath": HostPathVolume,
+    "local": LocalVolume,  # of a PersistentVolume alone
+    "nfs": NfsVolume,
     "projected": ProjectedVolume,
     "secret": SecretVolume,
 }
 
+#: kinds of a pod's volumes that are, or may turn out to be, a RemoteVolume
+MAYBE_REMOTE = (*claims.KINDS, "nfs")
+
+
+def has_remote_volumes(pod: Pod) -> bool:
+    """Whether threads may hang that touch its volumes."""
+    return any(volume.kind in MAYBE_REMOTE for volume in pod.volumes.values())
+
 
 def volume(context: VolumeContext) -> Volume:
-    """Raises StartError for a kind that this node has no class for."""
+    """Raises StartError for a kind that this node has no class for, NotMounted for a claim that is not bound."""
+    if context.spec.kind in claims.KINDS:
+        context = claims.resolved(context)
     kind = KINDS.get(context.spec.kind)
     if kind is None:
         raise StartError("CreateContainerConfigError", f"volumes of type {context.spec.kind} are not supported here")
