@@ -22,9 +22,11 @@ import os
 import random
 import time
 from ipaddress import ip_interface, ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubeedge import __version__
+from kubeedge.agent import machine
 from kubeedge.agent.control import AgentControl
 from kubeedge.agent.kubelet import PORT as KUBELET_PORT
 from kubeedge.agent.kubelet import OwnKubelet, for_the_cloud
@@ -101,7 +103,12 @@ class Agent:
         self._metrics = MetricsRegistry()
         self._metrics.collect(self._families)
         self.levels = self._make()
-        self.supervisor = Supervisor(self.levels)
+        self.supervisor = Supervisor(self.levels, before_stop=self._before_stop)
+
+    async def _before_stop(self) -> None:
+        c, engine = self.parts.config.modules.appengine, self.parts.engine
+        if engine is not None and c.shutdown_grace_period and await machine.shuts_down():
+            await engine.shut_down(c.shutdown_grace_period, c.shutdown_grace_period_critical_pods)
 
     def _make(self) -> list[list[Module]]:
         """The lowest first. Each part is made once, and later ones use it by way of `parts`."""
@@ -210,6 +217,8 @@ class Agent:
             log_max_bytes=c.log_max_bytes,
             reserved=reserved((*c.system_reserved, *c.kube_reserved)),
             eviction=thresholds(c.eviction_hard),
+            kubelet=paths.kubelet,
+            static_pods=Path(c.static_pod_path) if c.static_pod_path else None,
             images=ImageSettings(
                 pre_pull=c.images.pre_pull,
                 high=c.images.gc_high_percent,

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.kit.cluster.site import Site
 from tests.kit.topology import until
+from tests.kit.upstream import build
 from tests.kubernetes.workloads import eventually, gone, logs, pod, wait_ready
 
 pytestmark = pytest.mark.root
@@ -141,3 +147,128 @@ def test_an_ephemeral_claim_lives_as_long_as_its_pod(site: Site) -> None:
     gone(site, "pvc", "temporary-data")
     assert (disk / "file").read_text() == "kept\n"  # a volume that is retained is not ours to empty
     site.cluster.kubectl("delete", "pv", "disk3", timeout=90)
+
+
+class MockDriver:
+    """Upstream's mock CSI driver at edge1; what it is asked is in `calls`."""
+
+    NAME = "mock.csi.test"
+
+    def __init__(self, site: Site) -> None:
+        self._site, self.log = site, site.directory / "csi-mock.log"
+        self.kubelet = site.directory / "edge1/var/lib/kubelet"
+        self.backing = site.directory / "csi"
+        self.backing.mkdir()
+        self.start()
+
+    def start(self) -> None:
+        self.process: subprocess.Popen[bytes] = self._site.edges["edge1"].spawn(
+            str(build.program("csi-mock")), "-kubelet", str(self.kubelet), "-backing", str(self.backing),
+            "-name", self.NAME, log=self.log,
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        self._site.edges["edge1"].signal(self.process, signal.SIGKILL)
+        self.process.wait(timeout=60)
+
+    def calls(self, method: str) -> list[dict[str, Any]]:
+        """Those that have been answered, by the last part of their name."""
+        lines = self.log.read_text().splitlines()
+        found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        return [call for call in found if call["method"].endswith(f"/{method}")]
+
+    def published(self, pod_uid: str, volume: str) -> Path:
+        return self.kubelet / "pods" / pod_uid / "volumes/kubernetes.io~csi" / volume / "mount"
+
+
+@pytest.fixture(scope="module")
+def driver(site: Site) -> Iterator[MockDriver]:
+    modes = {"attachRequired": False, "podInfoOnMount": True, "volumeLifecycleModes": ["Persistent", "Ephemeral"]}
+    site.cluster.apply(
+        {"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": MockDriver.NAME}, "spec": modes}
+    )
+    yield MockDriver(site)
+    site.cluster.kubectl("delete", "csidriver", MockDriver.NAME, timeout=90)
+
+
+def csi_volume(site: Site, name: str, handle: str, namespace: str = "default") -> None:
+    """A volume that was there before, and the claim that it is kept for."""
+    source = {
+        "driver": MockDriver.NAME, "volumeHandle": handle, "fsType": "ext4", "volumeAttributes": {"kind": "fast"},
+        "nodeStageSecretRef": {"name": "for-driver", "namespace": namespace},
+    }  # fmt: skip
+    made = volume(name, "edge1", "csi", csi=source, claimRef={"namespace": "default", "name": name})
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "for-driver"}, "stringData": {"key": "value"}}
+    site.cluster.apply(secret, made, claim(name, "csi"))
+
+
+def test_a_driver_that_nobody_here_wrote_registers_and_serves_a_claim(site: Site, driver: MockDriver) -> None:
+    eventually(lambda: len(driver.calls("registered")) > 0, "it is registered")
+    assert driver.calls("registered")[0]["request"] == {"plugin_registered": True}
+
+    def drivers() -> list[dict[str, Any]]:
+        found = site.cluster.kubectl("get", "csinode", "edge1", "--ignore-not-found", "-o", "json")
+        return list((json.loads(found or "{}").get("spec") or {}).get("drivers") or [])
+
+    eventually(lambda: [one["name"] for one in drivers()] == [driver.NAME], "the CSINode")
+    assert drivers()[0]["nodeID"] == driver.NAME and drivers()[0]["topologyKeys"] == ["io.kubernetes.storage.mock/node"]
+    labels = site.cluster.json("get", "node", "edge1")["metadata"]["labels"]
+    assert labels["io.kubernetes.storage.mock/node"] == "some-mock-node"
+
+    csi_volume(site, "mocked", "1")
+    command = "date +%s%N >> /data/starts; exec sleep 100000"
+    site.cluster.apply(user("first", command, mounts("mocked")), user("second", command, mounts("mocked")))
+    uids = [wait_ready(site, name)["metadata"]["uid"] for name in ("first", "second")]
+    (staged, *again), published = driver.calls("NodeStageVolume"), driver.calls("NodePublishVolume")
+    request = staged["request"]
+    assert (request["volume_id"], request["secrets"]) == ("1", {"key": "value"})
+    assert request["volume_context"]["kind"] == "fast"
+    assert request["volume_capability"]["AccessType"]["Mount"] == {"fs_type": "ext4"}
+    assert all(call["request"]["staging_target_path"] == request["staging_target_path"] for call in again)
+    info = published[0]["request"]["volume_context"]
+    assert info["csi.storage.k8s.io/pod.uid"] in uids and info["csi.storage.k8s.io/ephemeral"] == "false"
+    starts = driver.backing / "mocked/starts"
+    eventually(lambda: len(starts.read_text().splitlines()) == 2, "both have written to it")
+
+    before = len(driver.calls("NodePublishVolume"))
+    site.agents["edge1"].kill()  # the agent is killed in the middle of its life: nothing of it is asked again
+    site.agents["edge1"].wait(timeout=60)
+    site.start_agent("edge1")
+    eventually(lambda: len(driver.calls("registered")) > 1, "the driver is registered again")
+    assert len(driver.calls("NodePublishVolume")) == before and driver.published(uids[0], "mocked").is_dir() is True
+    site.cluster.kubectl("delete", "pod", "first", timeout=90)
+    assert len(driver.calls("NodeUnpublishVolume")) == 1 and driver.calls("NodeUnstageVolume") == []
+    assert not driver.published(uids[0], "mocked").exists()
+    site.cluster.kubectl("delete", "pod", "second", timeout=90)
+    assert len(driver.calls("NodeUnpublishVolume")) == 2 and len(driver.calls("NodeUnstageVolume")) == 1
+    assert len(starts.read_text().splitlines()) == 2  # nothing behind the mount was deleted
+    assert not Path(request["staging_target_path"]).exists()
+    site.cluster.kubectl("delete", "pvc", "mocked", timeout=90)
+    site.cluster.kubectl("delete", "pv", "mocked", timeout=90)
+
+
+def test_a_driver_that_hangs_or_is_gone_stops_its_own_pods_alone(site: Site, driver: MockDriver) -> None:
+    inline = {"csi": {"driver": driver.NAME, "volumeAttributes": {"a": "b"}}}
+    (driver.backing / "hang").touch()
+    site.cluster.apply(user("hangs", "exec sleep 100000", inline), pod("beside"))
+    wait_ready(site, "beside")
+    site.cluster.kubectl("delete", "pod", "beside", timeout=90)
+    (driver.backing / "hang").unlink()
+    uid = wait_ready(site, "hangs")["metadata"]["uid"]
+    (call,) = [c for c in driver.calls("NodePublishVolume") if c["request"]["volume_context"].get("a") == "b"]
+    assert call["request"]["volume_context"]["csi.storage.k8s.io/ephemeral"] == "true"
+    assert driver.published(uid, "data").is_dir()
+
+    # the node's store forgets the pod while neither agent nor driver runs: what was recorded is taken back all the same
+    driver.stop()
+    site.cluster.kubectl("delete", "pod", "hangs", "--wait=false", timeout=90)
+
+    def unmount_failed() -> bool:
+        events = site.cluster.json("get", "events", "--field-selector=involvedObject.name=hangs,reason=FailedUnMount")
+        return any("NodeUnpublishVolume" in e["message"] or driver.NAME in e["message"] for e in events["items"])
+
+    eventually(unmount_failed, "the pod says why it does not end")
+    assert site.cluster.kubectl("get", "pod", "hangs", "-o", "name").strip() == "pod/hangs"
+    driver.start()
+    eventually(lambda: not driver.published(uid, "data").exists(), "the volume is taken back")
+    gone(site, "pod", "hangs")

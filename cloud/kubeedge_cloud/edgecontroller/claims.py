@@ -1,44 +1,62 @@
-"""What a node needs of the claims that its pods mount: PersistentVolumeClaims, the PersistentVolumes behind them, Secrets of these. Pure.
+"""What a node needs of the claims that its pods mount: PersistentVolumeClaims, the PersistentVolumes behind them, and of volumes of CSI drivers
+the CSIDriver, the VolumeAttachment and Secrets. Pure.
 
 Lives elsewhere: how they are asked for (referenced.py, polled.py), what a node does with them (kubeedge.appengine.volumes).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from kubeedge.api import meta
 from kubeedge.api.names import Object
-from kubeedge.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, SECRETS
+from kubeedge.api.resources import CSIDRIVERS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, SECRETS, VOLUMEATTACHMENTS
+from kubeedge.api.volumes import attachment_name
 from kubeedge_cloud.edgecontroller.node_objects import canonical, data_object, key
 
 #: (plural, namespace, name)
 Reference = tuple[str, str, str]
 Find = Callable[[str, str, str], Object | None]
 CLAIMS, VOLUMES = PERSISTENTVOLUMECLAIMS.plural, PERSISTENTVOLUMES.plural
+DRIVERS, ATTACHMENTS = CSIDRIVERS.plural, VOLUMEATTACHMENTS.plural
 _SECRETS = ("nodeStageSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef")  # of a PersistentVolume of type csi
 _CLAIM = ("accessModes", "resources", "storageClassName", "volumeMode", "volumeName")
 
 
 def of_pod(pod: Object) -> Iterator[Reference]:
-    """The claims that a pod mounts. A generic ephemeral volume has one of its own, whose name is made of the two names."""
+    """The claims that a pod mounts, and the drivers of its inline volumes. A generic ephemeral volume has a claim of its own, whose name is made of
+    the two names."""
     namespace, name = meta.namespace_of(pod), meta.name_of(pod)
     for volume in (pod.get("spec") or {}).get("volumes") or ():
         if "persistentVolumeClaim" in volume:
             yield CLAIMS, namespace, str((volume["persistentVolumeClaim"] or {}).get("claimName") or "")
         elif "ephemeral" in volume:
             yield CLAIMS, namespace, f"{name}-{volume.get('name')}"
+        elif source := volume.get("csi"):
+            yield DRIVERS, "", str(source.get("driver") or "")
+            if reference := source.get("nodePublishSecretRef"):
+                yield SECRETS.plural, namespace, str(reference.get("name") or "")
 
 
-def behind(references: Iterable[Reference], find: Find) -> set[Reference]:
-    """With these claims, as far as they are known: the volumes that they are bound to, and the Secrets that these name."""
+def behind(references: Iterable[Reference], find: Find, node: str) -> set[Reference]:
+    """With these claims, as far as they are known: the volumes that they are bound to, and what these name."""
     found = set(references)
     for plural, namespace, name in tuple(found):
         if plural == CLAIMS and (volume := _volume_of(find(CLAIMS, namespace, name))):
             found.add((VOLUMES, "", volume))
-            found.update(_secrets_of(find(VOLUMES, "", volume) or {}))
+            obj = find(VOLUMES, "", volume) or {}
+            found.update(_secrets_of(obj))
+            found.update(_driver_of(obj, find, node))
     return found
+
+
+def _driver_of(volume: Object, find: Find, node: str) -> Iterator[Reference]:
+    source = (volume.get("spec") or {}).get("csi") or {}
+    if driver := str(source.get("driver") or ""):
+        yield DRIVERS, "", driver
+        if ((find(DRIVERS, "", driver) or {}).get("spec") or {}).get("attachRequired") is not False:
+            yield ATTACHMENTS, "", attachment_name(str(source.get("volumeHandle") or ""), driver, node)
 
 
 def _volume_of(claim: Object | None) -> str:
@@ -52,17 +70,20 @@ def _secrets_of(volume: Object) -> Iterator[Reference]:
             yield SECRETS.plural, str(reference.get("namespace") or ""), str(reference.get("name") or "")
 
 
-def rows(objects: Mapping[Reference, Object]) -> dict[str, bytes]:
+def rows(objects: Mapping[Reference, Object], of_volumes: Collection[Reference]) -> dict[str, bytes]:
     """Of the objects that the node's pods refer to, those of volumes: key below the node's desired prefix -> value."""
     wanted = {}
     for (plural, namespace, name), obj in objects.items():
         if plural == CLAIMS:
             wanted[key(plural, namespace, name)] = claim(obj)
+        elif plural in (DRIVERS, ATTACHMENTS):
+            parts = ("spec", "status") if plural == ATTACHMENTS else ("spec",)
+            row = {"metadata": {"name": name}, **_some(obj, parts)}
+            wanted[key(plural, namespace, name)] = canonical(row)
         elif plural == VOLUMES:
             wanted[key(plural, namespace, name)] = volume(obj)
-            for reference in _secrets_of(obj):
-                if (secret := objects.get(reference)) is not None:
-                    wanted[key(*reference)] = data_object(secret)
+        elif plural == SECRETS.plural and (plural, namespace, name) in of_volumes:
+            wanted[key(plural, namespace, name)] = data_object(obj)
     return wanted
 
 
@@ -83,6 +104,11 @@ def volume(obj: Object) -> bytes:
 
 def _some(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {name: values[name] for name in names if values.get(name) is not None}
+
+
+def is_attached(obj: Object) -> bool:
+    """A VolumeAttachment says that the volume is there."""
+    return bool((obj.get("status") or {}).get("attached"))
 
 
 def is_settled(obj: Object) -> bool:

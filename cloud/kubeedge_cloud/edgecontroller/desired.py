@@ -147,7 +147,8 @@ class DesiredState:
             self._state.refer(name, ())
             return None  # it keeps what it has; when its Node comes, or its record goes, it is looked at again
         pods = self._state.pods_of(name)
-        references = self._references_of(pods, have)
+        of_volumes = self._volumes_of(name, pods, have)
+        references = self._references_of(pods) | of_volumes
         self._state.refer(name, references)
         tokens = {
             secret for service in self._state.services if (secret := node_objects.token_secret(service)) is not None
@@ -162,7 +163,7 @@ class DesiredState:
         }
         node = self._state.nodes.get("", name)
         wanted = node_objects.desired(node, pods, objects, self._state.services)
-        wanted |= claims.rows(objects)
+        wanted |= claims.rows(objects, of_volumes)
         wanted |= self._not_known_yet(references, have)
         tokens_of_pods = self._tokens.of(name, pods, have)
         wanted |= tokens_of_pods
@@ -186,10 +187,21 @@ class DesiredState:
                 return None  # the node was removed meanwhile and must stay removed; or another process leads
         return due
 
-    def _references_of(
-        self, pods: Sequence[Object], have: Mapping[str, bytes]
+    @staticmethod
+    def _references_of(pods: Sequence[Object]) -> frozenset[tuple[str, str, str]]:
+        """(resource, namespace, name) of the ConfigMaps and Secrets that pods refer to."""
+        return frozenset(
+            (resource, meta.namespace_of(pod), object_name)
+            for pod in pods
+            for resource, object_name in node_objects.references(pod)
+        )
+
+    def _volumes_of(
+        self, node: NodeName, pods: Sequence[Object], have: Mapping[str, bytes]
     ) -> frozenset[tuple[str, str, str]]:
-        """(resource, namespace, name) of all that pods refer to, as far as it is known here, or on the node: what leads on is kept, too."""
+        """All that volumes of pods are made of, as far as it is known here, or on the node: what leads on from there is kept, too."""
+        if not self._state.cluster:
+            return frozenset()
 
         def find(resource: str, namespace: str, name: str) -> Object | None:
             if self._state.knows(resource, namespace, name):
@@ -197,14 +209,7 @@ class DesiredState:
             row = have.get(node_objects.key(resource, namespace, name))
             return None if row is None else json.loads(row)
 
-        found = {
-            (resource, meta.namespace_of(pod), object_name)
-            for pod in pods
-            for resource, object_name in node_objects.references(pod)
-        }
-        if self._state.cluster:
-            found |= claims.behind((claim for pod in pods for claim in claims.of_pod(pod)), find)
-        return frozenset(found)
+        return frozenset(claims.behind((found for pod in pods for found in claims.of_pod(pod)), find, node))
 
     def _fitting(self, name: NodeName, have: Mapping[str, bytes], wanted: dict[str, bytes]) -> dict[str, bytes]:
         """What the copies of the tenant have room for; the Node says it as an Event when something is refused."""

@@ -32,7 +32,7 @@ from kubeedge_cloud.edgecontroller.pending_writes import PendingWrites
 from kubeedge_cloud.edgecontroller.publications import Publications
 from kubeedge_cloud.edgecontroller.referenced import Referenced
 from kubeedge_cloud.edgecontroller.reports import ReportedState
-from kubeedge_cloud.edgecontroller.state import EdgeState
+from kubeedge_cloud.edgecontroller.state import EdgeState, is_mirror
 from kubeedge_cloud.kubeconfigs.core import decode, valid
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import same_node
@@ -122,9 +122,12 @@ class TenantEdgeController:
         if after is not None and self._state.cluster:
             self._autonomy.pod_changed(after)
         ends = after is not None and before is not None and is_deleting(after) and not is_deleting(before)
-        if after is not None and (before is None or ends):  # its node may have reported already that it is gone
-            name = NodeName(str(after.get("spec", {}).get("nodeName", "")))
-            key = f"pods/{meta.namespace_of(after)}/{meta.name_of(after)}"
+        obj = after or before or {}
+        name = NodeName(str(obj.get("spec", {}).get("nodeName", "")))
+        key = f"pods/{meta.namespace_of(obj)}/{meta.name_of(obj)}"
+        if is_mirror(obj) and (before is None or after is None or ends):  # as long as its node has it, it is there, and no longer
+            self._reports.again(name, key)
+        elif after is not None and (before is None or ends):  # its node may have reported already that it is gone
             if f"{name}/reported/{key}" in self._state.reported:
                 self._reports.again(name, key)
 

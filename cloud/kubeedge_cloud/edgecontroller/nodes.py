@@ -101,7 +101,7 @@ class NodeStatuses:
 
     async def _pods_of(self, name: NodeName, attached: bool) -> None:
         """Pods of a node that is away are not ready; once it is back, its reports count again."""
-        for pod in self._state.pods_of(name):
+        for pod in self._state.bound_to(name):
             rest = f"pods/{meta.namespace_of(pod)}/{meta.name_of(pod)}"
             if attached:
                 self._report_again(name, rest)

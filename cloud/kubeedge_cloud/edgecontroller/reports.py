@@ -19,7 +19,9 @@ from kubeedge.errors import Conflict, Invalid, NotFound, Refused
 from kubeedge.kit.bucket import Bucket
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller.csi_nodes import CsiNodes
 from kubeedge_cloud.edgecontroller.kubelet_endpoint import with_endpoint
+from kubeedge_cloud.edgecontroller.mirror_pods import MirrorPods
 from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses
 from kubeedge_cloud.edgecontroller.state import EdgeState
 
@@ -57,6 +59,8 @@ class ReportedState:
     def __init__(self, state: EdgeState, nodes: NodeStatuses) -> None:
         self._state = state
         self._nodes = nodes
+        self._mirrors = MirrorPods(state)
+        self._drivers = CsiNodes(state)
         self._paces: dict[NodeName, _Paces] = {}
         self.queue: WorkQueue[tuple[NodeName, str]] = WorkQueue(
             f"reported state of {state.tenant}", self._sync_up, workers=nodes.workers
@@ -84,10 +88,14 @@ class ReportedState:
         value = self._state.reported.get(f"{name}/reported/{rest}")
         if value is None and rest in CONDITIONS:
             value = b"{}"  # it is switched off
-        if value is None or name not in self._state.records:
+        if name not in self._state.records:
             return None
         resource, _, tail = rest.partition("/")
         namespace, _, object_name = tail.partition("/")
+        if value is None:
+            if resource == "pods":
+                await self._mirrors.remove(name, namespace, object_name)
+            return None
         if wait := self._behind(name, resource):
             return wait
         if len(value) > _LARGE and (wait := self._reading(name, len(value))):
@@ -96,9 +104,12 @@ class ReportedState:
             report = _json(value)
             match resource:
                 case "pods":
-                    await self._pod_reported(name, namespace, object_name, report)
+                    return await self._pod_reported(name, namespace, object_name, report)
                 case "nodes" if object_name == name:
                     await self._node_reported(name, report)
+                case "csinodes" if object_name == name and self._state.cluster:
+                    self._wrote(name, "nodes")
+                    await self._drivers.report(name, report)
                 case "conditions" if rest in CONDITIONS:
                     await self._condition_reported(name, CONDITIONS[rest], report)
                 case "events":
@@ -131,12 +142,21 @@ class ReportedState:
     def _wrote(self, name: NodeName, resource: str) -> None:
         self._paces_of(name).writes[resource].charge(1, asyncio.get_running_loop().time())
 
-    async def _pod_reported(self, node: NodeName, namespace: str, name: str, report: dict[str, Any]) -> None:
+    async def _pod_reported(
+        self, node: NodeName, namespace: str, name: str, report: dict[str, Any]
+    ) -> float | None:
+        uid, status, mirror = str(report.get("uid", "")), report.get("status"), report.get("mirror")
+        if isinstance(mirror, dict) and isinstance(status, dict):
+            _check("PodStatus", status)
+            self._wrote(node, "pods")
+            found = await self._mirrors.of(node, namespace, name, uid, mirror)
+            if isinstance(found, float):
+                return found
+            await self._write_reported(node, found, status)
+            return None
         pod = self._state.pods.get(namespace, name)
-        uid = str(report.get("uid", ""))
         if pod is None or pod["metadata"].get("uid") != uid or pod.get("spec", {}).get("nodeName") != node:
-            return
-        status = report.get("status")
+            return None
         if report.get("gone"):
             if isinstance(status, dict) and pod["metadata"].get("finalizers"):
                 # it stays, and no other report will say how it ended
@@ -145,10 +165,14 @@ class ReportedState:
             if pod["metadata"].get("deletionTimestamp"):
                 with contextlib.suppress(NotFound, Conflict):
                     await self._state.client_of(node).delete(PODS, namespace, name, grace_period=0, uid=uid)
-            return
+            return None
         if not isinstance(status, dict):
-            return
+            return None
         _check("PodStatus", status)
+        await self._write_reported(node, pod, status)
+        return None
+
+    async def _write_reported(self, node: NodeName, pod: Object, status: dict[str, Any]) -> None:
         if node not in self._state.sessions and self._state.is_lost(node):
             status = core.not_ready(status, self._state.now())
         await self._write_pod_status(node, pod, status)

@@ -12,6 +12,7 @@ from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NamespacedName, NodeName, Object, TenantId
 from kubeedge.api.resources import (
     CONFIGMAPS,
+    CSIDRIVERS,
     ENDPOINTSLICES,
     NODES,
     PERSISTENTVOLUMECLAIMS,
@@ -20,6 +21,7 @@ from kubeedge.api.resources import (
     SECRETS,
     SERVICEACCOUNTS,
     SERVICES,
+    VOLUMEATTACHMENTS,
 )
 from kubeedge.store.model import Store
 from kubeedge_cloud.controllers.informer.client import CachedClient
@@ -27,11 +29,24 @@ from kubeedge_cloud.controllers.informer.driver import Informer
 from kubeedge_cloud.controllers.objects import condition_of, key_of, uid_of
 from kubeedge_cloud.controllers.recorder import Recorder
 from kubeedge_cloud.edgecontroller import core
-from kubeedge_cloud.edgecontroller.claims import is_settled
+from kubeedge_cloud.edgecontroller.claims import is_attached, is_settled
 from kubeedge_cloud.edgecontroller.kubelet_endpoint import KubeletEndpoint
 from kubeedge_cloud.edgecontroller.polled import Polled
 from kubeedge_cloud.edgecontroller.referenced import Referenced
 from kubeedge_cloud.tenants.model import NodeRecord
+
+
+_MIRROR = "kubernetes.io/config.mirror"  # annotation of a pod that shows a static one: its uid on the node
+
+
+def mirrored(pod: Object) -> str:
+    """The uid of the static pod that this one shows; "": it is a pod of the API's own."""
+    return str((meta.metadata(pod).get("annotations") or {}).get(_MIRROR) or "")
+
+
+def is_mirror(pod: Object) -> bool:
+    """Whether it shows a static pod of its node."""
+    return _MIRROR in (meta.metadata(pod).get("annotations") or {})
 
 
 class EdgeState:
@@ -73,6 +88,10 @@ class EdgeState:
         if self.cluster:  # the embedded API has none of these
             for resource in (PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES):
                 self.data[resource.plural] = Referenced(resource, self.client_of, partial(Polled, settled=is_settled))
+            self.data[CSIDRIVERS.plural] = Referenced(CSIDRIVERS, self.client_of)
+            self.data[VOLUMEATTACHMENTS.plural] = Referenced(
+                VOLUMEATTACHMENTS, self.client_of, partial(Polled, settled=is_attached)
+            )
         self.records: dict[NodeName, NodeRecord] = {}
         self.reported: dict[str, bytes] = {}  # "N/reported/..." -> value
         self.sessions: set[NodeName] = set()
@@ -144,7 +163,15 @@ class EdgeState:
                         del self._pods_on[NodeName(on)]
 
     def pods_of(self, node: NodeName) -> list[Object]:
-        """Pods that are bound to the node, from the cache."""
+        """Pods that are bound to the node, from the cache; without those that only mirror what it runs by itself."""
+        return [pod for pod in self.bound_to(node) if not is_mirror(pod)]
+
+    def mirrors_of(self, node: NodeName) -> int:
+        """How many static pods of the node the API shows."""
+        return sum(map(is_mirror, self.bound_to(node)))
+
+    def bound_to(self, node: NodeName) -> list[Object]:
+        """All pods that the API shows on the node, from the cache."""
         found = (self.pods.get(*object_key) for object_key in self._pods_on.get(node, ()))
         return [pod for pod in found if pod is not None]
 

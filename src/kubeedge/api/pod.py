@@ -12,6 +12,7 @@ from kubeedge.errors import Invalid
 CLUSTER_DOMAIN = "cluster.local"
 VOLUME_KINDS = (
     "configMap", "secret", "emptyDir", "hostPath", "projected", "downwardAPI", "persistentVolumeClaim", "ephemeral", "nfs",
+    "csi",
 )  # fmt: skip
 IMAGE_VOLUME = "image"  # the runtime mounts it
 

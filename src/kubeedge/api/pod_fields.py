@@ -54,7 +54,7 @@ SleepAction seconds
 SecurityContext capabilities privileged runAsUser runAsGroup runAsNonRoot readOnlyRootFilesystem allowPrivilegeEscalation seccompProfile
 SecurityContext appArmorProfile procMount
 Capabilities add drop
-Volume name hostPath emptyDir configMap secret downwardAPI projected image persistentVolumeClaim ephemeral nfs
+Volume name hostPath emptyDir configMap secret downwardAPI projected image persistentVolumeClaim ephemeral nfs csi
 ImageVolume reference pullPolicy
 HostPath path type
 EmptyDir medium sizeLimit

@@ -218,6 +218,8 @@ def _volume(item: Any, path: str) -> VolumeSpec:
                 _check_image(source, f"{path}.image")
             if kind == "persistentVolumeClaim":
                 read_name(source, "claimName", f"{path}.{kind}", _SUBDOMAIN)
+            if kind == "csi" and not read(source, "driver", str, f"{path}.csi", ""):
+                raise Invalid("required", path=f"{path}.csi.driver")
             if kind == "nfs":
                 _check_nfs(source, f"{path}.nfs")
             if kind == "emptyDir":

@@ -12,7 +12,7 @@ from typing import Any
 from kubeedge.api import json_bounds, strict_json
 from kubeedge.api.json_bounds import JsonBounds, TooManyValues
 from kubeedge.api.status import BadRequest, NotAcceptable, TooLarge, UnsupportedMediaType
-from kubeedge.apiserver.yaml_body import decode_yaml
+from kubeedge.api.yaml_body import decode_yaml
 from kubeedge.errors import Invalid
 
 JSON = "application/json"

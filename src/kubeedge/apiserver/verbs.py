@@ -24,7 +24,7 @@ from kubeedge.api.status import (
     UnsupportedMediaType,
     success,
 )
-from kubeedge.apiserver import content, core, selection, tables, yaml_body
+from kubeedge.apiserver import content, core, selection, tables
 from kubeedge.apiserver.call import Call
 from kubeedge.apiserver.content import Accept
 from kubeedge.apiserver.reading import Page

@@ -266,6 +266,12 @@ def resized(container: Container, state: ContainerObservation) -> set[str]:
     return {name for name, same in pairs.items() if not same}
 
 
+def next_to_stop(pod: Pod | None, observed: PodObservation, now: float) -> StopContainers | None:
+    """Of a pod that is to end: the containers that come next. None: nothing of it runs."""
+    action = _end(pod, observed, now)
+    return action if isinstance(action, StopContainers) else None
+
+
 def _end(desired: Pod | None, observed: PodObservation, now: float) -> Action:
     """All containers but the sidecars together, then these, the last one first: within one grace period for all of them."""
     running = [name for name, state in observed.containers.items() if state.running]

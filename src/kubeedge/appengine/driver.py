@@ -53,7 +53,7 @@ class PodDriver:
         self._prober = prober
         self._pulls = ImagePulls(runtime.images)
         self._hooks = hooks
-        self._termination = Termination(runtime, reports, hooks)
+        self.termination = Termination(runtime, reports, hooks)
         self._clock, self._wall = clock, wall
 
     async def drive(self, worker: Worker) -> None:
@@ -142,7 +142,7 @@ class PodDriver:
                     observed.of(name).replacing = replacing
                     await self._reports.event(worker, "Normal", "Killing", f"Stopping container {name}: {why}")
                 await self._reports.report(worker)
-                await self._termination.stop(worker, names, grace)
+                await self.termination.stop(worker, names, grace)
             case core.FailPod(reason, message):
                 observed.evicted, observed.evicted_reason = message, reason
                 await self._reports.event(worker, "Normal", reason, message)

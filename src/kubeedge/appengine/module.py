@@ -17,16 +17,15 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kubeedge.api import keys, service_accounts
 from kubeedge.api.json_fields import UnknownValue
-from kubeedge.api.meta import parse_timestamp
 from kubeedge.api.names import Object, Revision
 from kubeedge.api.pod import Pod, Unsupported
 from kubeedge.api.pod_parser import parse
-from kubeedge.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES
-from kubeedge.appengine import core, logs, node_readings
+from kubeedge.api.resources import CSIDRIVERS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, VOLUMEATTACHMENTS
+from kubeedge.appengine import core, log_files, logs, node_readings
 from kubeedge.appengine.core import ContainerObservation, PodObservation
 from kubeedge.appengine.desired import DesiredObjects
 from kubeedge.appengine.driver import PodDriver
@@ -41,19 +40,22 @@ from kubeedge.appengine.runtime import usage
 from kubeedge.appengine.runtime.base import Exit, FoundPod, Runtime
 from kubeedge.appengine.settings import AppEngineSettings
 from kubeedge.appengine.stats import NodeUse
-from kubeedge.appengine.status import container_id
 from kubeedge.appengine.upkeep import Upkeep
+from kubeedge.appengine.volume_drivers import VolumeDrivers
 from kubeedge.appengine.volumes.base import NOT_MOUNTED
-from kubeedge.appengine.worker import Worker, Workers, take_up
+from kubeedge.appengine.worker import Worker, Workers, take_over, take_up
 from kubeedge.errors import Invalid, NotFound
 from kubeedge.kit.reflector.driver import reflect
 from kubeedge.store.model import Store
+
+if TYPE_CHECKING:
+    from kubeedge.appengine.static_pods import StaticPod, StaticPods
 
 __all__ = ["AppEngine", "AppEngineSettings"]
 
 log = logging.getLogger("kubeedge.appengine")
 
-_CLAIMS = (PERSISTENTVOLUMECLAIMS.plural, PERSISTENTVOLUMES.plural)
+_CLAIMS = tuple(r.plural for r in (PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, CSIDRIVERS, VOLUMEATTACHMENTS))
 _SYNC_VOLUMES = ("configmaps", "secrets", service_accounts.RESOURCE, *_CLAIMS)
 _LONGEST_GRACE, _REMOVAL = (
     600.0,
@@ -83,6 +85,8 @@ class AppEngine:
         self._runtime = runtime
         self._clock, self._wall = clock, wall
         self._workers = Workers()
+        self._static: StaticPods | None = None
+        self._shuts_down = False
         self._prepare = Preparer(
             node=settings.node, host_ip=settings.host_ip, state=settings.state, log_root=settings.logs,
             allocatable=settings.allocatable(), api=settings.api,
@@ -105,6 +109,11 @@ class AppEngine:
             readings or functools.partial(node_readings.read, settings.state, settings.state),
             clock=clock,
         )
+        self._drivers: VolumeDrivers | None = None
+        if settings.kubelet is not None:
+            self._drivers = VolumeDrivers(
+                settings.kubelet, settings.state, self._prepare.volumes, self._workers, self._reports
+            )
         self._upkeep = Upkeep(settings, runtime, self._workers, self._prepare.volumes, self._reports)
 
     # -- the module ----------------------------------------------------------------------------------------------------
@@ -115,12 +124,15 @@ class AppEngine:
         self._prepare.clear()
         found = {pod.uid: pod for pod in await self._runtime.start(self._exited)}
         try:
+            if self._drivers is not None:
+                await self._drivers.prepare()
             await self._runtime.images.preload()
             await self._reports.report_node(await self.images.node_images())
             before = await self._reported()
             desired = DesiredObjects(self._store, functools.partial(self._take, found, before))
             async with contextlib.aclosing(reflect(desired)) as steps, asyncio.TaskGroup() as group:
                 await anext(steps)
+                static = await self._static_pods(found, before)
                 await self._settle(found, before)
                 ready.set()
                 group.create_task(_drain(steps), name="desired state")
@@ -128,9 +140,21 @@ class AppEngine:
                 group.create_task(self._upkeep.watch_volumes(), name="size of volumes")
                 group.create_task(self._housekeeping.run(), name="housekeeping")
                 group.create_task(self.images.pre_pull(), name="images to pull beforehand")
+                if self._drivers is not None:
+                    group.create_task(self._drivers.run(), name="drivers of volumes")
+                if static is not None:
+                    group.create_task(static.follow(), name="static pods")
         finally:
             await self._stop_workers()
             await self._runtime.close()
+
+    async def shut_down(self, grace: float, critical: float) -> None:
+        """The machine shuts down: pods end within `grace` seconds, the last `critical` of them for critical pods. No pod starts any more."""
+        from kubeedge.appengine.shutdown import Shutdown
+
+        self._shuts_down = True
+        await self._stop_workers()
+        await Shutdown(self._driver.termination, self._reports, clock=self._clock).run(self._workers, grace, critical)
 
     async def remove_all(self) -> None:
         """Every pod of this node ends, for `kubeedge reset`. Each has its own grace period."""
@@ -150,9 +174,14 @@ class AppEngine:
 
     async def _take(self, found: dict[str, FoundPod], before: dict[str, Any], key: str, value: bytes | None) -> None:
         """A desired object is there, has changed or is gone (None)."""
+        if self._shuts_down:
+            return
         resource, namespace, name = keys.split(key)
         obj = None if value is None else json_object(value)
         if resource == "pods":
+            if self._static is not None and (namespace, name) in self._static:
+                log.error("pod %s/%s of the API has the name of a static pod, and is not run", namespace, name)
+                return
             self._desire(namespace, name, obj, found, before)
             if obj is None and not self._workers.named(namespace, name):
                 await self._reports.forget(namespace, name, "")
@@ -160,6 +189,20 @@ class AppEngine:
             self._object_changed(resource, namespace, name, obj)
         elif resource in _FOR_LATER:
             self._prepare.keep(resource, namespace, name, obj)
+
+    async def _static_pods(self, found: dict[str, FoundPod], before: dict[str, Any]) -> StaticPods | None:
+        if self._settings.static_pods is None:
+            return None
+        from kubeedge.appengine.static_pods import StaticPods
+
+        def desire(namespace: str, name: str, pod: StaticPod | None) -> None:
+            self._desire(namespace, name, pod and pod.run, found, before)
+            for worker in self._workers.named(namespace, name) if pod is not None else ():
+                worker.mirror = pod.mirror if worker.desired is not None else None
+
+        self._static = StaticPods(self._settings.static_pods, self._settings.node, desire)
+        await self._static.look()
+        return self._static
 
     async def _settle(self, found: dict[str, FoundPod], before: dict[str, Any]) -> None:
         """Of what was there before this start, that which is not desired any more ends."""
@@ -204,26 +247,11 @@ class AppEngine:
             worker.stale_volumes = True
         earlier = before.get(keys.reported("pods", namespace, name), {})
         if worker.reported is None and earlier.get("uid") == uid and isinstance(earlier.get("status"), dict):
-            self._take_up(worker, earlier["status"], known=uid in found)
+            take_over(
+                worker, earlier["status"], known=uid in found, scheme=self._runtime.scheme,
+                now=self._clock(), wall=self._wall(),
+            )  # fmt: skip
         worker.wake.set()
-
-    def _take_up(self, worker: Worker, earlier: dict[str, Any], *, known: bool) -> None:
-        """What was reported before the agent restarted still holds."""
-        worker.reported = earlier
-        if earlier.get("reason") in ("Evicted", core.DEADLINE_EXCEEDED):
-            worker.observed.evicted_reason = earlier["reason"]
-            worker.observed.evicted = str(earlier.get("message") or earlier["reason"])
-        if (begun := parse_timestamp(earlier.get("startTime"))) is not None:
-            worker.observed.active_since = self._clock() - max(0.0, self._wall() - begun)
-        if not known and earlier.get("phase") in ("Succeeded", "Failed"):
-            worker.observed.final = earlier["phase"]
-        scheme = self._runtime.scheme
-        kinds = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
-        kept = [entry for kind in kinds for entry in earlier.get(kind) or ()]
-        for entry in kept:
-            state = worker.observed.containers.get(entry.get("name", ""))
-            if state is not None and state.running and entry.get("containerID") == container_id(scheme, state.id):
-                state.started, state.ready = bool(entry.get("started")), bool(entry.get("ready"))
 
     def _adopt(self, left: FoundPod) -> None:
         """A pod that is not desired any more, from before the start: it ends."""
@@ -254,11 +282,8 @@ class AppEngine:
         for worker in self._workers:
             if worker.desired is None or namespace not in ("", worker.namespace):
                 continue
-            for state in worker.observed.containers.values():
-                if state.waiting_reason in ("CreateContainerConfigError", NOT_MOUNTED):
-                    state.retry_at = 0.0
             worker.stale_volumes = worker.stale_volumes or resource not in _CLAIMS
-            worker.wake.set()
+            worker.retry("CreateContainerConfigError", NOT_MOUNTED)
 
     # -- what happens to it --------------------------------------------------------------------------------------------
 
@@ -357,23 +382,7 @@ class AppEngine:
         self, namespace: str, name: str, container: str, *, previous: bool
     ) -> tuple[Path, Callable[[], bool]] | str:
         """The file and whether its container still runs; or what is wrong, in the kubelet's words."""
-        for worker in self._workers:
-            if (worker.namespace, worker.name) != (namespace, name):
-                continue
-            pod = worker.desired
-            names = [c.name for c in pod.all_containers] if pod else list(worker.observed.containers)
-            if container not in names:
-                return f"container {container} is not valid for pod {name}"
-            state = worker.observed.of(container)
-            attempt = state.attempt - 1 if previous else state.attempt
-            if attempt < 0:
-                if previous:
-                    return f'previous terminated container "{container}" in pod "{name}" not found'
-                reason = state.waiting_reason or "ContainerCreating"
-                return f'container "{container}" in pod "{name}" is waiting to start: {reason}'
-            path = logs.path(self._settings.logs, namespace, name, worker.uid, container, attempt)
-            return path, functools.partial(_still_writes, state, previous)
-        return f'pod "{name}" is not on this node'
+        return log_files.find(self._workers, self._settings.logs, namespace, name, container, previous=previous)
 
 
 async def _drain(steps: AsyncIterator[Revision]) -> None:
@@ -386,7 +395,3 @@ def _downward_fields_differ(before: Pod | None, now: Pod | None) -> bool:
     if before is None or now is None:
         return False
     return (before.labels, before.annotations) != (now.labels, now.annotations)
-
-
-def _still_writes(state: ContainerObservation, previous: bool) -> bool:
-    return state.running and not previous

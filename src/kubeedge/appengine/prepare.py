@@ -95,8 +95,7 @@ class Preparer:
 
     async def remove(self, namespace: str, name: str, uid: str, pod: Pod | None) -> None:
         """Volumes and logs of a pod; `name` is "" and `pod` None when they are not known. Raises OSError or NotMounted for what stays mounted."""
-        if pod is not None:
-            await self.volumes.detach(pod)
+        await self.volumes.detach(uid, pod)
         await self._in_thread(pod, self.volumes.remove, uid, pod)
         if name:
             await asyncio.to_thread(

@@ -77,7 +77,8 @@ class Reports:
     async def _write_status(self, worker: Worker, current: dict[str, Any]) -> None:
         if current == worker.reported:
             return
-        value = canonical({"uid": worker.uid, "status": current})
+        mirror = {"mirror": worker.mirror} if worker.mirror is not None else {}
+        value = canonical({"uid": worker.uid, "status": current, **mirror})
         try:
             await self._put(keys.reported("pods", worker.namespace, worker.name), value)
         except Unavailable as exc:  # the disk is full, and what would free it must not wait for this
@@ -118,6 +119,11 @@ class Reports:
             images=images,
         )
         await self._put(keys.reported("nodes", "", self._settings.node), canonical({"status": current}))
+
+    async def report_drivers(self, drivers: Sequence[Object], topology: Mapping[str, str]) -> None:
+        """The CSINode: the drivers of volumes that are registered here, and where this node is by their account."""
+        row = {"drivers": list(drivers), "topology": dict(topology)}
+        await self._put(keys.reported("csinodes", "", self._settings.node), canonical(row))
 
     async def _put(self, key: str, value: bytes) -> None:
         """Flash wears out: a value that is there already is not written again."""

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from kubeedge.api.meta import parse_timestamp
 from kubeedge.api.pod import Pod
+from kubeedge.appengine import core
 from kubeedge.appengine.core import ContainerObservation, PodObservation
 from kubeedge.appengine.events import About
 from kubeedge.appengine.runtime.base import FoundPod
+from kubeedge.appengine.status import container_id
 
 
 @dataclass(slots=True)
@@ -35,6 +38,7 @@ class Worker:
     last: Pod | None = None  # as it was last desired
     ending: asyncio.Event = field(default_factory=asyncio.Event)  # what takes long is given up for it
     stale_volumes: bool = False  # a ConfigMap or Secret changed
+    mirror: dict[str, Any] | None = None  # of a static pod: what the API is to show
 
     @property
     def about(self) -> About:
@@ -59,6 +63,13 @@ class Worker:
         """It shall run here, and is not on its way out."""
         return self.desired is not None and not self.desired.deleting
 
+    def retry(self, *reasons: str) -> None:
+        """Containers that wait for one of these are tried at once: something has changed."""
+        for state in self.observed.containers.values():
+            if state.waiting_reason in reasons:
+                state.retry_at = 0.0
+        self.wake.set()
+
     def end(self, grace: float = math.inf) -> None:
         """Not desired any more: the driver wakes, gives up what takes long, and removes the pod within its own grace period or
         `grace` seconds, whichever is shorter, even if it is ending already."""
@@ -66,6 +77,25 @@ class Worker:
         self.observed.grace = min(self.observed.grace, grace)
         self.ending.set()
         self.wake.set()
+
+
+def take_over(worker: Worker, earlier: dict[str, Any], *, known: bool, scheme: str, now: float, wall: float) -> None:
+    """What was reported before the agent restarted still holds. `known`: the runtime has something of the pod; `scheme` is that of its ids;
+    `now` is of the clock of plan(), `wall` the time of day."""
+    observed = worker.observed
+    worker.reported = earlier
+    if earlier.get("reason") in ("Evicted", core.DEADLINE_EXCEEDED):
+        observed.evicted_reason = earlier["reason"]
+        observed.evicted = str(earlier.get("message") or earlier["reason"])
+    if (begun := parse_timestamp(earlier.get("startTime"))) is not None:
+        observed.active_since = now - max(0.0, wall - begun)
+    if not known and earlier.get("phase") in ("Succeeded", "Failed"):
+        observed.final = earlier["phase"]
+    kinds = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+    for entry in (entry for kind in kinds for entry in earlier.get(kind) or ()):
+        state = observed.containers.get(entry.get("name", ""))
+        if state is not None and state.running and entry.get("containerID") == container_id(scheme, state.id):
+            state.started, state.ready = bool(entry.get("started")), bool(entry.get("ready"))
 
 
 class Workers:

@@ -15,7 +15,7 @@ import dataclasses
 import errno
 import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,7 @@ class Supervisor:
         policy: RestartPolicy | None = None,
         ready_timeout: float = 10.0,  # seconds that a level may take before the next one starts all the same
         stop_timeout: float = 10.0,  # seconds that the modules of a level may take to release what they hold
+        before_stop: Callable[[], Awaitable[None]] | None = None,  # while all modules still run
     ) -> None:
         names = [module.name for level in levels for module in level]
         if len(set(names)) != len(names):
@@ -59,6 +60,7 @@ class Supervisor:
         self._policy = policy or RestartPolicy()
         self._ready_timeout = ready_timeout
         self._stop_timeout = stop_timeout
+        self._before_stop = before_stop
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
         self._states = {name: ModuleState(name) for name in names}
@@ -90,12 +92,25 @@ class Supervisor:
                 )
                 await self._until_ready({m.name: ready for m, ready in zip(level, readies, strict=True)})
             await self._stop.wait()
+            if self._before_stop is not None:
+                await self._prepare_to_stop(self._before_stop())
         finally:
             for tasks in reversed(running):
                 stuck += await self._end(tasks)
             for undo in restore:
                 undo()
         return tuple(stuck)
+
+    async def _prepare_to_stop(self, work: Awaitable[None]) -> None:
+        """Given up when a second signal comes; its failure is no reason to go on."""
+        preparing = asyncio.ensure_future(work)
+        force = asyncio.create_task(self._force.wait(), name="until force")
+        await asyncio.wait((preparing, force), return_when=asyncio.FIRST_COMPLETED)
+        for task in (preparing, force):
+            task.cancel()
+        found = (await asyncio.gather(preparing, force, return_exceptions=True))[0]
+        if isinstance(found, Exception):
+            log.error("before the stop: %s", found, exc_info=found)
 
     def _signalled(self) -> None:
         """The second signal means it: what does not stop at once is left behind."""

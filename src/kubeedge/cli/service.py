@@ -29,11 +29,12 @@ class Unit:
         return _DIRECTORY / self.name
 
 
+# TimeoutStopSec: when the machine shuts down, pods may have 300 s to end (shutdownGracePeriod).
 # KillMode and Delegate: containers survive a restart of the agent, and their groups are its own business.
 EDGE = Unit(
     "kubeedge-edge.service",
     "KubeEdge agent of this node",
-    "KillMode=process\nDelegate=yes\nTasksMax=infinity\nLimitNOFILE=65536\nOOMScoreAdjust=-999",
+    "KillMode=process\nTimeoutStopSec=360\nDelegate=yes\nTasksMax=infinity\nLimitNOFILE=65536\nOOMScoreAdjust=-999",
 )
 # LimitNOFILE: three descriptors a node, and those of web clients.
 CLOUD = Unit("kubeedge-cloud.service", "KubeEdge cloud side", "LimitNOFILE=262144\nNoNewPrivileges=yes\nPrivateTmp=yes")

@@ -26,6 +26,10 @@ class Paths:
         "ca.crt, node.crt and node.key, written by join, which writes node.json next to this directory",
     )
     logs: Path = setting(Path("/var/log/pods"), "container logs, in the directory layout of the kubelet")
+    kubelet: Path = setting(
+        Path("/var/lib/kubelet"),
+        "where CSI drivers expect a kubelet's directories: plugins_registry, plugins and pods, which are made when a driver is there",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +219,18 @@ class AppEngineConfig:
         "pods are evicted below these, like memory.available<100Mi or nodefs.available<10%; []: the kubelet's defaults, of memory at "
         "most a tenth; [none]: never",
         form=forms.text,
+    )
+    static_pod_path: str = setting(
+        "", 'directory whose files are manifests of static pods, as staticPodPath of the kubelet; "": none'
+    )
+    shutdown_grace_period: float = setting(
+        30.0,
+        "seconds that pods have to end when the machine shuts down, as shutdownGracePeriod of the kubelet; 0: they are not ended beforehand",
+        low=0,
+        high=300,
+    )
+    shutdown_grace_period_critical_pods: float = setting(
+        10.0, "seconds of these that critical and static pods have, after all others", low=0, high=300
     )
     images: ImagesConfig = section(ImagesConfig(), "where images come from, and which are removed")
 

@@ -113,12 +113,17 @@ class Site:
             "run": "run/kubeedge",
             "pki": "etc/kubeedge/pki",
             "logs": "var/log/pods",
+            "kubelet": "var/lib/kubelet",
         }
         config = {
             "kind": "EdgeCore",
             "paths": {what: str(root / path) for what, path in names.items()},
             "modules": {
-                "appengine": {"cgroupPrefix": f"{self.prefix}-{name}", "evictionHard": ["none"]},
+                "appengine": {
+                    "cgroupPrefix": f"{self.prefix}-{name}",
+                    "evictionHard": ["none"],
+                    "staticPodPath": str(root / "etc/kubernetes/manifests"),
+                },
                 "metaserver": {"enable": True},
             },
         }
@@ -141,10 +146,11 @@ class Site:
         self.edges[name].run(*KUBEEDGE, "reset", "--force", "--root-dir", str(root), timeout=120)
         self.agents[name].wait(DEFAULT_TIMEOUT)
 
-    def start_agent(self, name: str) -> None:
+    def start_agent(self, name: str, env: dict[str, str] | None = None) -> None:
+        """`env`: what is different in its environment."""
         root = self.directory / name
         self.agents[name] = self.edges[name].spawn(
-            *KUBEEDGE, "edge", "--root-dir", str(root), log=self.directory / f"{name}.log"
+            *KUBEEDGE, "edge", "--root-dir", str(root), log=self.directory / f"{name}.log", env=env
         )
 
 

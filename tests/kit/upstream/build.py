@@ -1,4 +1,4 @@
-"""Builds today's kubectl, Helm, Kubernetes control plane, containerd and overlays from their Go modules, once, and keeps them outside the checkout.
+"""Builds today's kubectl, Helm, Kubernetes control plane, mock CSI driver, containerd and overlays from their Go modules, once, and keeps them outside the checkout.
 
     python -m tests.kit.upstream.build kubectl helm            # builds what is missing, prints where each program is
     upstream.build.program("kubectl")                          # Path; builds it when it is missing
@@ -60,6 +60,7 @@ PROGRAMS = {
         ("kube-apiserver", "kube-controller-manager", "kube-scheduler"),
         "k8s.io/kubernetes",
     ),
+    "csi-mock": Program("csi-mock", ".", ("csi-mock",)),
     "yggdrasil": Program("overlays", "github.com/yggdrasil-network/yggdrasil-go/cmd/yggdrasil", ("yggdrasil",)),
     "wireguard-go": Program("overlays", "golang.zx2c4.com/wireguard", ("wireguard-go",)),
     "tailscaled": Program("tailscale", "tailscale.com/cmd/tailscaled", ("tailscaled",)),

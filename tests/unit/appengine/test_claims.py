@@ -153,8 +153,7 @@ def test_the_directory_of_a_claim_is_mounted_and_stays_when_the_pod_goes(tmp_pat
         (bind,) = volumes.mount(only, only.containers[0], "", {})
         assert bind.read_only
         for known in (wanted, None):
-            if known is not None:
-                await volumes.detach(known)
+            await volumes.detach(wanted.uid, known)
             volumes.remove(wanted.uid, known)
             assert (disk / "kept").exists()
 

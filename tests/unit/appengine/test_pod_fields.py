@@ -31,7 +31,7 @@ ConfigMapVolume.defaultUser SecretVolume.defaultUser DownwardVolume.defaultUser 
 DownwardFile.user EmptyDir.mode
 """  # of the newest Kubernetes alone: named, for the schema does not have them
 REFUSED = """
-csi iscsi rbd cephfs glusterfs fc flexVolume gitRepo cinder flocker quobyte azureFile
+iscsi rbd cephfs glusterfs fc flexVolume gitRepo cinder flocker quobyte azureFile
 azureDisk gcePersistentDisk awsElasticBlockStore vsphereVolume photonPersistentDisk portworxVolume scaleIO storageos
 """  # volumes
 SCHEDULING = {"Affinity", "Toleration", "TopologySpread"}  # not read on a node

@@ -9,6 +9,7 @@ from typing import Any
 from kubeedge.api.client import ForwardingClient, Resource
 from kubeedge.api.names import Object
 from kubeedge.api.resources import PERSISTENTVOLUMECLAIMS
+from kubeedge.api.volumes import attachment_name
 from kubeedge.api.status import Forbidden, ObjectNotFound
 from kubeedge_cloud.edgecontroller import claims
 from kubeedge_cloud.edgecontroller.polled import SETTLED, Polled
@@ -40,20 +41,24 @@ def test_references_lead_from_the_pod_to_the_volume_and_its_secrets() -> None:
             {"name": "b", "ephemeral": {"volumeClaimTemplate": {}}},
             {"name": "c", "persistentVolumeClaim": None},
             {"name": "d", "emptyDir": {}},
+            {"name": "e", "csi": {"driver": "inline", "nodePublishSecretRef": {"name": "own"}}},
         ]
     )
     named = list(claims.of_pod(pod))
-    assert [name for _, _, name in named] == ["data", "web-b", ""]
+    assert [name for _, _, name in named] == ["data", "web-b", "", "inline", "own"]
     objects: dict[tuple[str, str, str], Object] = {}
 
     def found() -> set[str]:
-        return {name for _, _, name in claims.behind(named, lambda *key: objects.get(key))}
+        wanted = claims.behind(named, lambda *key: objects.get(key), "edge1")
+        return {name for _, _, name in wanted} - {"data", "web-b", "", "inline", "own"}
 
-    assert found() == {"data", "web-b", ""}
+    assert found() == set()
     objects[claims.CLAIMS, "shop", "data"] = CLAIM
-    assert found() == {"data", "web-b", "", "pv1"}
+    assert found() == {"pv1"}
     objects[claims.VOLUMES, "", "pv1"] = VOLUME
-    assert found() == {"data", "web-b", "", "pv1", "s"}
+    assert found() == {"pv1", "s", "d", attachment_name("h", "d", "edge1")}
+    objects[claims.DRIVERS, "", "d"] = {"spec": {"attachRequired": False}}
+    assert found() == {"pv1", "s", "d"}
 
 
 def test_a_node_gets_what_it_needs_and_no_more() -> None:
@@ -63,7 +68,7 @@ def test_a_node_gets_what_it_needs_and_no_more() -> None:
         ("secrets", "drivers", "s"): SECRET,
         ("secrets", "shop", "other"): SECRET,
     }
-    rows = claims.rows(objects)
+    rows = claims.rows(objects, {("secrets", "drivers", "s")})
     assert set(rows) == {"persistentvolumeclaims/shop/data", "persistentvolumes/_/pv1", "secrets/drivers/s"}
     claim, volume = (json.loads(rows[key]) for key in sorted(rows)[:2])
     assert claim["metadata"] == {"name": "data", "namespace": "shop", "uid": "c1"}

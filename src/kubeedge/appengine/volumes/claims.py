@@ -17,7 +17,7 @@ from kubeedge.appengine.runtime.base import StartError
 from kubeedge.appengine.volumes.base import NotMounted, VolumeContext
 
 KINDS = ("persistentVolumeClaim", "ephemeral")
-_VOLUMES = ("hostPath", "local", "nfs")  # what a PersistentVolume may be on this node
+_VOLUMES = ("hostPath", "local", "nfs", "csi")  # what a PersistentVolume may be on this node
 
 
 def resolved(context: VolumeContext) -> VolumeContext:
@@ -58,12 +58,12 @@ def _as_volume_of_pod(
     source = dict(spec[kind])
     if context.spec.read_only:
         source["readOnly"] = True
-    options = spec.get("mountOptions")
     return replace(
         context,
         spec=VolumeSpec(context.spec.name, kind, source),
         persistent=volume_name,
-        mount_options=tuple(str(one) for one in options) if isinstance(options, list) else (),
+        mount_options=_texts(spec.get("mountOptions")),
+        access_modes=_texts(spec.get("accessModes")),
     )
 
 
@@ -78,6 +78,10 @@ def _matches_any(terms: list[Any], context: VolumeContext) -> bool:
 def _is_controlled_by(claim: Object, uid: str) -> bool:
     owners = meta.metadata(claim).get("ownerReferences")
     return isinstance(owners, list) and any(o.get("uid") == uid and o.get("controller") for o in owners)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(str(one) for one in value) if isinstance(value, list) else ()
 
 
 def _of(obj: Object, key: str) -> Object:

@@ -9,18 +9,23 @@ import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kubeedge.api.pod import IMAGE_VOLUME, Container, Pod
 from kubeedge.appengine import resolve
+from kubeedge.appengine.csi.core import CsiError
 from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.resolve import Lookup
 from kubeedge.appengine.runtime import mounts
 from kubeedge.appengine.runtime.base import BindMount
 from kubeedge.appengine.volumes import registry, sub_path
-from kubeedge.appengine.volumes.base import RemoteVolume, Volume, VolumeContext
+from kubeedge.appengine.volumes.base import NotMounted, RemoteVolume, Volume, VolumeContext
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit import trees
 from kubeedge.kit.disk_use import DiskUse
+
+if TYPE_CHECKING:
+    from kubeedge.appengine.csi.node import CsiNode
 
 
 class VolumeManager:
@@ -31,6 +36,7 @@ class VolumeManager:
         api: NodeApi | None = None,
     ) -> None:  # fmt: skip
         self._api = api
+        self.csi: CsiNode | None = None  # drivers of this node, once there are some
         self._root = root
         self._find = find
         self._node, self._host_ip, self._allocatable = node, host_ip, allocatable
@@ -66,9 +72,10 @@ class VolumeManager:
                 if isinstance(volume, RemoteVolume):
                     await volume.attach()
 
-    async def detach(self, pod: Pod) -> None:
+    async def detach(self, uid: str, pod: Pod | None) -> None:
         """No container of the pod is left. What claims refer to may be gone by now: remove() unmounts what is left. Raises NotMounted."""
-        for name, spec in pod.volumes.items():
+        mounts.remove_tree(self._of(uid) / sub_path.PINS)  # nothing below a volume is mounted elsewhere
+        for name, spec in pod.volumes.items() if pod is not None else ():
             if spec.kind in registry.MAYBE_REMOTE:
                 try:
                     volume = self._volume(pod, name, "")
@@ -76,6 +83,11 @@ class VolumeManager:
                     continue
                 if isinstance(volume, RemoteVolume):
                     await volume.detach()
+        if self.csi is not None:
+            try:
+                await self.csi.release(uid)
+            except CsiError as exc:
+                raise NotMounted(str(exc)) from exc
 
     def claims(self, pod: Pod) -> list[tuple[str, Path]]:
         """Name, and where it is on this node, of each claim of the pod that is mounted."""
@@ -145,6 +157,7 @@ class VolumeManager:
                 node=self._node,
                 allocatable=self._allocatable,
                 api=self._api,
+                csi=self.csi,
             )
         )
 

@@ -19,8 +19,16 @@ from kubeedge.appengine.volumes.projections import (
     SecretVolume,
 )
 
+
+def _csi(context: VolumeContext) -> Volume:
+    from kubeedge.appengine.volumes.csi import CsiVolume  # a node without such volumes does not load it
+
+    return CsiVolume(context)
+
+
 KINDS: dict[str, Callable[[VolumeContext], Volume]] = {
     "configMap": ConfigMapVolume,
+    "csi": _csi,
     "downwardAPI": DownwardApiVolume,
     "emptyDir": EmptyDirVolume,
     "hostPath": HostPathVolume,
@@ -31,7 +39,7 @@ KINDS: dict[str, Callable[[VolumeContext], Volume]] = {
 }
 
 #: kinds of a pod's volumes that are, or may turn out to be, a RemoteVolume
-MAYBE_REMOTE = (*claims.KINDS, "nfs")
+MAYBE_REMOTE = (*claims.KINDS, "csi", "nfs")
 
 
 def has_remote_volumes(pod: Pod) -> bool:
