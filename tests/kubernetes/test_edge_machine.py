@@ -33,7 +33,9 @@ def put(site: Site, name: str, content: str) -> Path:
 
 
 def shown(site: Site, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(site.cluster.kubectl("get", "pod", name, "--ignore-not-found", "-o", "json") or "{}")
+    found: dict[str, Any] = json.loads(
+        site.cluster.kubectl("get", "pod", name, "--ignore-not-found", "-o", "json") or "{}"
+    )
     return found
 
 
@@ -43,7 +45,11 @@ def running(site: Site, name: str) -> bool:
 
 
 def test_a_static_pod_is_run_and_mirrored_and_comes_back_until_its_file_goes(site: Site) -> None:
-    put(site, "bad.yaml", "kind: Pod\napiVersion: v1\nmetadata: {name: bad}\nspec: {containers: [{name: c}], volumes: 7}\n")
+    put(
+        site,
+        "bad.yaml",
+        "kind: Pod\napiVersion: v1\nmetadata: {name: bad}\nspec: {containers: [{name: c}], volumes: 7}\n",
+    )
     forbidden = manifest("spy", "exec sleep 1", volumes=[{"name": "s", "secret": {"secretName": "s"}}])
     put(site, "spy.json", json.dumps(forbidden))
     file = put(site, "web.json", json.dumps(manifest("web", "exec sleep 88001")))
@@ -87,7 +93,9 @@ def test_pods_end_before_the_machine_those_of_low_priority_first_and_start_with_
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
     def says(name: str) -> str:
-        return f"trap 'echo {name} >> /order/ends; exit 0' TERM; echo {name} >> /order/starts; while :; do sleep 0.1; done"
+        return (
+            f"trap 'echo {name} >> /order/ends; exit 0' TERM; echo {name} >> /order/starts; while :; do sleep 0.1; done"
+        )
 
     mounted = {"volumes": [{"name": "o", "hostPath": {"path": str(order)}}]}
     plain = pod("ordinary", command=says("ordinary"), **mounted)

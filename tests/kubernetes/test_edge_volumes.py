@@ -48,7 +48,12 @@ def claim_spec(of: str = CLASS, **spec: Any) -> dict[str, Any]:
 
 
 def claim(name: str, of: str = CLASS, **spec: Any) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": claim_spec(of, **spec)}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name},
+        "spec": claim_spec(of, **spec),
+    }
 
 
 def user(name: str, command: str, source: dict[str, Any], **spec: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Made by the identity of the node, as a kubelet does it. The embedded API has no 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from kubeedge.api import meta
@@ -46,11 +47,13 @@ class CsiNodes:
             return  # it is looked at again with the next report
         ids = json.dumps({driver["name"]: driver["nodeID"] for driver in wanted}, separators=(",", ":"))
         annotations: dict[str, Any] = {_NODE_IDS: ids if wanted else None, _ATTACHED_BY_CONTROLLER: "true"}
-        if _differs(meta.labels_of(node), labels) or _differs(meta.metadata(node).get("annotations") or {}, annotations):
+        if _differs(meta.labels_of(node), labels) or _differs(
+            meta.metadata(node).get("annotations") or {}, annotations
+        ):
             await client.merge_patch(NODES, "", name, {"metadata": {"labels": labels, "annotations": annotations}})
 
 
-def _differs(has: Object, wanted: Object) -> bool:
+def _differs(has: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return any(has.get(key) != value for key, value in wanted.items())
 
 
@@ -69,7 +72,11 @@ def _driver(one: Any) -> Object:
     count = (one.get("allocatable") or {}).get("count")
     if not isinstance(keys, list) or not (count is None or (isinstance(count, int) and not isinstance(count, bool))):
         raise Invalid("a driver with a strange topology, or a strange count")
-    made: Object = {"name": _text(one.get("name")), "nodeID": _text(one.get("nodeID")), "topologyKeys": [_text(k) for k in keys] or None}
+    made: Object = {
+        "name": _text(one.get("name")),
+        "nodeID": _text(one.get("nodeID")),
+        "topologyKeys": [_text(k) for k in keys] or None,
+    }
     return {**made, **({"allocatable": {"count": count}} if count is not None else {})}
 
 

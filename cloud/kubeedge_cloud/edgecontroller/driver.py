@@ -125,7 +125,9 @@ class TenantEdgeController:
         obj = after or before or {}
         name = NodeName(str(obj.get("spec", {}).get("nodeName", "")))
         key = f"pods/{meta.namespace_of(obj)}/{meta.name_of(obj)}"
-        if is_mirror(obj) and (before is None or after is None or ends):  # as long as its node has it, it is there, and no longer
+        if is_mirror(obj) and (
+            before is None or after is None or ends
+        ):  # as long as its node has it, it is there, and no longer
             self._reports.again(name, key)
         elif after is not None and (before is None or ends):  # its node may have reported already that it is gone
             if f"{name}/reported/{key}" in self._state.reported:

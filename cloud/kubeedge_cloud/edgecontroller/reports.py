@@ -142,9 +142,7 @@ class ReportedState:
     def _wrote(self, name: NodeName, resource: str) -> None:
         self._paces_of(name).writes[resource].charge(1, asyncio.get_running_loop().time())
 
-    async def _pod_reported(
-        self, node: NodeName, namespace: str, name: str, report: dict[str, Any]
-    ) -> float | None:
+    async def _pod_reported(self, node: NodeName, namespace: str, name: str, report: dict[str, Any]) -> float | None:
         uid, status, mirror = str(report.get("uid", "")), report.get("status"), report.get("mirror")
         if isinstance(mirror, dict) and isinstance(status, dict):
             _check("PodStatus", status)

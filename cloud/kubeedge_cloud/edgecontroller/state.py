@@ -35,7 +35,6 @@ from kubeedge_cloud.edgecontroller.polled import Polled
 from kubeedge_cloud.edgecontroller.referenced import Referenced
 from kubeedge_cloud.tenants.model import NodeRecord
 
-
 _MIRROR = "kubernetes.io/config.mirror"  # annotation of a pod that shows a static one: its uid on the node
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from kubeedge.api import managed_fields, meta, patch, strategic
+from kubeedge.api import managed_fields, meta, patch, strategic, yaml_body
 from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.api.names import Object
 from kubeedge.api.resources import PODS

@@ -224,7 +224,8 @@ def kubelet_metrics(state: KubeletState) -> Iterator[str]:
     """/metrics, as far as it is of what a kubelet has."""
     yield from expose(_KUBELET, [({}, state)])
     yield from expose(
-        _CLAIMS, [({"namespace": claim.namespace, "persistentvolumeclaim": claim.name}, claim) for claim in state.claims]
+        _CLAIMS,
+        [({"namespace": claim.namespace, "persistentvolumeclaim": claim.name}, claim) for claim in state.claims],
     )
     yield from expose(_PROCESS, [({}, state.process)])
 

@@ -85,9 +85,7 @@ class Figures:
             return {uid: layers for uid, (_, layers) in self._layers.items()}
 
 
-def kubelet_state(
-    node: str, workers: Workers, process: ProcessUse, claims: Sequence[ClaimUse] = ()
-) -> KubeletState:
+def kubelet_state(node: str, workers: Workers, process: ProcessUse, claims: Sequence[ClaimUse] = ()) -> KubeletState:
     """The state of this node and all its pods, for the metrics."""
     states: Counter[str] = Counter()
     volumes: Counter[str] = Counter()

@@ -196,9 +196,9 @@ class AppEngine:
         from kubeedge.appengine.static_pods import StaticPods
 
         def desire(namespace: str, name: str, pod: StaticPod | None) -> None:
-            self._desire(namespace, name, pod and pod.run, found, before)
-            for worker in self._workers.named(namespace, name) if pod is not None else ():
-                worker.mirror = pod.mirror if worker.desired is not None else None
+            self._desire(namespace, name, None if pod is None else pod.run, found, before)
+            for worker in self._workers.named(namespace, name):
+                worker.mirror = pod.mirror if pod is not None and worker.desired is not None else None
 
         self._static = StaticPods(self._settings.static_pods, self._settings.node, desire)
         await self._static.look()

@@ -31,7 +31,11 @@ def groups(workers: Iterable[Worker], grace: float, critical: float) -> list[tup
     of_priority: dict[bool, list[Worker]] = {False: [], True: []}
     for worker in running:
         of_priority[_priority(worker) >= CRITICAL].append(worker)
-    return [(found, seconds) for found, seconds in ((of_priority[False], grace - critical), (of_priority[True], critical)) if found]
+    return [
+        (found, seconds)
+        for found, seconds in ((of_priority[False], grace - critical), (of_priority[True], critical))
+        if found
+    ]
 
 
 def _priority(worker: Worker) -> int:
@@ -66,7 +70,9 @@ class Shutdown:
                 left = max(0.0, over - self._clock())
                 stop = replace(stop, grace=min(stop.grace, left), why=_REASON)
                 for name in stop.names:
-                    await self._reports.event(worker, "Normal", "Killing", f"Stopping container {name}: {_REASON}", name)
+                    await self._reports.event(
+                        worker, "Normal", "Killing", f"Stopping container {name}: {_REASON}", name
+                    )
                 await self._termination.stop(worker, stop.names, stop.grace)
                 await _noted(worker, stop.names)
             await self._reports.report(worker)

@@ -386,7 +386,9 @@ def at_root(root: Path) -> Paths:
     if root == Path("/"):
         return Paths()
     p = Paths()
-    return Paths(**{name: root / getattr(p, name).relative_to("/") for name in ("state", "run", "pki", "logs")})
+    return Paths(
+        **{name: root / getattr(p, name).relative_to("/") for name in ("state", "run", "pki", "logs", "kubelet")}
+    )
 
 
 def load(path: Path) -> EdgeConfig:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from kubeedge.api import yaml_body
 from kubeedge.api.names import TenantId
 from kubeedge.api.status import BadRequest, TooLarge
-from kubeedge.api import yaml_body
 from kubeedge.apiserver import core
 from kubeedge.apiserver.offload import SMALL, Offload
 from tests.unit.apiserver.test_http import DEFAULT, MERGE, Api, configmap, with_api

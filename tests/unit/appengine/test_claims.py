@@ -162,7 +162,12 @@ def test_the_directory_of_a_claim_is_mounted_and_stays_when_the_pod_goes(tmp_pat
 
 def test_a_local_volume_is_a_directory_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for path, words in ((str(tmp_path / "file"), "not a directory"), ("relative", "absolute"), ("/a/../b", "absolute"), ("", "absolute")):
+    for path, words in (
+        (str(tmp_path / "file"), "not a directory"),
+        ("relative", "absolute"),
+        ("/a/../b", "absolute"),
+        ("", "absolute"),
+    ):
         rows = {CLAIM: claim(), VOLUME: persistent(local={"path": path})}
         with pytest.raises(NotMounted, match=words):
             registry.volume(context(rows)).mount()
@@ -206,7 +211,10 @@ def test_an_export_is_mounted_by_the_machines_own_program(tmp_path: Path) -> Non
     plain = nfs_volume(directory)
     assert isinstance(plain, nfs.NfsVolume) and isinstance(plain, RemoteVolume)
     assert plain.command() == ["mount", "-t", "nfs", "--", "10.0.0.5:/export", str(directory)]
-    rows = {CLAIM: claim(), VOLUME: persistent(nfs={"server": "fd00::5", "path": "/e"}, mountOptions=["nfsvers=4.2", "soft"])}
+    rows = {
+        CLAIM: claim(),
+        VOLUME: persistent(nfs={"server": "fd00::5", "path": "/e"}, mountOptions=["nfsvers=4.2", "soft"]),
+    }
     of_claim = mounting({"persistentVolumeClaim": {"claimName": "data", "readOnly": True}})
     found = registry.volume(context(rows, of_claim, directory))
     assert isinstance(found, nfs.NfsVolume)
@@ -222,6 +230,7 @@ def test_an_export_is_mounted_by_the_machines_own_program(tmp_path: Path) -> Non
 
 def test_what_mount_says_is_what_the_pod_waits_with(tmp_path: Path) -> None:
     """The real mount(8): whatever is missing here, a kernel with NFS, rights or a server, it says so, and nothing is mounted."""
+
     async def scenario() -> None:
         directory = tmp_path / "v"
         export = nfs_volume(directory, server="127.0.0.1", path="/nothing-is-exported-here")
@@ -271,9 +280,7 @@ def test_a_mount_that_hangs_or_fails_says_so(monkeypatch: pytest.MonkeyPatch) ->
     asyncio.run(scenario())
 
 
-def test_how_full_claims_are_and_one_that_hangs_is_asked_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_how_full_claims_are_and_one_that_hangs_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hangs, release, asked, ask = tmp_path / "hangs", threading.Event(), list[Path](), os.statvfs
 
     def statvfs(path: Path) -> os.statvfs_result:

@@ -9,8 +9,8 @@ from typing import Any
 from kubeedge.api.client import ForwardingClient, Resource
 from kubeedge.api.names import Object
 from kubeedge.api.resources import PERSISTENTVOLUMECLAIMS
-from kubeedge.api.volumes import attachment_name
 from kubeedge.api.status import Forbidden, ObjectNotFound
+from kubeedge.api.volumes import attachment_name
 from kubeedge_cloud.edgecontroller import claims
 from kubeedge_cloud.edgecontroller.polled import SETTLED, Polled
 from tests.kit import virtual_time

@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 from kubeedge.appengine.csi import core
 from kubeedge.appengine.csi.core import CsiError, CsiVolumeSpec
@@ -58,7 +59,7 @@ class CsiNode:
         self, driver: Driver, volume: CsiVolumeSpec, staging: Path | None, target: Path
     ) -> None:
         capability = volume.capability(driver.info.capabilities)
-        common = {
+        common: dict[str, Any] = {
             "volume_id": volume.handle,
             "volume_capability": capability,
             "publish_context": dict(volume.publish_context),
@@ -112,7 +113,7 @@ class CsiNode:
                 )  # fmt: skip
             await asyncio.to_thread(self._records.discard, record)
 
-    async def _undo(self, driver: Driver, call: str, directory: Path, **fields: str) -> None:
+    async def _undo(self, driver: Driver, call: str, directory: Path, **fields: Any) -> None:
         """A driver that does not know the volume has nothing of it; unless it is mounted all the same."""
         try:
             await driver.client.node(call, **fields)

@@ -47,7 +47,10 @@ def _as_volume_of_pod(
     if _of(spec, "claimRef").get("uid") != meta.metadata(claim).get("uid"):
         raise NotMounted(f'persistentvolume "{volume_name}" is not bound to claim "{claim_name}"')
     if spec.get("volumeMode") == "Block":
-        raise StartError("CreateContainerConfigError", f'volume {context.spec.name} has volumeMode "Block": it is mounted by no container here')
+        raise StartError(
+            "CreateContainerConfigError",
+            f'volume {context.spec.name} has volumeMode "Block": it is mounted by no container here',
+        )
     terms = _of(_of(spec, "nodeAffinity"), "required").get("nodeSelectorTerms")
     if isinstance(terms, list) and not _matches_any(terms, context):
         raise NotMounted(f'persistentvolume "{volume_name}" is not on this node, by its node affinity')

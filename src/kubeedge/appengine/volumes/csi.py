@@ -139,4 +139,3 @@ class CsiVolume:
 
     def unmount(self) -> None:
         """Nothing, as detach()."""
-

@@ -75,7 +75,16 @@ class VolumeManager:
     async def detach(self, uid: str, pod: Pod | None) -> None:
         """No container of the pod is left. What claims refer to may be gone by now: remove() unmounts what is left. Raises NotMounted."""
         mounts.remove_tree(self._of(uid) / sub_path.PINS)  # nothing below a volume is mounted elsewhere
-        for name, spec in pod.volumes.items() if pod is not None else ():
+        if pod is not None:
+            await self._detach_known(pod)
+        if self.csi is not None:
+            try:
+                await self.csi.release(uid)
+            except CsiError as exc:
+                raise NotMounted(str(exc)) from exc
+
+    async def _detach_known(self, pod: Pod) -> None:
+        for name, spec in pod.volumes.items():
             if spec.kind in registry.MAYBE_REMOTE:
                 try:
                     volume = self._volume(pod, name, "")
@@ -83,11 +92,6 @@ class VolumeManager:
                     continue
                 if isinstance(volume, RemoteVolume):
                     await volume.detach()
-        if self.csi is not None:
-            try:
-                await self.csi.release(uid)
-            except CsiError as exc:
-                raise NotMounted(str(exc)) from exc
 
     def claims(self, pod: Pod) -> list[tuple[str, Path]]:
         """Name, and where it is on this node, of each claim of the pod that is mounted."""
