@@ -48,7 +48,7 @@ class SingleObject(Protocol):
         ...
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Keep up with the object until cancelled."""
         ...
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kubeedge.appengine.reports import Reports
 from kubeedge.appengine.volumes.base import NOT_MOUNTED
 from kubeedge.appengine.volumes.manager import VolumeManager
 from kubeedge.appengine.worker import Workers
+
+if TYPE_CHECKING:
+    from kubeedge.appengine.csi.node import CsiNode
 
 _PERIOD = 2.0  # seconds
 
@@ -20,20 +24,21 @@ class VolumeDrivers:
     def __init__(self, kubelet: Path, state: Path, volumes: VolumeManager, workers: Workers, reports: Reports) -> None:
         self._registry, self._records = kubelet / "plugins_registry", state / "csi"
         self._kubelet = kubelet
+        self._csi: CsiNode | None = None
         self._volumes, self._workers, self._reports = volumes, workers, reports
 
     async def prepare(self) -> None:
         """Before any pod ends: what was published for it, before the agent was restarted, must be taken back."""
-        self._volumes.csi = None
+        self._csi = self._volumes.csi = None
         if await asyncio.to_thread(self._are_needed):
             self._load()
 
     async def run(self) -> None:
-        """Until cancelled."""
-        while self._volumes.csi is None:
+        """Wait for the first driver, then follow all of them, until cancelled."""
+        while self._csi is None:
             await asyncio.sleep(_PERIOD)
             await self.prepare()
-        csi = self._volumes.csi
+        csi = self._csi
         async with asyncio.TaskGroup() as group:
             group.create_task(csi.plugins.follow(), name="drivers of volumes")
             group.create_task(csi.reclaim(self._workers.__contains__), name="volumes that no pod has")
@@ -52,7 +57,7 @@ class VolumeDrivers:
                 worker.retry(NOT_MOUNTED)
 
         plugins = Plugins(self._registry, changed)
-        self._volumes.csi = CsiNode(self._kubelet, self._records, plugins)
+        self._csi = self._volumes.csi = CsiNode(self._kubelet, self._records, plugins)
 
 
 def _has_entries(directory: Path) -> bool:

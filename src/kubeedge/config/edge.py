@@ -220,14 +220,9 @@ class AppEngineConfig:
         "most a tenth; [none]: never",
         form=forms.text,
     )
-    static_pod_path: str = setting(
-        "", 'directory whose files are manifests of static pods, as staticPodPath of the kubelet; "": none'
-    )
+    static_pod_path: str = setting("", 'directory with the manifests of static pods, as of the kubelet; "": none')
     shutdown_grace_period: float = setting(
-        30.0,
-        "seconds that pods have to end when the machine shuts down, as shutdownGracePeriod of the kubelet; 0: they are not ended beforehand",
-        low=0,
-        high=300,
+        30.0, "seconds that pods have to end when the machine shuts down; 0: they are not ended", low=0, high=300
     )
     shutdown_grace_period_critical_pods: float = setting(
         10.0, "seconds of these that critical and static pods have, after all others", low=0, high=300

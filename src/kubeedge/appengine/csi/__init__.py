@@ -2,7 +2,7 @@
 
 plugins.py   drivers that register at this node, as at a kubelet
 client.py    calls on a driver's socket
-core.py      what the calls say, and where volumes are. Pure
+core.py      what the calls say, and where volumes are
 records.py   what was asked of drivers, on disk: it outlives the agent, the pod's specification and a power cut
 node.py      stage, publish, and back, in that order, each as often as it takes
 

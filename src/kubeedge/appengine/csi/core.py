@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from kubeedge.api.names import Object
 from kubeedge.errors import Invalid, KubeEdgeError
@@ -98,6 +98,26 @@ class CsiVolumeSpec:
         if self.group is not None and VOLUME_MOUNT_GROUP in capabilities:
             mount["volume_mount_group"] = str(self.group)
         return {"mount": mount, "access_mode": {"mode": mode}}
+
+
+class CsiVolumes(Protocol):
+    """Volumes of CSI drivers on this node (node.py)."""
+
+    def target(self, volume: CsiVolumeSpec) -> Path:
+        """Where it is published, or will be."""
+        ...
+
+    def capabilities(self, driver: str) -> frozenset[int]:
+        """What a driver can do on this node; nothing for one that is not registered."""
+        ...
+
+    async def publish(self, volume: CsiVolumeSpec) -> None:
+        """It is at its target when this returns. Raises CsiError."""
+        ...
+
+    async def release(self, uid: str) -> None:
+        """Take back all that was published for a pod. Raises CsiError."""
+        ...
 
 
 def ephemeral_handle(uid: str, volume: str) -> str:

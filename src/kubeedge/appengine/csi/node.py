@@ -37,6 +37,11 @@ class CsiNode:
         """Where it is published, or will be."""
         return core.target(self._kubelet, volume.pod_uid, volume.name)
 
+    def capabilities(self, driver: str) -> frozenset[int]:
+        """What a driver can do on this node; nothing for one that is not registered."""
+        found = self.plugins.get(driver)
+        return found.info.capabilities if found is not None else frozenset()
+
     async def publish(self, volume: CsiVolumeSpec) -> None:
         """It is at its target when this returns. What is mounted already, before the agent was restarted, is left alone. Raises CsiError."""
         driver = self._driver(volume.driver)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from kubeedge.api.pod import Pod, VolumeSpec
+from kubeedge.appengine.csi.core import CsiVolumes
 from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.resolve import Lookup
 from kubeedge.appengine.runtime.base import StartError
-
-if TYPE_CHECKING:
-    from kubeedge.appengine.csi.node import CsiNode
 
 NOT_MOUNTED = "ContainerCreating"  # what a container waits with meanwhile, as with the kubelet; an Event says why
 
@@ -41,7 +39,7 @@ class VolumeContext:
     persistent: str = ""  # name of the PersistentVolume that `spec` is of; "": the pod's own
     mount_options: Sequence[str] = ()  # of that
     access_modes: Sequence[str] = ()  # of that, as the API calls them
-    csi: CsiNode | None = None  # the drivers of this node
+    csi: CsiVolumes | None = None  # the drivers of this node
 
 
 class Volume(Protocol):

@@ -11,8 +11,7 @@ from kubeedge.api.names import Object
 from kubeedge.api.resources import CSIDRIVERS, SECRETS, VOLUMEATTACHMENTS
 from kubeedge.api.volumes import attachment_name
 from kubeedge.appengine.csi import core
-from kubeedge.appengine.csi.core import CsiError, CsiVolumeSpec
-from kubeedge.appengine.csi.node import CsiNode
+from kubeedge.appengine.csi.core import CsiError, CsiVolumes, CsiVolumeSpec
 from kubeedge.appengine.volumes import ownership
 from kubeedge.appengine.volumes.base import NotMounted, VolumeContext
 
@@ -29,7 +28,7 @@ class CsiVolume:
         if context.csi is None:
             raise NotMounted(f"CSI driver {self._driver} is not registered on this node")
         self._context = context
-        self._csi: CsiNode = context.csi
+        self._csi: CsiVolumes = context.csi
         self._kind = context.find(CSIDRIVERS.plural, "", self._driver) or {}
         self.path = self._csi.target(self._spec())
 
@@ -118,8 +117,7 @@ class CsiVolume:
     def _gives_ownership(self) -> bool:
         """By fsGroupPolicy of the CSIDriver; the default is a filesystem that one node writes."""
         policy = (self._kind.get("spec") or {}).get("fsGroupPolicy") or "ReadWriteOnceWithFSType"
-        driver = self._csi.plugins.get(self._driver)
-        if policy == "None" or (driver is not None and core.VOLUME_MOUNT_GROUP in driver.info.capabilities):
+        if policy == "None" or core.VOLUME_MOUNT_GROUP in self._csi.capabilities(self._driver):
             return False
         if policy == "File":
             return True
@@ -138,4 +136,4 @@ class CsiVolume:
         return ""
 
     def unmount(self) -> None:
-        """Nothing, as detach()."""
+        """Does nothing, as detach()."""

@@ -24,7 +24,7 @@ class EmptyDirVolume:
 
     @property
     def path(self) -> Path:
-        """Its directory."""
+        """The directory that it has for itself."""
         return self._directory
 
     def mount(self) -> Path:

@@ -25,7 +25,7 @@ class HostPathVolume:
 
     @property
     def path(self) -> Path:
-        """The path itself."""
+        """The path that the manifest names."""
         return self._path
 
     def mount(self) -> Path:

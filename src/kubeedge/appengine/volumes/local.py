@@ -21,7 +21,7 @@ class LocalVolume:
 
     @property
     def path(self) -> Path:
-        """The directory itself."""
+        """The directory that the PersistentVolume names."""
         return self._path
 
     def mount(self) -> Path:

@@ -9,11 +9,10 @@ import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kubeedge.api.pod import IMAGE_VOLUME, Container, Pod
 from kubeedge.appengine import resolve
-from kubeedge.appengine.csi.core import CsiError
+from kubeedge.appengine.csi.core import CsiError, CsiVolumes
 from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.resolve import Lookup
 from kubeedge.appengine.runtime import mounts
@@ -24,9 +23,6 @@ from kubeedge.errors import KubeEdgeError
 from kubeedge.kit import trees
 from kubeedge.kit.disk_use import DiskUse
 
-if TYPE_CHECKING:
-    from kubeedge.appengine.csi.node import CsiNode
-
 
 class VolumeManager:
     """One directory below `root` for each pod and volume. `find` gives ConfigMaps and Secrets of this node."""
@@ -36,7 +32,7 @@ class VolumeManager:
         api: NodeApi | None = None,
     ) -> None:  # fmt: skip
         self._api = api
-        self.csi: CsiNode | None = None  # drivers of this node, once there are some
+        self.csi: CsiVolumes | None = None  # drivers of this node, once there are some
         self._root = root
         self._find = find
         self._node, self._host_ip, self._allocatable = node, host_ip, allocatable

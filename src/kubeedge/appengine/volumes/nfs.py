@@ -28,7 +28,7 @@ class NfsVolume:
         self._options = (*context.mount_options, *(("ro",) if context.spec.read_only else ()))
 
     def command(self) -> list[str]:
-        """What mounts it."""
+        """The command line that mounts it."""
         server = f"[{self._server}]" if ":" in self._server else self._server
         options = ["-o", ",".join(self._options)] if self._options else []
         return ["mount", "-t", "nfs", *options, "--", f"{server}:{self._path}", str(self._directory)]

@@ -38,7 +38,7 @@ class Projection(abc.ABC):
 
     @property
     def path(self) -> Path:
-        """Its directory."""
+        """The directory that it has for itself."""
         return self._context.directory
 
     def mount(self) -> Path:
