@@ -62,13 +62,13 @@ def check_plugin(info: Object) -> tuple[str, Path]:
     if kind != "CSIPlugin":
         raise Invalid(f"plugins of type {kind:.60} are not supported on this node")
     if not _NAME.fullmatch(name):
-        raise Invalid(f"{name:.80!r} is no name of a CSI driver")
+        raise Invalid(f"{name!r:.80} is no name of a CSI driver")
     versions = info.get("supported_versions") or ()
     if not any(re.fullmatch(r"v?1(\.\d+)*", str(version)) for version in versions):
         raise Invalid(f"CSI driver {name} supports no version 1 but {', '.join(map(str, versions)):.100}")
     endpoint = str(info.get("endpoint") or "").removeprefix("unix://")
     if not endpoint.startswith("/") or len(endpoint) > 107 or ".." in endpoint.split("/"):
-        raise Invalid(f"CSI driver {name} has no socket: {endpoint:.120!r}")
+        raise Invalid(f"CSI driver {name} has no socket: {endpoint!r:.120}")
     return name, Path(endpoint)
 
 
