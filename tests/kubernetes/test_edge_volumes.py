@@ -236,7 +236,7 @@ def test_a_driver_that_nobody_here_wrote_registers_and_serves_a_claim(site: Site
     eventually(lambda: len(starts.read_text().splitlines()) == 2, "both have written to it")
 
     before = len(driver.calls("NodePublishVolume"))
-    site.agents["edge1"].kill()  # the agent is killed in the middle of its life: nothing of it is asked again
+    site.edges["edge1"].signal(site.agents["edge1"], signal.SIGKILL)  # the agent is killed in the middle of its life: nothing of it is asked again
     site.agents["edge1"].wait(timeout=60)
     site.start_agent("edge1")
     eventually(lambda: len(driver.calls("registered")) > 1, "the driver is registered again")

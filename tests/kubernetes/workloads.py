@@ -37,7 +37,10 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
 
 
 def wait_ready(site: Site, name: str) -> dict[str, Any]:
-    site.cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=120s", timeout=150)
+    try:
+        site.cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=120s", timeout=150)
+    except RuntimeError as exc:
+        raise AssertionError(f"{exc}\n{site.cluster.kubectl('describe', 'pod', name)}") from exc
     found: dict[str, Any] = site.cluster.json("get", "pod", name)
     return found
 

@@ -108,14 +108,18 @@ func main() {
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
-		answer, err := handle(ctx, request)
-		// upstream's mock makes no directory for an inline volume
-		if publish, ok := request.(*csi.NodePublishVolumeRequest); ok && err == nil &&
-			publish.VolumeContext["csi.storage.k8s.io/ephemeral"] == "true" {
-			err = io.Mkdir(publish.TargetPath)
-		}
-		if unpublish, ok := request.(*csi.NodeUnpublishVolumeRequest); ok && err == nil && len(unpublish.VolumeId) > 9 {
-			err = io.RemoveAll(unpublish.TargetPath)
+		// upstream's mock ends with a nil pointer for an inline volume: these are ours
+		var answer any
+		var err error
+		publish, publishes := request.(*csi.NodePublishVolumeRequest)
+		unpublish, unpublishes := request.(*csi.NodeUnpublishVolumeRequest)
+		switch {
+		case publishes && publish.VolumeContext["csi.storage.k8s.io/ephemeral"] == "true":
+			answer, err = &csi.NodePublishVolumeResponse{}, io.Mkdir(publish.TargetPath)
+		case unpublishes && len(unpublish.VolumeId) > 9:
+			answer, err = &csi.NodeUnpublishVolumeResponse{}, io.RemoveAll(unpublish.TargetPath)
+		default:
+			answer, err = handle(ctx, request)
 		}
 		say(info.FullMethod, request, err)
 		return answer, err
