@@ -44,7 +44,9 @@ class MirrorPods:
                 node_object = self._state.nodes.get("", node)
                 if node_object is None:
                     return _AGAIN
-                found = await client.create(PODS, namespace, mirror_pod(wanted, node, uid_of(node_object), uid))
+                found = await client.create(
+                    PODS, namespace, mirror_pod(wanted, namespace, name, node, uid_of(node_object), uid)
+                )
         except (Conflict, NotFound, Refused) as exc:
             log.info("mirror of static pod %s/%s of node %s: %s", namespace, name, node, exc)
             return _AGAIN
@@ -65,19 +67,21 @@ class MirrorPods:
         return is_mirror(pod) and (pod.get("spec") or {}).get("nodeName") == node
 
 
-def mirror_pod(wanted: Object, node: NodeName, node_uid: str, uid: str) -> Object:
-    """The object for the API. Raises Invalid for what refers to objects of the API: a node reads none that no user has given it."""
+def mirror_pod(wanted: Object, namespace: str, name: str, node: NodeName, node_uid: str, uid: str) -> Object:
+    """The object for the API, of that name whatever the report says. Raises Invalid for what refers to objects of the API: a node reads none that no user has given it."""
     spec, given = wanted.get("spec"), meta.metadata(wanted)
     if not isinstance(spec, dict):
         raise Invalid("a static pod without a spec")
+    if not name.endswith(f"-{node}"):
+        raise Invalid(f"static pod {name} has not the name of its node behind its own")
     if found := next(_references(spec), ""):
         raise Invalid(f"a static pod cannot refer to an object of the API: {found}")
     annotations = given.get("annotations")
     owner = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node_uid, "controller": True}
     return {
         "metadata": {
-            "name": meta.name_of(wanted),
-            "namespace": meta.namespace_of(wanted),
+            "name": name,
+            "namespace": namespace,
             **({"labels": labels} if (labels := meta.labels_of(wanted)) else {}),
             "annotations": {
                 **(annotations if isinstance(annotations, dict) else {}),

@@ -23,7 +23,7 @@ from kubeedge_cloud.edgecontroller.csi_nodes import CsiNodes
 from kubeedge_cloud.edgecontroller.kubelet_endpoint import with_endpoint
 from kubeedge_cloud.edgecontroller.mirror_pods import MirrorPods
 from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses
-from kubeedge_cloud.edgecontroller.state import EdgeState
+from kubeedge_cloud.edgecontroller.state import EdgeState, mirrored
 
 log = logging.getLogger("kubeedge.edgecontroller")
 
@@ -146,7 +146,8 @@ class ReportedState:
         uid, status, mirror = str(report.get("uid", "")), report.get("status"), report.get("mirror")
         if isinstance(mirror, dict) and isinstance(status, dict):
             _check("PodStatus", status)
-            self._wrote(node, "pods")
+            if mirrored(self._state.pods.get(namespace, name) or {}) != uid:
+                self._wrote(node, "pods")
             found = await self._mirrors.of(node, namespace, name, uid, mirror)
             if isinstance(found, float):
                 return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from kubeedge.appengine.prepare import Preparer
@@ -23,7 +24,7 @@ def test_a_secret_that_changes_after_a_power_cut_is_not_written_to_the_disk(tmp_
     wanted = pod(volumes=volumes, containers=[container()])
     for name in ("s", "c"):
         (tmp_path / "volumes/u1" / name).mkdir(parents=True)
-    preparer(tmp_path).refresh(wanted, "10.244.1.2")
+    asyncio.run(preparer(tmp_path).refresh(wanted, "10.244.1.2"))
     assert not list((tmp_path / "volumes/u1/s").iterdir())
     assert (tmp_path / "volumes/u1/c/key").read_text() == "text"
 
