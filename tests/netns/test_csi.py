@@ -39,7 +39,7 @@ class Mock:
     def start(self) -> None:
         with (self.root / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [str(build.program("csi-mock")), "-kubelet", str(self.root), "-backing", str(self.backing), "-name", NAME],
+                [str(build.program("csi-mock")), "-kubelet", str(self.root), "-backing", str(self.backing), "-expand", "-name", NAME],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             )  # fmt: skip
 
@@ -97,6 +97,9 @@ def test_a_volume_is_staged_once_published_for_each_pod_and_taken_back(mock: Moc
         before = mock.calls().count("NodePublishVolume")
         async with agent(mock) as (node, _):  # another agent: what is mounted is left alone
             await node.publish(VOLUME)
+            assert "NodeExpandVolume" not in mock.calls()
+            await node.publish(replace(VOLUME, grow_to=2**31))
+            assert mock.calls()[-1] == "NodeExpandVolume"
             assert mock.calls().count("NodePublishVolume") == before == 2
             await node.release("u1")
             assert not target.exists() and "NodeUnstageVolume" not in mock.calls()

@@ -18,7 +18,7 @@ from kubeedge.api.status import StatusError
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused
 from kubeedge.kit.bucket import Bucket
 from kubeedge_cloud.controllers.queue import WorkQueue
-from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller import core, grown_claims
 from kubeedge_cloud.edgecontroller.csi_nodes import CsiNodes
 from kubeedge_cloud.edgecontroller.kubelet_endpoint import with_endpoint
 from kubeedge_cloud.edgecontroller.mirror_pods import MirrorPods
@@ -110,6 +110,9 @@ class ReportedState:
                 case "csinodes" if object_name == name and self._state.cluster:
                     self._wrote(name, "nodes")
                     await self._drivers.report(name, report)
+                case "persistentvolumeclaims" if self._state.cluster:
+                    if await grown_claims.report(self._state, name, namespace, object_name, report):
+                        self._wrote(name, "nodes")
                 case "conditions" if rest in CONDITIONS:
                     await self._condition_reported(name, CONDITIONS[rest], report)
                 case "events":

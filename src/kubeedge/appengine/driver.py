@@ -22,6 +22,7 @@ from kubeedge.appengine.reports import Reports
 from kubeedge.appengine.runtime.base import Runtime, StartError
 from kubeedge.appengine.termination import Termination
 from kubeedge.appengine.volumes.base import NotMounted
+from kubeedge.appengine.volumes.registry import has_remote_volumes
 from kubeedge.appengine.worker import Worker, Workers
 from kubeedge.errors import Invalid, KubeEdgeError
 
@@ -72,6 +73,7 @@ class PodDriver:
                     worker.stale_volumes = False
                     if worker.desired:
                         await self._prepare.refresh(worker.desired, worker.observed.ip)
+                        await self._let_grow(worker, worker.desired)
                 action = core.plan(worker.desired, worker.observed, self._clock())
                 if isinstance(action, core.ReportRemoved):
                     if await self._gone(worker):
@@ -171,7 +173,7 @@ class PodDriver:
         state = worker.observed.of(container.name)
         try:
             await self._unless_ending(worker, self._ensure_images(worker, pod, container))
-            await self._unless_ending(worker, self._prepare.attach(pod, container))
+            await self._unless_ending(worker, self._attach(pod, container))
             config = await self._prepare.configure(pod, container, attempt, worker.observed.ip)
             if container.target:
                 config = replace(config, target_id=worker.observed.of(container.target).id or "none")
@@ -207,6 +209,21 @@ class PodDriver:
         await self._reports.event(worker, "Normal", "Started", f"Started container {container.name}", container.name)
         if container.post_start:
             await self._unless_ending(worker, self._post_start(worker, container, container.post_start, state))
+
+    async def _attach(self, pod: Pod, container: Container) -> None:
+        for name, claim, capacity in await self._prepare.attach(pod, container):
+            await self._reports.report_claim(pod.namespace, name, claim, capacity)
+
+    async def _let_grow(self, worker: Worker, pod: Pod) -> None:
+        """Volumes of containers that run: their claims may have more by now."""
+        if not has_remote_volumes(pod):
+            return
+        for container in pod.all_containers:
+            if worker.observed.of(container.name).running:
+                try:
+                    await self._unless_ending(worker, self._attach(pod, container))
+                except StartError as exc:
+                    await self._reports.event(worker, "Warning", "VolumeResizeFailed", str(exc), container.name)
 
     async def _unless_ending(self, worker: Worker, work: Coroutine[Any, Any, None]) -> None:
         """What may take long is given up when the pod is deleted meanwhile."""

@@ -187,6 +187,8 @@ class AppEngine:
                 await self._reports.forget(namespace, name, "")
         elif resource in _SYNC_VOLUMES:
             self._object_changed(resource, namespace, name, obj)
+            if obj is None and resource == PERSISTENTVOLUMECLAIMS.plural:
+                await self._reports.forget_claim(namespace, name)
         elif resource in _FOR_LATER:
             self._prepare.keep(resource, namespace, name, obj)
 
@@ -282,7 +284,7 @@ class AppEngine:
         for worker in self._workers:
             if worker.desired is None or namespace not in ("", worker.namespace):
                 continue
-            worker.stale_volumes = worker.stale_volumes or resource not in _CLAIMS
+            worker.stale_volumes = True
             worker.retry("CreateContainerConfigError", NOT_MOUNTED)
 
     # -- what happens to it --------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from kubeedge.api.names import Object
 from kubeedge.api.pod import Container, Pod
+from kubeedge.api.resources import PERSISTENTVOLUMECLAIMS
 from kubeedge.appengine import logs, node, oom, resolve
 from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.runtime.base import ContainerConfig, SandboxConfig
@@ -85,9 +86,14 @@ class Preparer:
         score = oom.score(pod, container, node.memory())
         return ContainerConfig(container, attempt, container.image, env, binds, path, oom_score_adj=score)
 
-    async def attach(self, pod: Pod, container: Container) -> None:
-        """The volumes of a container for which others have to answer; may take long. Raises NotMounted."""
-        await self.volumes.attach(pod, container)
+    async def attach(self, pod: Pod, container: Container) -> list[tuple[str, Object, str]]:
+        """The volumes of a container for which others have to answer; may take long. Name, object and capacity of claims that have grown by that.
+        Raises NotMounted."""
+        return [
+            (name, claim, capacity)
+            for name, capacity in await self.volumes.attach(pod, container)
+            if (claim := self.find(PERSISTENTVOLUMECLAIMS.plural, pod.namespace, name)) is not None
+        ]
 
     async def refresh(self, pod: Pod, ip: str) -> None:
         """The pod's volumes get the newest content."""

@@ -125,6 +125,17 @@ class Reports:
         row = {"drivers": list(drivers), "topology": dict(topology)}
         await self._put(keys.reported("csinodes", "", self._settings.node), canonical(row))
 
+    async def report_claim(self, namespace: str, name: str, claim: Object, capacity: str) -> None:
+        """A PersistentVolumeClaim has grown to `capacity`, a quantity, since its filesystem has."""
+        row = {"uid": (claim.get("metadata") or {}).get("uid"), "capacity": capacity}
+        await self._put(keys.reported("persistentvolumeclaims", namespace, name), canonical(row))
+
+    async def forget_claim(self, namespace: str, name: str) -> None:
+        """No pod of this node mounts it any more."""
+        key = keys.reported("persistentvolumeclaims", namespace, name)
+        if await self._store.get(key) is not None:
+            await self._store.delete(key)
+
     async def _put(self, key: str, value: bytes) -> None:
         """Flash wears out: a value that is there already is not written again."""
         kept = await self._store.get(key)

@@ -111,6 +111,16 @@ def test_a_claim_is_the_volume_that_it_is_bound_to() -> None:
         claims.resolved(context({key: row for key, row in rows.items() if key[0] != "nodes"}))
 
 
+@pytest.mark.parametrize(
+    ("has", "had", "grows"),
+    [("2Gi", "1Gi", "2Gi"), ("1Gi", "1Gi", ""), ("1Gi", "2Gi", ""), ("x", "1Gi", ""), ("2Gi", None, ""), ([], {}, "")],
+)
+def test_a_volume_grows_to_what_its_claim_has_not_noticed_yet(has: Any, had: Any, grows: str) -> None:
+    bound = claim(status={"phase": "Bound", "capacity": {"storage": had}})
+    volume = persistent(local={"path": "/d"}, capacity={"storage": has})
+    assert claims.resolved(context({CLAIM: bound, VOLUME: volume})).grow_to == grows
+
+
 def test_an_ephemeral_volume_has_a_claim_of_its_own_and_takes_no_other() -> None:
     ephemeral = mounting({"ephemeral": {"volumeClaimTemplate": {"spec": {}}}})
     own = ("persistentvolumeclaims", "default", "web-v")

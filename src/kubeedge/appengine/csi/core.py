@@ -90,6 +90,7 @@ class CsiVolumeSpec:
     stage_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     publish_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     group: int | None = None  # fsGroup of the pod
+    grow_to: int = 0  # bytes that it is to have by now; 0: as many as before
 
     def capability(self, capabilities: frozenset[int]) -> Object:
         """A VolumeCapability: mounted, never a block device."""
@@ -112,7 +113,7 @@ class CsiVolumes(Protocol):
         ...
 
     async def publish(self, volume: CsiVolumeSpec) -> None:
-        """It is at its target when this returns. Raises CsiError."""
+        """It is at its target when this returns, and has grown if it was to. Raises CsiError."""
         ...
 
     async def release(self, uid: str) -> None:

@@ -43,7 +43,8 @@ class CsiNode:
         return found.info.capabilities if found is not None else frozenset()
 
     async def publish(self, volume: CsiVolumeSpec) -> None:
-        """It is at its target when this returns. What is mounted already, before the agent was restarted, is left alone. Raises CsiError."""
+        """It is at its target when this returns. What is mounted already, before the agent was restarted, is left alone, but for one that has
+        to grow. Raises CsiError."""
         driver = self._driver(volume.driver)
         async with self._turn(volume.driver, volume.handle):
             target = self.target(volume)
@@ -53,10 +54,12 @@ class CsiNode:
                 volume.pod_uid, volume.name, volume.driver, volume.handle, str(target), str(staging or "")
             )
             await asyncio.to_thread(self._records.keep, record)
-            if await asyncio.to_thread(mounts.is_mounted, target):
-                return
+            is_mounted = await asyncio.to_thread(mounts.is_mounted, target)
             try:
-                await self._stage_and_publish(driver, volume, staging, target)
+                if not is_mounted:
+                    await self._stage_and_publish(driver, volume, staging, target)
+                if volume.grow_to and core.EXPAND in driver.info.capabilities:
+                    await self._expand(driver, volume, staging, target)
             except GrpcError as exc:
                 raise CsiError(f"CSI driver {volume.driver}: {exc}") from exc
 
@@ -81,6 +84,16 @@ class CsiNode:
             readonly=volume.read_only,
             secrets=dict(volume.publish_secrets),
             **common,
+        )
+
+    async def _expand(self, driver: Driver, volume: CsiVolumeSpec, staging: Path | None, target: Path) -> None:
+        await driver.client.node(
+            "NodeExpandVolume",
+            volume_id=volume.handle,
+            volume_path=str(target),
+            capacity_range={"required_bytes": volume.grow_to},
+            staging_target_path=str(staging or ""),
+            volume_capability=volume.capability(driver.info.capabilities),
         )
 
     async def release(self, uid: str) -> None:

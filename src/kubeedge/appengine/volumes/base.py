@@ -39,6 +39,7 @@ class VolumeContext:
     persistent: str = ""  # name of the PersistentVolume that `spec` is of; "": the pod's own
     mount_options: Sequence[str] = ()  # of that
     access_modes: Sequence[str] = ()  # of that, as the API calls them
+    grow_to: str = ""  # what that has by now, where its claim has less
     csi: CsiVolumes | None = None  # the drivers of this node
 
 
@@ -86,8 +87,9 @@ class RemoteVolume(Volume, Protocol):
 
     mount() only says where it is, after attach(). All calls can be repeated."""
 
-    async def attach(self) -> None:
-        """Make it ready on this node. Raises NotMounted, within a time of its own."""
+    async def attach(self) -> str:
+        """Make it ready on this node; the capacity that it has got by that, "" when it has not grown. Raises NotMounted, within a time of its
+        own."""
         ...
 
     async def detach(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from kubeedge.api import meta
 from kubeedge.api.names import Object
 from kubeedge.api.pod import VolumeSpec
+from kubeedge.api.quantities import bytes_of, is_quantity
 from kubeedge.api.resources import NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES
 from kubeedge.api.selectors import matches_node_term, node_term
 from kubeedge.appengine.runtime.base import StartError
@@ -67,6 +68,7 @@ def _as_volume_of_pod(
         persistent=volume_name,
         mount_options=_texts(spec.get("mountOptions")),
         access_modes=_texts(spec.get("accessModes")),
+        grow_to=_growth(spec, _of(claim, "status")),
     )
 
 
@@ -81,6 +83,14 @@ def _matches_any(terms: list[Any], context: VolumeContext) -> bool:
 def _is_controlled_by(claim: Object, uid: str) -> bool:
     owners = meta.metadata(claim).get("ownerReferences")
     return isinstance(owners, list) and any(o.get("uid") == uid and o.get("controller") for o in owners)
+
+
+def _growth(volume: Object, status: Object) -> str:
+    """The capacity of a volume that is larger than its claim has noticed; "" for others."""
+    has, had = _of(volume, "capacity").get("storage"), _of(status, "capacity").get("storage")
+    if not is_quantity(has) or not is_quantity(had) or bytes_of(has) <= bytes_of(had):
+        return ""
+    return str(has)
 
 
 def _texts(value: Any) -> tuple[str, ...]:

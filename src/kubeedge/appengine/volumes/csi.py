@@ -7,6 +7,7 @@ import binascii
 from dataclasses import replace
 from pathlib import Path
 
+from kubeedge.api import quantities
 from kubeedge.api.names import Object
 from kubeedge.api.resources import CSIDRIVERS, SECRETS, VOLUMEATTACHMENTS
 from kubeedge.api.volumes import attachment_name
@@ -58,10 +59,11 @@ class CsiVolume:
             mount_flags=context.mount_options,
             attributes=attributes,
             group=context.pod.fs_group,
+            grow_to=quantities.bytes_of(context.grow_to) if context.grow_to else 0,
         )
 
-    async def attach(self) -> None:
-        """Stages and publishes it. Raises NotMounted."""
+    async def attach(self) -> str:
+        """Stages and publishes it, and lets it grow. Raises NotMounted."""
         spec, source = self._spec(), self._context.spec.source
         if not spec.driver or not spec.handle:
             raise NotMounted("a CSI volume without a driver, or without a handle")
@@ -78,6 +80,7 @@ class CsiVolume:
             await self._csi.publish(whole)
         except CsiError as exc:
             raise NotMounted(str(exc)) from exc
+        return self._context.grow_to if core.EXPAND in self._csi.capabilities(self._driver) else ""
 
     def _publish_context(self, spec: CsiVolumeSpec) -> dict[str, str]:
         """What the controller's part of the driver has said when it attached the volume. Raises NotMounted while it has not."""

@@ -60,13 +60,15 @@ class VolumeManager:
             )
         return binds
 
-    async def attach(self, pod: Pod, container: Container) -> None:
-        """The volumes of a container for which others have to answer. Raises NotMounted."""
+    async def attach(self, pod: Pod, container: Container) -> list[tuple[str, str]]:
+        """The volumes of a container for which others have to answer; (claim, capacity) of those that have grown by that. Raises NotMounted."""
+        grown = []
         for name in dict.fromkeys(mount.name for mount in container.mounts):
             if pod.volumes[name].kind in registry.MAYBE_REMOTE:
                 volume = self._volume(pod, name, "")
-                if isinstance(volume, RemoteVolume):
-                    await volume.attach()
+                if isinstance(volume, RemoteVolume) and (capacity := await volume.attach()):
+                    grown.append((pod.volumes[name].claim_of(pod.name), capacity))
+        return grown
 
     async def detach(self, uid: str, pod: Pod | None) -> None:
         """No container of the pod is left. What claims refer to may be gone by now: remove() unmounts what is left. Raises NotMounted."""

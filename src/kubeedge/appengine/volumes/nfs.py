@@ -33,13 +33,14 @@ class NfsVolume:
         options = ["-o", ",".join(self._options)] if self._options else []
         return ["mount", "-t", "nfs", *options, "--", f"{server}:{self._path}", str(self._directory)]
 
-    async def attach(self) -> None:
+    async def attach(self) -> str:
         """Mounts it. Raises NotMounted with the words of mount(8), or after TIMEOUT."""
         if self.recover():
-            return
+            return ""
         self._directory.mkdir(parents=True, exist_ok=True)
         if problem := await run(self.command()):
             raise NotMounted(f"{self._server}:{self._path}: {problem}")
+        return ""
 
     async def detach(self) -> None:
         """Lazily: a server that is gone holds nobody back."""
