@@ -169,7 +169,7 @@ class MockDriver:
     def start(self) -> None:
         self.process: subprocess.Popen[bytes] = self._site.edges["edge1"].spawn(
             str(build.program("csi-mock")), "-kubelet", str(self.kubelet), "-backing", str(self.backing),
-            "-name", self.NAME, log=self.log,
+            "-name", self.NAME, "-expand", log=self.log,
         )  # fmt: skip
 
     def stop(self) -> None:
@@ -221,6 +221,9 @@ def test_a_driver_that_nobody_here_wrote_registers_and_serves_a_claim(site: Site
     assert labels["io.kubernetes.storage.mock/node"] == "some-mock-node"
 
     csi_volume(site, "mocked", "1")
+    eventually(lambda: phase(site, "mocked") == "Bound", "the claim is bound")
+    larger = {"spec": {"capacity": {"storage": "2Gi"}}}  # as an external-resizer says it
+    site.cluster.kubectl("patch", "pv", "mocked", "-p", json.dumps(larger))
     command = "date +%s%N >> /data/starts; exec sleep 100000"
     site.cluster.apply(user("first", command, mounts("mocked")), user("second", command, mounts("mocked")))
     uids = [wait_ready(site, name)["metadata"]["uid"] for name in ("first", "second")]
@@ -232,11 +235,19 @@ def test_a_driver_that_nobody_here_wrote_registers_and_serves_a_claim(site: Site
     assert all(call["request"]["staging_target_path"] == request["staging_target_path"] for call in again)
     info = published[0]["request"]["volume_context"]
     assert info["csi.storage.k8s.io/pod.uid"] in uids and info["csi.storage.k8s.io/ephemeral"] == "false"
+    assert driver.calls("NodeExpandVolume")[0]["request"]["capacity_range"] == {"required_bytes": 2**31}
+
+    def capacity() -> str:
+        return str(site.cluster.json("get", "pvc", "mocked")["status"]["capacity"]["storage"])
+
+    eventually(lambda: capacity() == "2Gi", "the claim has grown, and says so")
     starts = driver.backing / "mocked/starts"
     eventually(lambda: len(starts.read_text().splitlines()) == 2, "both have written to it")
 
     before = len(driver.calls("NodePublishVolume"))
-    site.edges["edge1"].signal(site.agents["edge1"], signal.SIGKILL)  # the agent is killed in the middle of its life: nothing of it is asked again
+    site.edges["edge1"].signal(
+        site.agents["edge1"], signal.SIGKILL
+    )  # the agent is killed in the middle of its life: nothing of it is asked again
     site.agents["edge1"].wait(timeout=60)
     site.start_agent("edge1")
     eventually(lambda: len(driver.calls("registered")) > 1, "the driver is registered again")

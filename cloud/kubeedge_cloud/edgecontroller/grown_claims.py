@@ -21,7 +21,8 @@ async def report(state: EdgeState, node: NodeName, namespace: str, name: str, sa
     if claim is None or meta.metadata(claim).get("uid") != said.get("uid"):
         return False
     volume = state.find(VOLUMES, "", str((claim.get("spec") or {}).get("volumeName") or "")) or {}
-    capacity, limit = said.get("capacity"), ((volume.get("spec") or {}).get("capacity") or {}).get("storage")
+    capacity: Any = said.get("capacity")
+    limit: Any = ((volume.get("spec") or {}).get("capacity") or {}).get("storage")
     if not is_quantity(capacity) or len(str(capacity)) > 64 or not is_quantity(limit):
         raise Invalid("the capacity of a claim is a quantity")
     if bytes_of(capacity) > bytes_of(limit):

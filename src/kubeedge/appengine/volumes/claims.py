@@ -87,7 +87,8 @@ def _is_controlled_by(claim: Object, uid: str) -> bool:
 
 def _growth(volume: Object, status: Object) -> str:
     """The capacity of a volume that is larger than its claim has noticed; "" for others."""
-    has, had = _of(volume, "capacity").get("storage"), _of(status, "capacity").get("storage")
+    has: Any = _of(volume, "capacity").get("storage")
+    had: Any = _of(status, "capacity").get("storage")
     if not is_quantity(has) or not is_quantity(had) or bytes_of(has) <= bytes_of(had):
         return ""
     return str(has)
