@@ -700,11 +700,9 @@ def test_small_things_that_programs_rely_on(engine: Engine) -> None:
     assert "the reason" in container(status)["state"]["terminated"]["message"]
     until(lambda: engine.logs("web-0").split()[:4] == ["web-0", "1", "2000", "2000"], what="what it printed")
     assert (engine.root / "state/volumes/uid-web-0/v/of/me/here").exists()
-    engine.put(
-        "pods", "claim", pod("claim", "true", volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}])
-    )
+    engine.put("pods", "claim", pod("claim", "true", volumes=[{"name": "v", "iscsi": {"targetPortal": "p"}}]))
     status = engine.until("claim", lambda s: s.get("reason") == "UnsupportedPod", "the reason")
-    assert status["phase"] == "Pending" and "persistentVolumeClaim" in status["message"]
+    assert status["phase"] == "Pending" and "iscsi" in status["message"]
 
 
 def test_a_runtime_that_is_removed_is_named_and_taken_up_again_when_it_is_back(engine: Engine) -> None:

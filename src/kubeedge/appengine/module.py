@@ -57,10 +57,8 @@ log = logging.getLogger("kubeedge.appengine")
 
 _CLAIMS = tuple(r.plural for r in (PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, CSIDRIVERS, VOLUMEATTACHMENTS))
 _SYNC_VOLUMES = ("configmaps", "secrets", service_accounts.RESOURCE, *_CLAIMS)
-_LONGEST_GRACE, _REMOVAL = (
-    600.0,
-    60.0,
-)  # seconds for pods to end, and for their files to be removed, when the node is reset
+_LONGEST_GRACE = 600.0  # seconds for pods to end when the node is reset
+_REMOVAL = 60.0  # and for their files to be removed
 _FOR_LATER = ("services", "nodes")  # their changes are for containers that start later, as with the kubelet
 
 
