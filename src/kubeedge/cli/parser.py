@@ -155,11 +155,10 @@ def _add_join(commands: _Commands) -> None:
         "undo join: stop pods and agent, remove state and credentials; `cloud`: undo init in a cluster",
         output=False,
     )
-    p.add_argument(
-        "what", nargs="?", choices=("edge", "cloud"), default="edge", help="default: edge, this machine as a node"
-    )
+    p.add_argument("what", nargs="?", choices=("edge", "cloud"), default="edge", help="default: edge, this machine")
     _root(p)
     p.add_argument("--force", action="store_true", help="do not ask")
+    p.add_argument("--keep-state", action="store_true", help="only stop pods and agent, which can be started again")
     group = p.add_argument_group("reset cloud")
     cluster_options.add_access(group)
     group.add_argument("--delete-data", action="store_true", help="also the volume and the authority that nodes trust")

@@ -2,6 +2,8 @@
 
 The agent is asked to end its pods and itself; when it does not run, what its containers left is swept here. The state directory is removed only
 when it has the marker file that join put there, and only after everything mounted below it is unmounted: a volume's data is not ours.
+
+With --keep-state only what runs is ended: the node goes on when its agent is started again. Debian's package does so when it is removed.
 """
 
 from __future__ import annotations
@@ -45,14 +47,18 @@ def run(options: argparse.Namespace) -> int:
     root = Path(options.root_dir).absolute()
     config = _config(root)
     if not options.force:
-        _confirm(root)
+        _confirm(root, options.keep_state)
     pods = {pod.name for root in _runtime_roots(config.paths.state) for pod in _directories(root / "pods")}
     _stop_agent(config.paths.run / "edge.sock")
-    service.remove(service.EDGE, service.agent_command(root))
+    if not options.keep_state:
+        service.remove(service.EDGE, service.agent_command(root))
     done = _sweep_pods(config)
     _remove_logs(config.paths.logs, pods)
     _remove_shared(config)
-    done += _remove(config)
+    if options.keep_state:
+        _remove_run(config.paths)
+    else:
+        done += _remove(config)
     print("\n".join(done) if done else "there was nothing to remove")
     return 0
 
@@ -68,10 +74,11 @@ def _config(root: Path) -> edge.EdgeConfig:
     return edge.EdgeConfig(paths=paths)
 
 
-def _confirm(root: Path) -> None:
+def _confirm(root: Path, keeps_state: bool) -> None:
+    what = "pods" if keeps_state else "pods, state and credentials"
     if not sys.stdin.isatty():
-        raise UsageError("reset removes the node's pods, state and credentials", "confirm with --force")
-    answer = input(f"This removes the node's pods, state and credentials below {root}. Type 'yes' to go on: ")
+        raise UsageError(f"reset removes the node's {what}", "confirm with --force")
+    answer = input(f"This removes the node's {what} below {root}. Type 'yes' to go on: ")
     if answer.strip() != "yes":
         raise CommandError("nothing was changed")
 
@@ -212,15 +219,21 @@ def _remove(config: edge.EdgeConfig) -> list[str]:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
             removed.append(f"removed {path}")
+    _remove_run(paths)
+    if paths.state.exists():
+        removed.append(_remove_state(paths.state.resolve()))
+    _remove_empty(paths)
+    return removed
+
+
+def _remove_run(paths: edge.Paths) -> None:
+    """What a restart of the machine would remove, too."""
+    _unmount_below(paths.run / "ns")
     for path in (paths.run / name for name in _RUN_ENTRIES):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    if paths.state.exists():
-        removed.append(_remove_state(paths.state.resolve()))
-    _remove_empty(paths)
-    return removed
 
 
 def _remove_empty(paths: edge.Paths) -> None:

@@ -12,14 +12,18 @@ from kubeedge.cli.control import call
 from kubeedge.cli.errors import CommandError
 
 _DIRECTORY = Path("/etc/systemd/system")
+#: what the Python of Debian's package runs is started by the units of that package
+PACKAGED_PYTHON = "/usr/lib/kubeedge/bin/python3"
+_PACKAGED = Path("/usr/lib/systemd/system")
 _TIMEOUT = 300.0  # seconds; what does not start fails at once, and Python on a cold card takes its time
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A service: the name of its file, what it is, and its own lines of the section [Service]."""
+    """A service: the name of its file, the command that it runs, what it is, and its own lines of the section [Service]."""
 
     name: str
+    verb: str
     description: str
     settings: str
 
@@ -33,11 +37,17 @@ class Unit:
 # KillMode and Delegate: containers survive a restart of the agent, and their groups are its own business.
 EDGE = Unit(
     "kubeedge-edge.service",
+    "edge",
     "KubeEdge agent of this node",
     "KillMode=process\nTimeoutStopSec=360\nDelegate=yes\nTasksMax=infinity\nLimitNOFILE=65536\nOOMScoreAdjust=-999",
 )
 # LimitNOFILE: three descriptors a node, and those of web clients.
-CLOUD = Unit("kubeedge-cloud.service", "KubeEdge cloud side", "LimitNOFILE=262144\nNoNewPrivileges=yes\nPrivateTmp=yes")
+CLOUD = Unit(
+    "kubeedge-cloud.service",
+    "cloud",
+    "KubeEdge cloud side",
+    "LimitNOFILE=262144\nNoNewPrivileges=yes\nPrivateTmp=yes",
+)
 
 # Restart=on-failure: a stopped service stays down. StartLimitIntervalSec=0: no limit on restarts, as no administrator is there.
 _TEMPLATE = """\
@@ -76,14 +86,22 @@ def cloud_command(config: str) -> list[str]:
     return [*command, "--config", config] if config else command
 
 
+def packaged_command(unit: Unit) -> list[str]:
+    """What starts it where Debian's package is installed."""
+    return [PACKAGED_PYTHON, "-m", "kubeedge", unit.verb]
+
+
 def unit_text(unit: Unit, command: list[str]) -> str:
     """The unit's file, for a command."""
     return _TEMPLATE.format(description=unit.description, command=_line(command), settings=unit.settings)
 
 
 def install_and_start(unit: Unit, command: list[str]) -> None:
-    """Now and at every boot. Raises CommandError with systemctl's words."""
-    unit.file.write_text(unit_text(unit, command))
+    """Now and at every boot. A unit of Debian's package is used as it is. Raises CommandError with systemctl's words."""
+    if _is_packaged(unit, command):
+        unit.file.unlink(missing_ok=True)  # of an earlier installation, without the package
+    else:
+        unit.file.write_text(unit_text(unit, command))
     _systemctl("daemon-reload")
     _systemctl("enable", unit.name)
     _systemctl("restart", unit.name)
@@ -104,15 +122,22 @@ def wait_until_it_answers(unit: Unit, socket: Path) -> None:
 
 
 def remove(unit: Unit, command: list[str]) -> bool:
-    """Stop and forget the service that runs `command`; whether there was one. That of another root directory stays."""
-    if not _runs(unit, command):
+    """Stop and forget the service that runs `command`; whether there was one. That of another root directory stays, and so does the file
+    of a package's."""
+    is_ours = _runs(unit, command)
+    if not is_ours and not _is_packaged(unit, command):
         return False
     if has_systemd():
         _systemctl("disable", "--now", unit.name)
-    unit.file.unlink()
+    if is_ours:
+        unit.file.unlink()
     if has_systemd():
         _systemctl("daemon-reload")
     return True
+
+
+def _is_packaged(unit: Unit, command: list[str]) -> bool:
+    return command == packaged_command(unit) and (_PACKAGED / unit.name).exists()
 
 
 def _runs(unit: Unit, command: list[str]) -> bool:

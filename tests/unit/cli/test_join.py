@@ -273,6 +273,19 @@ def test_reset_undoes_join_and_can_be_repeated(tmp_path):
     scenario(tmp_path, told)
 
 
+def test_reset_can_keep_what_a_node_goes_on_with(tmp_path):
+    async def told(cloud):
+        root = tmp_path / "root"
+        await join_as_process(cloud, await cloud.token("edge1"), root)
+        before = files(root)
+        (root / "run/kubeedge/exits").mkdir(parents=True)
+        done = await asyncio.to_thread(run, "reset", "--keep-state", "--force", "--root-dir", str(root))
+        assert done.returncode == 0, done.stderr
+        assert files(root) == before and not (root / "run/kubeedge/exits").exists()
+
+    scenario(tmp_path, told)
+
+
 def test_reset_never_removes_a_directory_that_join_did_not_make(tmp_path):
     precious = tmp_path / "home"
     precious.mkdir()
