@@ -56,9 +56,7 @@ def _programs(tools: Tools, distribution: Distribution, target: Target, python: 
         output.parent.mkdir(parents=True, exist_ok=True)
         # names are relative, so that no part of them is in what is compiled
         where = os.path.relpath(output, distribution.source)
-        tools.python(
-            "-m", "ziglang", "cc", *_arguments(extension, target, python, root), "-o", where, cwd=distribution.source
-        )
+        tools.compile(*_arguments(extension, target, python, root), "-o", where, cwd=distribution.source)
         yield name, output.read_bytes()
 
 

@@ -6,6 +6,9 @@ user mode, called by name: the kernel of this machine is told nothing.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +17,7 @@ from pathlib import Path
 
 from cross.wheels.debian import Release
 from cross.wheels.targets import Python, Target
-from cross.wheels.tools import CACHE, HERE, Tools
+from cross.wheels.tools import CACHE, HERE, Tools, source
 
 _PACKAGES = {
     "bookworm": ("libssl3", "libffi8", "libdb5.3", "libreadline8"),
@@ -24,6 +27,16 @@ _COMMON = (
     *("libc6", "libgcc-s1", "zlib1g", "libexpat1", "libbz2-1.0", "liblzma5", "libsqlite3-0", "libuuid1", "libcrypt1"),
     *("libtinfo6", "libzstd1"),
 )
+#: of the tests that need neither a network nor other programs, some of each kind; emulated, a test takes ten times as long
+_PYTEST = [
+    *("-q", "-p", "no:cacheprovider", "--rootdir", "/src", "-c", "/src/pyproject.toml"),
+    *(
+        "/src/tests/reference/test_checksum.py",
+        "/src/tests/unit/fastpath/test_libc.py",
+        "/src/tests/unit/kubebus_l3/test_routes.py",
+    ),
+    *("/src/tests/unit/kubebus_l4/test_connections.py", "-k", "not whatever_the_network_does"),
+]
 
 
 class Failed(Exception):
@@ -50,7 +63,15 @@ class Root:
     def run(self, *arguments: str) -> str:
         """What Python prints there. Failed where it does not end well."""
         emulator = ["/usr/bin/qemu"] if self._target.emulator else []
-        clean = ["env", "-i", "PATH=/usr/local/bin:/usr/bin", "HOME=/root", "LANG=C.UTF-8", "KUBEEDGE_REQUIRE_FAST=1"]
+        clean = [
+            "env",
+            "-i",
+            "PATH=/usr/local/bin:/usr/bin",
+            "HOME=/root",
+            "LANG=C.UTF-8",
+            "KUBEEDGE_REQUIRE_FAST=1",
+            "CI=true",
+        ]
         python = f"/usr/bin/python{self._python.version}"
         inside = [*clean, "/usr/sbin/chroot", str(self.path), *emulator, python, *arguments]
         enter = ["unshare", "--mount", "--net", "--", sys.executable, "-m", "cross.enter", str(self.path)]
@@ -68,8 +89,11 @@ def need_emulator(target: Target) -> None:
         subprocess.run(install, check=True, stdout=subprocess.DEVNULL)
 
 
-def try_there(tools: Tools, target: Target, python: Python, wheelhouse: Path, path: Path) -> list[str]:
-    """Installs the agent from the wheelhouse alone, without a network, and starts it. What was seen, one line each."""
+def try_there(
+    tools: Tools, target: Target, python: Python, wheelhouse: Path, path: Path, *, tests: bool = False
+) -> list[str]:
+    """Installs the agent from the wheelhouse alone, without a network, and starts it. What was seen, one line each; last what a slice of
+    the tests says, if they are asked for, which takes minutes."""
     need_emulator(target)
     root = Root(target, python, path)
     shutil.copytree(wheelhouse, root.path / "wheelhouse")
@@ -83,15 +107,35 @@ def try_there(tools: Tools, target: Target, python: Python, wheelhouse: Path, pa
     except Failed as exc:
         seen.append(str(exc).partition("\n")[2].strip())
     shutil.copyfile(Path(__file__).with_name("inside.py"), root.path / "inside.py")
-    return [*seen, root.run("/inside.py").strip()]
+    seen.append(root.run("/inside.py").strip())
+    return [*seen, _test(tools, root)] if tests else seen
+
+
+def _test(tools: Tools, root: Root) -> str:
+    """A slice of the tests, those of C against its reference in Python; what pytest says at its end."""
+    for wheel in _downloaded(tools, "test-wheels", "-r", str(Path(__file__).with_name("test-requirements.txt"))):
+        with zipfile.ZipFile(wheel) as packed:
+            packed.extractall(root.path / "pytest")
+    source(root.path / "src")
+    run = f"import sys; sys.path.insert(0, '/pytest'); import pytest; sys.exit(pytest.main({_PYTEST!r}))"
+    return root.run("-c", run).strip().splitlines()[-1].strip("= ")
 
 
 def _put_pip(tools: Tools, root: Path) -> None:
     """Debian's own would bring some hundred packages."""
-    wheels = CACHE / "pip-wheel"
-    if not wheels.exists():
-        new = wheels.with_suffix(".new")
-        tools.python("-m", "pip", "download", "-q", "--no-deps", "-d", str(new), "pip==26.3")
-        new.rename(wheels)
-    with zipfile.ZipFile(next(wheels.glob("*.whl"))) as packed:
+    (wheel,) = _downloaded(tools, "pip-wheel", "pip==26.3")
+    with zipfile.ZipFile(wheel) as packed:
         packed.extractall(root / "pip")
+
+
+def _downloaded(tools: Tools, name: str, *requirements: str) -> list[Path]:
+    """Wheels of pure Python, kept. The directory's name has a hash of what is asked for."""
+    asked = "".join(Path(text).read_text() if text.startswith("/") else text for text in requirements)
+    wheels = CACHE / f"{name}-{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
+    if not wheels.exists():
+        new = wheels.with_suffix(f".{os.getpid()}")
+        pure = ("--only-binary", ":all:", "--platform", "any", "--python-version", "3.11", "--no-deps")
+        tools.python("-m", "pip", "download", "-q", *pure, "-d", str(new), *requirements)
+        with contextlib.suppress(OSError):  # another run was quicker
+            new.rename(wheels)
+    return sorted(wheels.glob("*.whl"))
