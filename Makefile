@@ -10,7 +10,7 @@ PREFIX ?= /opt/kubeedge
 LINKS  ?= /usr/local/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev wheel wheels cloud-image manifests install uninstall demo test test-kubernetes test-containerd lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
+.PHONY: help setup dev wheel wheels deb cloud-image manifests install uninstall demo test test-kubernetes test-containerd lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -40,6 +40,9 @@ wheel:           ## both distributions and all that they depend on, in dist/: wh
 
 wheels:          ## the agent and its dependencies as wheels for ARM and x86-64, in dist/wheels: [TARGET=armv7l] [PYTHON_VERSION=3.11] [TRY=1: emulated, in fresh roots]
 	$(PYTHON) -m cross.wheels $(if $(TARGET),--target $(TARGET)) $(if $(PYTHON_VERSION),--python $(PYTHON_VERSION)) $(if $(TRY),--try)
+
+deb:             ## Debian packages of agent and cloud side for amd64, arm64, armhf, Debian 12 and 13, in dist/deb: [TARGET=armv7l] [PYTHON_VERSION=3.11] [REVISION=1]
+	PYTHONPATH=src $(PYTHON) -m cross.deb $(if $(TARGET),--target $(TARGET)) $(if $(PYTHON_VERSION),--python $(PYTHON_VERSION)) $(if $(REVISION),--revision $(REVISION))
 
 cloud-image: wheel $(STAMP) ## the cloud side as an OCI image without a container daemon: build/image/kubeedge-cloud.tar and its SBOM ([IMAGE=name:tag])
 	$(BIN)/python -m cloud.image --python build/packaging/bin/python $(if $(IMAGE),--name $(IMAGE))
@@ -105,8 +108,8 @@ soak: $(BUILT)   ## KubeBus for an hour, with cuts and dying relays: [SECONDS=36
 cross: $(BUILT)  ## the compiled code and its tests on an emulated processor: [ARCH=armhf] (32 bits), s390x (big endian)
 	$(BIN)/python -m cross --arch $(or $(ARCH),armhf)
 
-fresh: $(BUILT)  ## docs/INSTALL.md word for word in fresh Debian roots: [RELEASE=bookworm or trixie] [TESTS=1: unit tests there, too]
-	$(BIN)/python -m tests.install $(or $(RELEASE),bookworm trixie) $(if $(TESTS),--tests)
+fresh: $(BUILT)  ## docs/INSTALL.md word for word in fresh Debian roots, packages and wheels for ARM: [RELEASE=bookworm or trixie] [TESTS=1: unit tests there, too]
+	$(BIN)/python -m tests.install $(or $(RELEASE),bookworm trixie --wheels) $(if $(TESTS),--tests)
 
 clean:           ## remove everything that was built
 	rm -rf build dist .venv src/*.egg-info cloud/*.egg-info

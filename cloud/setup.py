@@ -6,7 +6,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent / "src/kubeedge/__init__.py"
 PACKED = HERE / "PKG-INFO"  # in a source distribution
 

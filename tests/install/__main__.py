@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from kubeedge.appengine.runtime import cgroups
-from tests.install import services
+from tests.install import packages, services, wheels
 from tests.install.machine import ROOT, Machine, alone
 from tests.install.page import blocks
 from tests.install.traces import Traces
@@ -44,6 +44,8 @@ class Walk:
 
     def run(self) -> None:
         for block in blocks(PAGE.read_text(encoding="utf-8")):
+            if block.machine == packages.MACHINE:
+                continue
             machine, text = self.machines[block.machine], block.text(self.values)
             print(f"  {block.machine}: {'; '.join(block.commands.splitlines())}", flush=True)
             if "kubeedge join" in text:
@@ -103,10 +105,22 @@ def try_on(release: str, log: Path, *, tests: bool) -> None:
         _copy_source(machines[0].root / "root/kubeedge")
         machines[0].home = "/root/kubeedge"
         Walk(*machines).run()
-        print("  node: both services under systemd", flush=True)
-        services.check(machines[1])
+        _under_systemd(machines[1], directory / "packages", release)
         if tests:
             _unit_tests(machines[0])
+
+
+def _under_systemd(machine: Machine, directory: Path, release: str) -> None:
+    """Services of an installation as above, then those of Debian's packages."""
+    print("  node: both services under systemd", flush=True)
+    packages.build(release, directory)
+    services.prepare(machine)
+    packages.fetch(machine, directory)
+    with services.booted(machine) as inside:
+        services.check(inside)
+        services.uninstall(inside)
+        print("  debian: packages are installed, upgraded, removed, purged", flush=True)
+        packages.check(machine, inside)
 
 
 def _copy_source(target: Path) -> None:
@@ -120,6 +134,9 @@ def _copy_source(target: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make fresh", description=__doc__)
+    parser.add_argument(
+        "--wheels", action="store_true", help="then wheels for ARM: the same twice, and tried under emulation"
+    )
     parser.add_argument("releases", nargs="+", metavar="RELEASE", help="of Debian: bookworm, trixie")
     parser.add_argument("--tests", action="store_true", help="then the unit tests with the Python of that release")
     options = parser.parse_args()
@@ -136,6 +153,8 @@ def main() -> int:
             f"{release}: installed, a node Ready, a pod Running, and all of it undone, in {time.monotonic() - began:.0f} s",
             flush=True,
         )
+    if options.wheels:
+        wheels.check()
     return 0
 
 

@@ -30,32 +30,59 @@ _CONFIG = "kind: CloudCore\nadvertise: [127.0.0.1]\ntun: {enable: false}\n"
 _SIDES = ("kubeedge-cloud", "kubeedge-edge")
 
 
-def check(machine: Machine) -> None:
-    """init and join install and start services, which come back after a crash; reset ends that of the agent."""
+def prepare(machine: Machine) -> None:
+    """systemd, and the page's installation."""
     machine.run("apt-get install -y --no-install-recommends systemd dbus", outside=True)
     machine.run("python3 -m venv /opt/kubeedge")
     machine.run("/opt/kubeedge/bin/pip install -q --no-index --find-links dist kubeedge kubeedge-cloud")
     machine.run("ln -s /opt/kubeedge/bin/kubeedge /usr/local/bin/kubeedge")
     machine.run(f"mkdir -p /etc/kubeedge && printf '{_CONFIG}' >/etc/kubeedge/cloud.yaml".replace("\n", "\\n"))
-    with _booted(machine) as inside:
-        inside("kubeedge init")
-        inside("kubeedge join --name n1 --token $(kubeedge token create --node n1) 127.0.0.1")
-        assert "attached: True" in inside("kubeedge status --socket /run/kubeedge/edge.sock")
-        assert inside(f"systemctl is-enabled {' '.join(_SIDES)}").split() == ["enabled", "enabled"]
-        for unit in _SIDES:
-            inside(f"systemctl kill --signal=KILL {unit}")
-            until(
-                lambda unit=unit: "NRestarts=1" in inside(f"systemctl show {unit} --property=NRestarts"),
-                timeout=60, what=f"{unit} comes back",
-            )  # fmt: skip
-            until(lambda unit=unit: inside(f"systemctl is-active {unit} || true") == "active\n", timeout=60, what=unit)
-        inside("kubeedge reset --force")
-        assert inside("systemctl list-unit-files --no-legend 'kubeedge-*'").split()[0] == "kubeedge-cloud.service"
-        assert inside("systemctl list-units --failed --no-legend 'kubeedge-*'") == ""
+
+
+def check(inside: Callable[[str], str]) -> None:
+    """init and join install and start services, which come back after a crash; reset ends that of the agent."""
+    inside("kubeedge init")
+    inside("kubeedge join --name n1 --token $(kubeedge token create --node n1) 127.0.0.1")
+    until_attached(inside)
+    assert inside(f"systemctl is-enabled {' '.join(_SIDES)}").split() == ["enabled", "enabled"]
+    for unit in _SIDES:
+        inside(f"systemctl kill --signal=KILL {unit}")
+        until(
+            lambda unit=unit: "NRestarts=1" in inside(f"systemctl show {unit} --property=NRestarts"),
+            timeout=60, what=f"{unit} comes back",
+        )  # fmt: skip
+        until(lambda unit=unit: inside(f"systemctl is-active {unit} || true") == "active\n", timeout=60, what=unit)
+    inside("kubeedge reset --force")
+    assert inside("systemctl list-unit-files --no-legend 'kubeedge-*'").split()[0] == "kubeedge-cloud.service"
+    assert inside("systemctl list-units --failed --no-legend 'kubeedge-*'") == ""
+
+
+def until_attached(inside: Callable[[str], str]) -> None:
+    """The agent answers, and has a session with the cloud."""
+    said = ""
+
+    def is_attached() -> bool:
+        nonlocal said
+        said = inside("kubeedge status --socket /run/kubeedge/edge.sock 2>&1 || true")
+        return "attached: True" in said
+
+    try:
+        until(is_attached, timeout=120, interval=0.5, what="the agent is attached")
+    except AssertionError as exc:
+        raise AssertionError(f"{exc}; it says: {said}") from exc
+
+
+def uninstall(inside: Callable[[str], str]) -> None:
+    """With the cloud's data."""
+    inside(
+        "systemctl disable --now kubeedge-cloud\nrm /etc/systemd/system/kubeedge-cloud.service\nsystemctl daemon-reload"
+    )
+    inside("rm -rf /opt/kubeedge /usr/local/bin/kubeedge /etc/kubeedge /var/lib/kubeedge /run/kubeedge")
 
 
 @contextlib.contextmanager
-def _booted(machine: Machine) -> Iterator[Callable[[str], str]]:
+def booted(machine: Machine) -> Iterator[Callable[[str], str]]:
+    """systemd runs there; what runs a script beside it."""
     group = Path(next(d for d in _UNIFIED if Path(d, "cgroup.procs").exists())) / f"kbfresh{os.getpid()}"
     group.mkdir()
     enter = machine.host.command("unshare", "--cgroup", "--mount", "--pid", "--fork", "--kill-child", "--ipc", "bash", "-c",
@@ -70,7 +97,7 @@ def _booted(machine: Machine) -> Iterator[Callable[[str], str]]:
         first = _systemd(process.pid)
         command = machine.command(script)
         into = ["nsenter", "-t", str(first), "-n", "-m", "-p", "-u", "-i", "-C", "--"]
-        return run(*into, *command[len(machine.host.command()) :], timeout=120)
+        return run(*into, *command[len(machine.host.command()) :], timeout=900)
 
     try:
         until(lambda: _systemd(process.pid) != 0, timeout=60, what="systemd")
