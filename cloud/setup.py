@@ -28,7 +28,7 @@ def compatible(with_version: str) -> str:
 
 setup(
     version=version(),
-    install_requires=[compatible(version())],
+    install_requires=[compatible(version()), "cryptography>=42"],
     packages=[*find_packages(str(HERE), include=["kubeedge_cloud", "kubeedge_cloud.*"]), "kubeedge_cloud.chart"],
     package_dir={"kubeedge_cloud.chart": "chart/kubeedge"},
     package_data={"kubeedge_cloud": ["py.typed"], "kubeedge_cloud.chart": ["**/*", ".helmignore"]},

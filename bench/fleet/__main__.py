@@ -32,11 +32,11 @@ from kubeedge.api import keys
 from kubeedge.api.names import NodeName, NodeNumber, TenantId
 from kubeedge.api.resources import CONFIGMAPS, PODS
 from kubeedge.apiserver.registry import Registry
-from kubeedge.pki import csr
-from kubeedge.pki.ca import Authority
 from kubeedge.pki.identity import NodeIdentity
 from kubeedge.store.model import Put
 from kubeedge.store.sqlite import open_sqlite
+from kubeedge_cloud.authority import csr
+from kubeedge_cloud.authority.ca import Authority
 from kubeedge_cloud.tenants import model
 from kubeedge_cloud.tenants.manager import TenantManager
 from tests.kit.topology import Host, Topology, descendants, until

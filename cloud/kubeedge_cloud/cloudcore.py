@@ -33,13 +33,13 @@ from kubeedge.kit.metrics import MetricsRegistry
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.url import L4_PORT
 from kubeedge.metrics.module import MetricsServer
-from kubeedge.pki.ca import Authority
 from kubeedge.store.model import Store
 from kubeedge.sync.bounds import Bounds
 from kubeedge_cloud.admin.kubeconfigs import KubeconfigRoutes
 from kubeedge_cloud.admin.network import NetworkRoutes
 from kubeedge_cloud.admin.routes import AdminRoutes
 from kubeedge_cloud.admin.tenants import TenantRoutes
+from kubeedge_cloud.authority.ca import Authority
 from kubeedge_cloud.bootstrap.endpoints import endpoint, hosts, node_endpoints
 from kubeedge_cloud.bootstrap.module import Bootstrap, BootstrapSettings
 from kubeedge_cloud.bootstrap.tokens import TokenStore

@@ -6,9 +6,7 @@ import hashlib
 import platform
 
 import yaml
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from kubeedge._fastpath import aead, checksum, libc, plane, zstd
+from kubeedge._fastpath import aead, checksum, keys, libc, plane, signature, zstd
 
 
 def ones_sum(data: bytes) -> int:
@@ -25,9 +23,9 @@ for size in (0, 1, 2, 3, 31, 64, 65, 577, 1023):
 key, nonce = data[: aead.KEY_SIZE], data[-aead.NONCE_SIZE :]
 sealed = aead.encrypt(key, nonce, data, b"row")
 assert len(sealed) == len(data) + aead.TAG_SIZE and aead.decrypt(key, nonce, sealed, b"row") == data
-private = ec.generate_private_key(ec.SECP256R1())
-private.public_key().verify(private.sign(data, ec.ECDSA(hashes.SHA256())), data, ec.ECDSA(hashes.SHA256()))
+private = keys.generate()
+assert signature.is_signed(keys.public_key(private), b"SHA256", keys.sign(private, data), data)
 assert yaml.safe_load("a: [1, x]") == {"a": [1, "x"]}
 print(
-    f"{platform.machine()}: {', '.join(module.__name__.rpartition('.')[2] for module in (aead, checksum, libc, plane, zstd))}: right"
+    f"{platform.machine()}: {', '.join(module.__name__.rpartition('.')[2] for module in (aead, checksum, keys, libc, plane, signature, zstd))}: right"
 )

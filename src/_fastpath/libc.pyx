@@ -36,9 +36,21 @@ cdef extern from * nogil:
     #ifndef SYS_pidfd_getfd
     #define SYS_pidfd_getfd 438 /* on every architecture; glibc has no function for it before 2.36 */
     #endif
+    #ifdef __GLIBC__
+    #include <malloc.h>
+    static int kb_limit_malloc(int arenas, int spare) {
+        return mallopt(M_ARENA_MAX, arenas) && mallopt(M_TRIM_THRESHOLD, spare) && mallopt(M_TOP_PAD, spare);
+    }
+    static void kb_trim_malloc(void) { (void)malloc_trim(0); }
+    #else /* other C libraries have one arena, and give back by themselves */
+    static int kb_limit_malloc(int arenas, int spare) { (void)arenas, (void)spare; return 1; }
+    static void kb_trim_malloc(void) {}
+    #endif
     static int kb_pidfd_getfd(int pidfd, int fd) { return (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0u); }
     """
     int kb_pidfd_getfd(int pidfd, int fd)
+    int kb_limit_malloc(int arenas, int spare)
+    void kb_trim_malloc()
     int c_syncfs "syncfs"(int fd)
     int c_unshare "unshare"(int flags)
     int c_setns "setns"(int fd, int flags)
@@ -161,3 +173,16 @@ def set_parent_death_signal(int signal, /):
     """prctl(PR_SET_PDEATHSIG): the kernel sends it to this process when the thread that started it ends."""
     if c_prctl(c_PDEATHSIG, signal, 0, 0, 0) != 0:
         raise failed(errno, "prctl")
+
+
+def limit_malloc(int arenas, int spare, /):
+    """mallopt(3): threads share that many heaps, and at most `spare` bytes that are free at the end of one stay with it. What a C library
+    other than glibc does is its own affair."""
+    if arenas < 1 or spare < 0 or not kb_limit_malloc(arenas, spare):
+        raise ValueError(f"malloc does not take {arenas} arenas and {spare} bytes")
+
+
+def trim_malloc():
+    """malloc_trim(3): whole pages that are free go back to the kernel. Takes about a millisecond for each 10 MB."""
+    with nogil:
+        kb_trim_malloc()

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Signatures of others, verified with the libcrypto that `ssl` and the data plane have loaded anyway: `cryptography` would cost an agent 5 MB."""
+"""Signatures of others, verified with the libcrypto that `ssl` and the data plane have loaded anyway."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 

@@ -25,8 +25,8 @@ from typing import Any
 import yaml
 
 from kubeedge.api import keys
-from kubeedge.pki.ca import Authority
 from kubeedge.store.sqlite import open_sqlite
+from kubeedge_cloud.authority.ca import Authority
 from tests.chaos.clients import pod
 from tests.chaos.faults import Fault
 from tests.kit.certs import TestAuthority

@@ -22,9 +22,9 @@ from kubeedge.api.names import NodeName, TenantId
 from kubeedge.api.resources import CONFIGMAPS, PODS
 from kubeedge.apiserver.registry import Registry
 from kubeedge.errors import Unavailable
-from kubeedge.pki import csr
-from kubeedge.pki.ca import Authority
 from kubeedge.pki.identity import NodeIdentity
+from kubeedge_cloud.authority import csr
+from kubeedge_cloud.authority.ca import Authority
 from kubeedge_cloud.etcd.members import EtcdMembers, rpc
 from kubeedge_cloud.etcd.store import EtcdStore, open_etcd
 from kubeedge_cloud.tenants.manager import TenantManager

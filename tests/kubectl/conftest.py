@@ -27,10 +27,10 @@ from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.errors import Unavailable
 from kubeedge.kit.http1 import Request, Response, serve_connection
-from kubeedge.pki.csr import new_key
 from kubeedge.pki.identity import NodeIdentity, UserIdentity
-from kubeedge.pki.token_keys import TokenKey
 from kubeedge.store.memory import MemoryStore
+from kubeedge_cloud.authority.csr import new_key
+from kubeedge_cloud.authority.token_keys import TokenKey
 from tests.kit.upstream import build
 from tests.kubectl.authority import Authority
 

@@ -1,5 +1,5 @@
 """How a machine becomes a node: a token buys one certificate.
 
 Lives here:      token records (tokens), the join and renew endpoints (service), their port (module), what is allowed (core).
-Lives elsewhere: the authority (kubeedge.pki.ca), node numbers and addresses (kubeedge_cloud.tenants).
+Lives elsewhere: the authority (kubeedge_cloud.authority.ca), node numbers and addresses (kubeedge_cloud.tenants).
 """

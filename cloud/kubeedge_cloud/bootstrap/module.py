@@ -19,7 +19,7 @@ from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kit.http1 import Limits, serve_connection
 from kubeedge.kit.streams import abort_writer, listening_socket
 from kubeedge.kit.tasks import TaskSet
-from kubeedge.pki.ca import Authority
+from kubeedge_cloud.authority.ca import Authority
 from kubeedge_cloud.bootstrap.service import BootstrapService, NodeRegistry
 from kubeedge_cloud.bootstrap.tokens import TokenStore
 

@@ -38,8 +38,8 @@ from kubeedge.api.node_registration import NOTHING, NodeRegistration, decode
 from kubeedge.errors import Conflict, Invalid, KubeEdgeError, Refused, Unavailable, outward
 from kubeedge.kit.http1 import BodyTooLarge, Request, Response, json_response
 from kubeedge.pki import identity, tokens
-from kubeedge.pki.ca import MAX_REQUEST, Authority, read_request
 from kubeedge.store.model import Compare, Op
+from kubeedge_cloud.authority.ca import MAX_REQUEST, Authority, read_request
 from kubeedge_cloud.bootstrap import core
 from kubeedge_cloud.bootstrap.tokens import HeldClaim, TokenStore
 from kubeedge_cloud.tenants.model import check_join

@@ -2,5 +2,5 @@
 
 Lives here:      whether the authority is the store's (authority), the server certificate and its renewal (module), the
                  operator's own certificates (filecertificate).
-Lives elsewhere: signing (kubeedge.pki.ca), certificates of nodes (kubeedge_cloud.bootstrap) and of users (kubeedge_cloud.kubeconfigs).
+Lives elsewhere: signing (kubeedge_cloud.authority.ca), certificates of nodes (kubeedge_cloud.bootstrap) and of users (kubeedge_cloud.kubeconfigs).
 """

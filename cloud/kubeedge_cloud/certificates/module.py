@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kubeedge.pki import trust
-from kubeedge.pki.ca import Authority
 from kubeedge.pki.identity import CloudIdentity
+from kubeedge_cloud.authority.ca import Authority
 
 log = logging.getLogger("kubeedge.certificates")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from kubeedge.api.names import Object
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused, Unavailable, with_next
-from kubeedge.pki.ca import Authority
+from kubeedge_cloud.authority.ca import Authority
 from kubeedge_cloud.install import diagnosis, permissions
 from kubeedge_cloud.install.chart import Chart
 from kubeedge_cloud.install.cluster import TargetCluster

@@ -16,10 +16,10 @@ from cryptography import x509
 
 from kubeedge.api.names import TenantId
 from kubeedge.errors import Refused
-from kubeedge.pki import csr
-from kubeedge.pki.ca import CERTIFICATE_DAYS, Authority
 from kubeedge.pki.files import write_secret
 from kubeedge.pki.identity import UserIdentity, parse
+from kubeedge_cloud.authority import csr
+from kubeedge_cloud.authority.ca import CERTIFICATE_DAYS, Authority
 from kubeedge_cloud.kubeconfigs import core
 from kubeedge_cloud.kubeconfigs.core import Kubeconfig
 from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords

@@ -17,9 +17,10 @@ from pathlib import Path
 from kubeedge.api.names import NodeName
 from kubeedge.errors import Invalid
 from kubeedge.kit import private
-from kubeedge.pki import csr, der
-from kubeedge.pki.ca import key_fingerprint
+from kubeedge.pki import der
 from kubeedge.pki.files import write_secret
+from kubeedge_cloud.authority import csr
+from kubeedge_cloud.authority.ca import key_fingerprint
 from kubeedge_cloud.kubelets import signing
 
 _PAIR, _PENDING = ".pem", ".pending"

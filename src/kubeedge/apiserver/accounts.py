@@ -1,7 +1,7 @@
 """Service accounts of one tenant: tokens are made (TokenRequest) and looked through (bearer tokens, TokenReview).
 
 Lives here:      what a token is bound to exists; who its bearer is, and what he may do.
-Lives elsewhere: the claims (kubeedge.api.service_accounts), signatures (kubeedge.pki.token_keys), rules (kubeedge.api.access), what is added to
+Lives elsewhere: the claims (kubeedge.api.service_accounts), signatures (kubeedge_cloud.authority.token_keys), rules (kubeedge.api.access), what is added to
                  pods (admission.py).
 """
 
@@ -30,7 +30,7 @@ _TOKEN_REQUEST = Resource("authentication.k8s.io", "v1", "tokenrequests", "Token
 
 
 class AccountKey(Protocol):
-    """Signs tokens of one tenant (kubeedge.pki.token_keys)."""
+    """Signs tokens of one tenant (kubeedge_cloud.authority.token_keys)."""
 
     algorithm: str
     id: str

@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kubeedge.api.names import node_name
 from kubeedge.api.node_registration import NOTHING, NodeRegistration, parse
@@ -26,12 +26,9 @@ from kubeedge.config import edge, forms, node_credentials
 from kubeedge.errors import Invalid, Unavailable
 from kubeedge.kit import private
 from kubeedge.kubebus.l3 import netsetup
-from kubeedge.pki import tokens
+from kubeedge.pki import csr, tokens
 from kubeedge.pki.bootstrap import Client
 from kubeedge.pki.files import sync_directory, write_secret
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 DEFAULT_PORT = 10002
 STATE_MARK = ".kubeedge"  # in the state directory: it is ours, and reset may remove it
@@ -142,8 +139,6 @@ def _ask(
     registration: NodeRegistration = NOTHING,
 ) -> tuple[dict[str, Any], bytes]:
     """Ask until the cloud answers, for `wait` seconds, and say so; None: for a while, and not at an address where nothing listens."""
-    from kubeedge.pki import csr  # heavy
-
     private.directory(pki)
     deadline = time.monotonic() + (wait if wait is not None else _WAIT)
     told = False
@@ -172,10 +167,8 @@ def _ask(
             raise
 
 
-def _joining_key(pki: Path) -> EllipticCurvePrivateKey:
+def _joining_key(pki: Path) -> csr.SigningKey:
     """The key of an earlier attempt, or a new one."""
-    from kubeedge.pki import csr
-
     path = pki / "join.key"
     try:
         return csr.load_key(path.read_bytes())

@@ -29,9 +29,10 @@ from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.errors import Invalid, Refused
-from kubeedge.kit import helper_process, private
+from kubeedge.kit import private
 from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kit.http1 import Limits, Request
+from kubeedge.metaserver import credentials
 from kubeedge.metaserver.accounts import NodeAccounts
 from kubeedge.metaserver.gateway import Gateway
 from kubeedge.metaserver.kubeconfigs import AllowedKubeconfigs
@@ -228,11 +229,5 @@ class MetaServer:
         write_secret(s.kubeconfig, data)
 
     async def _make_pair(self, directory: Path, hosts: list[str]) -> None:
-        """Raises Unavailable with the helper's last line."""
-        await helper_process.run(
-            "kubeedge.metaserver.credentials",
-            str(directory),
-            self._settings.node,
-            *hosts,
-            purpose="that makes a certificate",
-        )
+        """Raises OSError."""
+        await asyncio.to_thread(credentials.write_pair, directory, self._settings.node, hosts)

@@ -1,99 +1,91 @@
-"""Keys and certificate requests. `cryptography` is heavy: only the cloud and short-lived commands import this module."""
+"""A node's keys, and requests for certificates (PKCS #10, RFC 2986), with libcrypto alone.
+
+Lives elsewhere: the authority that answers them (kubeedge_cloud.authority), the certificate that a node makes for itself
+(kubeedge.metaserver.credentials).
+"""
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Collection, Sequence
+import binascii
+import re
+from dataclasses import dataclass
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from kubeedge._fastpath import keys
+from kubeedge.errors import Invalid
+from kubeedge.pki import asn1, der
+
+_MAX_NAME = 64  # characters of a common name (RFC 5280, ub-common-name)
+_MAX_PEM = 64 * 1024
+_PEM = re.compile(rb"-----BEGIN (EC )?PRIVATE KEY-----([A-Za-z0-9+/=\s]+)-----END (?:EC )?PRIVATE KEY-----")
+_COMMON_NAME = asn1.oid("2.5.4.3")
+_ECDSA_WITH_SHA256 = asn1.sequence(asn1.oid("1.2.840.10045.4.3.2"))
 
 
-def new_key() -> ec.EllipticCurvePrivateKey:
-    """An EC key on P-256."""
-    return ec.generate_private_key(ec.SECP256R1())
+@dataclass(frozen=True, slots=True, repr=False)
+class SigningKey:
+    """A private EC key. `der` is PKCS #8 without a password."""
+
+    der: bytes
+
+    def public(self) -> bytes:
+        """SubjectPublicKeyInfo in DER."""
+        return keys.public_key(self.der)
 
 
-def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def new_key() -> SigningKey:
+    """A key on P-256."""
+    return SigningKey(keys.generate())
+
+
+def key_pem(key: SigningKey) -> bytes:
     """PKCS #8 without a password: it belongs into a file of mode 0600."""
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    return pem("PRIVATE KEY", key.der)
 
 
-def load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
-    """Raises ValueError for anything but an EC key without a password."""
-    key = serialization.load_pem_private_key(pem, None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError("not an elliptic-curve key")
-    return key
+def load_key(text: bytes) -> SigningKey:
+    """From PEM. Raises ValueError for anything but an EC key without a password."""
+    match = _PEM.search(text[:_MAX_PEM])
+    if match is None:
+        raise ValueError("no private key in PEM form")
+    return SigningKey(keys.checked(binascii.a2b_base64(match[2])))
 
 
-def request_pem(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
-    """A PKCS#10 request (RFC 2986). The name is a courtesy: the issuer decides what a certificate says."""
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
-    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+def request_pem(key: SigningKey, name: str) -> bytes:
+    """A request in PEM. The name is a courtesy: the issuer decides what a certificate says."""
+    info = asn1.sequence(asn1.integer(0), subject(name), key.public(), asn1.tagged(0))
+    return pem("CERTIFICATE REQUEST", signed(key, info))
 
 
-def serving_request_pem(
-    key: ec.EllipticCurvePrivateKey, name: str, organizations: Sequence[str], hosts: Sequence[str]
-) -> bytes:
-    """A PKCS#10 request of a server, for an issuer that takes the subject and the names from it. Raises ValueError for a name of more than
-    64 characters (RFC 5280)."""
-    subject = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization) for organization in organizations]
-    builder = (
-        x509.CertificateSigningRequestBuilder()
-        .subject_name(x509.Name([*subject, x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .add_extension(x509.SubjectAlternativeName([host_name(host) for host in hosts]), critical=False)
-    )
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+def subject(name: str) -> bytes:
+    """The Name (RFC 5280, section 4.1.2.4) that is this common name, cut to 64 characters."""
+    return asn1.sequence(asn1.set_of(asn1.sequence(_COMMON_NAME, asn1.utf8(name[:_MAX_NAME]))))
 
 
-def host_name(host: str) -> x509.GeneralName:
-    """An address or a DNS name, as a certificate names it."""
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+def signed(key: SigningKey, contents: bytes) -> bytes:
+    """What both requests and certificates are: the contents, the algorithm, the signature."""
+    return asn1.sequence(contents, signature_algorithm(), asn1.bit_string(sign(key, contents)))
 
 
-def serves(certificate_pem: bytes, hosts: Collection[str]) -> bool:
-    """Whether a server may show that certificate under each of these names and addresses. Raises ValueError for what is no certificate."""
-    try:
-        return _names_all(x509.load_pem_x509_certificate(certificate_pem).extensions, hosts)
-    except _UNREADABLE as exc:
-        raise ValueError(str(exc)) from exc
+def signature_algorithm() -> bytes:
+    """The AlgorithmIdentifier of ECDSA with SHA-256 (RFC 5758)."""
+    return _ECDSA_WITH_SHA256
 
 
-def asks_for(request_pem: bytes, hosts: Collection[str]) -> bool:
-    """Whether that request is for each of these names and addresses. Raises ValueError for what is no request."""
-    return _names_all(x509.load_pem_x509_csr(request_pem).extensions, hosts)
+def pem(label: str, der: bytes) -> bytes:
+    """The textual form of RFC 7468."""
+    text = binascii.b2a_base64(der, newline=False)
+    lines = b"\n".join(text[at : at + 64] for at in range(0, len(text), 64))
+    return b"-----BEGIN %s-----\n%s\n-----END %s-----\n" % (label.encode(), lines, label.encode())
 
 
-def _names_all(extensions: x509.Extensions, hosts: Collection[str]) -> bool:
-    try:
-        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return not hosts
-    return {host_name(host) for host in hosts} <= set(names)
-
-
-#: what the library says of a certificate that it cannot read, besides ValueError
-_UNREADABLE = (TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
-
-
-def sign(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
+def sign(key: SigningKey, data: bytes) -> bytes:
     """ECDSA with SHA-256, in DER."""
-    return key.sign(data, ec.ECDSA(hashes.SHA256()))
+    return keys.sign(key.der, data)
 
 
-def belongs(key: ec.EllipticCurvePrivateKey, certificate_pem: bytes) -> bool:
+def belongs(key: SigningKey, certificate_pem: bytes) -> bool:
     """Whether that certificate was made for this key. Raises ValueError for what is no certificate."""
     try:
-        return x509.load_pem_x509_certificate(certificate_pem).public_key() == key.public_key()
-    except _UNREADABLE as exc:
+        return der.public_key(certificate_pem) == key.public()
+    except Invalid as exc:
         raise ValueError(str(exc)) from exc

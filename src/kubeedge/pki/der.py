@@ -1,11 +1,12 @@
-"""When a certificate is valid, read with the standard library alone: the agent does not carry a cryptography library for two dates.
+"""When a certificate is valid, and for which key, read with the standard library alone.
 
-Reads just enough of DER (X.690) to reach the Validity of a certificate (RFC 5280, section 4.1):
+Reads just enough of DER (X.690) to reach the Validity and the key of a certificate (RFC 5280, section 4.1):
 
     Certificate ::= SEQUENCE { tbsCertificate SEQUENCE { [0] version OPTIONAL, serialNumber INTEGER, signature SEQUENCE, issuer SEQUENCE,
-                                                         validity SEQUENCE { notBefore, notAfter }, ... }, ... }
+                                                         validity SEQUENCE { notBefore, notAfter }, subject SEQUENCE,
+                                                         subjectPublicKeyInfo SEQUENCE, ... }, ... }
 
-Nothing is verified here: it reads our own file, which TLS checks whenever it is used.
+Nothing is verified here: it reads our own file, which TLS checks whenever it is used. asn1.py writes.
 """
 
 from __future__ import annotations
@@ -33,23 +34,39 @@ class Validity:
 
 def validity(pem: bytes) -> Validity:
     """The validity of the first certificate in the text. Raises Invalid."""
-    match = _PEM.search(pem[:MAX_PEM])
-    if match is None:
-        raise Invalid("no certificate in PEM form")
     try:
-        der = binascii.a2b_base64(match[1])
-        certificate, _ = _take(der, _SEQUENCE)
-        rest, _ = _take(certificate, _SEQUENCE)
-        if rest[:1] == bytes([_VERSION]):
-            _, rest = _take(rest, _VERSION)
-        for tag in (_INTEGER, _SEQUENCE, _SEQUENCE):
-            _, rest = _take(rest, tag)
-        dates, _ = _take(rest, _SEQUENCE)
+        dates, _ = _take(_from_validity(pem), _SEQUENCE)
         not_before, dates = _time(dates)
         not_after, _ = _time(dates)
     except (ValueError, IndexError, OverflowError) as exc:
         raise Invalid(f"not a certificate: {exc}") from exc
     return Validity(not_before, not_after)
+
+
+def public_key(pem: bytes) -> bytes:
+    """SubjectPublicKeyInfo, in DER, of the first certificate in the text. Raises Invalid."""
+    try:
+        rest = _from_validity(pem)
+        for tag in (_SEQUENCE, _SEQUENCE):
+            _, rest = _take(rest, tag)
+        _, following = _take(rest, _SEQUENCE)
+    except (ValueError, IndexError) as exc:
+        raise Invalid(f"not a certificate: {exc}") from exc
+    return rest[: len(rest) - len(following)]
+
+
+def _from_validity(pem: bytes) -> bytes:
+    """The validity, and what follows it in the first certificate of the text. Raises Invalid, ValueError or IndexError."""
+    match = _PEM.search(pem[:MAX_PEM])
+    if match is None:
+        raise Invalid("no certificate in PEM form")
+    certificate, _ = _take(binascii.a2b_base64(match[1]), _SEQUENCE)
+    rest, _ = _take(certificate, _SEQUENCE)
+    if rest[:1] == bytes([_VERSION]):
+        _, rest = _take(rest, _VERSION)
+    for tag in (_INTEGER, _SEQUENCE, _SEQUENCE):
+        _, rest = _take(rest, tag)
+    return rest
 
 
 def _take(data: bytes, tag: int) -> tuple[bytes, bytes]:

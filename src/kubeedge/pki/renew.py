@@ -1,6 +1,6 @@
 """`python -m kubeedge.pki.renew PKI_DIR HOST:PORT...`: renew the certificate of this node, then end.
 
-A process of its own, because the agent does not carry the libraries for it. Exit status: 0 renewed, 1 try again later, 3 the cloud refuses.
+A process of its own, because the agent does not carry an HTTP client that blocks. Exit status: 0 renewed, 1 try again later, 3 the cloud refuses.
 Nothing is replaced before the new certificate is here and fits; a power cut in between is mended by trust.mend_pair.
 """
 

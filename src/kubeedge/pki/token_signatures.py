@@ -1,6 +1,6 @@
 """Signatures of service account tokens, verified by the public keys of their issuer (RFC 7515, RFC 7518 sections 3.3 and 3.4).
 
-For an agent, which has these keys from its cloud; the cloud itself has a library for that (token_keys.py).
+For an agent, which has these keys from its cloud; the cloud itself has a library for that (kubeedge_cloud.authority.token_keys).
 """
 
 from __future__ import annotations

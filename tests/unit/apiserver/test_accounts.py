@@ -16,8 +16,8 @@ from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.errors import Unavailable
 from kubeedge.kit.http1 import Request
-from kubeedge.pki.token_keys import TokenKey
 from kubeedge.store.memory import MemoryStore
+from kubeedge_cloud.authority.token_keys import TokenKey
 from tests.unit.controllers.world import template
 
 NOON = 1_790_000_000.0

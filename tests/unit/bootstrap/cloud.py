@@ -15,9 +15,9 @@ from kubeedge.api.node_registration import NOTHING, NodeRegistration
 from kubeedge.errors import Unavailable
 from kubeedge.pki import csr, tokens
 from kubeedge.pki.bootstrap import Client
-from kubeedge.pki.ca import Authority
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Compare, Op, Store
+from kubeedge_cloud.authority.ca import Authority
 from kubeedge_cloud.bootstrap.module import Bootstrap, BootstrapSettings
 from kubeedge_cloud.bootstrap.tokens import TokenStore
 from kubeedge_cloud.certificates.module import ServerCertificate

@@ -17,8 +17,8 @@ from kubeedge.api.names import DEFAULT_TENANT, NodeName, TenantId
 from kubeedge.api.node_registration import NOTHING
 from kubeedge.errors import Conflict, Invalid, Refused, Unavailable
 from kubeedge.pki import csr, tokens
-from kubeedge.pki.ca import Authority
 from kubeedge.pki.identity import NodeIdentity, parse
+from kubeedge_cloud.authority.ca import Authority
 from kubeedge_cloud.tenants.manager import TenantManager
 from tests.unit.bootstrap.cloud import Cloud, Machine
 
@@ -481,9 +481,8 @@ def test_a_node_that_joined_before_joins_had_ids_renews_until_it_is_replaced(tmp
     async def told(cloud):
         old = Machine()
         await cloud.join(await cloud.token("edge1"), "edge1", old)
-        old.certificate = cloud.authority.issue(
-            old.key.public_key(), NodeIdentity(DEFAULT_TENANT, "edge1"), client=True
-        )
+        key = x509.load_pem_x509_certificate(old.certificate).public_key()
+        old.certificate = cloud.authority.issue(key, NodeIdentity(DEFAULT_TENANT, "edge1"), client=True)
         serial = f"{x509.load_pem_x509_certificate(old.certificate).serial_number:x}"
         held = await cloud.tokens.claim(DEFAULT_TENANT, "edge1")
         await cloud.tokens.renewed(DEFAULT_TENANT, "edge1", held, "", serial)

@@ -10,8 +10,8 @@ import pytest
 from kubeedge.api import keys
 from kubeedge.api.names import DEFAULT_TENANT
 from kubeedge.errors import Invalid
-from kubeedge.pki.ca import Authority
 from kubeedge.store.memory import MemoryStore
+from kubeedge_cloud.authority.ca import Authority
 from kubeedge_cloud.certificates.authority import check_authority, check_directory
 from kubeedge_cloud.tenants.manager import TenantManager
 

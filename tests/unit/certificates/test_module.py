@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from kubeedge.pki import der
-from kubeedge.pki.ca import Authority
+from kubeedge_cloud.authority.ca import Authority
 from kubeedge_cloud.certificates.module import ServerCertificate
 from tests.kit import virtual_time
 

@@ -16,7 +16,7 @@ from kubeedge.cli import join, reset
 from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.config import edge, node_credentials
 from kubeedge.pki import tokens, trust
-from kubeedge.pki.ca import Authority
+from kubeedge_cloud.authority.ca import Authority
 from tests.unit.bootstrap.cloud import Cloud
 from tests.unit.bootstrap.test_join import scenario
 

@@ -13,7 +13,7 @@ from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import PODS, SERVICEACCOUNTS
 from kubeedge.api.status import Forbidden, ServerUnavailable
 from kubeedge.apiserver.registry import Registry
-from kubeedge.pki.token_keys import TokenKey
+from kubeedge_cloud.authority.token_keys import TokenKey
 from kubeedge_cloud.edgecontroller import token_issuer
 from tests.unit.controllers.world import TENANT, template
 from tests.unit.edgecontroller.test_cluster import EDGE1, EDGE2, ClusterWorld, in_cluster

@@ -13,7 +13,7 @@ from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import PODS, SERVICEACCOUNTS
 from kubeedge.api.service_accounts import KeptTokens, Wanted, decode_kept
 from kubeedge.apiserver.registry import Registry
-from kubeedge.pki.token_keys import TokenKey
+from kubeedge_cloud.authority.token_keys import TokenKey
 from tests.unit.controllers.world import TENANT, World, in_world, template
 
 EDGE1 = NodeName("edge1")

@@ -16,9 +16,9 @@ from cryptography import x509
 from kubeedge.api.names import DEFAULT_TENANT, TenantId
 from kubeedge.api.status import Unauthorized
 from kubeedge.errors import Conflict, Invalid, NotFound
-from kubeedge.pki.ca import Authority
 from kubeedge.pki.identity import UserIdentity, parse
 from kubeedge.store.memory import MemoryStore
+from kubeedge_cloud.authority.ca import Authority
 from kubeedge_cloud.kubeconfigs import core
 from kubeedge_cloud.kubeconfigs.core import EARLIER, Kubeconfig
 from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles

@@ -23,8 +23,8 @@ from kubeedge.metaserver.accounts import NodeAccounts
 from kubeedge.metaserver.gateway import Gateway
 from kubeedge.metaserver.pods import PodsApi
 from kubeedge.metaserver.view import RegistryView
-from kubeedge.pki.token_keys import TokenKey
 from kubeedge.store.memory import MemoryStore
+from kubeedge_cloud.authority.token_keys import TokenKey
 from kubeedge_cloud.edgecontroller.node_objects import canonical
 from kubeedge_cloud.edgecontroller.token_issuer import keys_of
 from kubeedge_cloud.pods_api import ApiForPods

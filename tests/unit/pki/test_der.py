@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kubeedge.errors import Invalid
-from kubeedge.pki import csr, der
+from kubeedge.pki import der
+from kubeedge_cloud.authority import csr
 
 KEY = csr.new_key()
 

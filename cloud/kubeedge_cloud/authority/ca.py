@@ -1,4 +1,4 @@
-"""The certificate authority of one installation. Runs in the cloud.
+"""The certificate authority of one installation.
 
 What a certificate says is decided here: of a request only the public key is taken.
 """
@@ -21,11 +21,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from kubeedge.api.names import TenantId
 from kubeedge.errors import Invalid
 from kubeedge.kit import private
-from kubeedge.pki import csr, der
+from kubeedge.pki import der
 from kubeedge.pki.files import write_secret, write_whole
 from kubeedge.pki.identity import Identity, UserIdentity
-from kubeedge.pki.token_keys import TokenKey
 from kubeedge.pki.tokens import ca_hash
+from kubeedge_cloud.authority import csr
+from kubeedge_cloud.authority.token_keys import TokenKey
 
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 365

@@ -15,9 +15,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from kubeedge import faults
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import Invalid
-from kubeedge.pki import csr, files, trust
-from kubeedge.pki.ca import MAX_REQUEST, Authority, read_request
+from kubeedge.pki import csr as node_csr
+from kubeedge.pki import files, trust
 from kubeedge.pki.identity import CloudIdentity, NodeIdentity, UserIdentity, of_peer
+from kubeedge_cloud.authority import csr
+from kubeedge_cloud.authority.ca import MAX_REQUEST, Authority, read_request
 
 EDGE1 = NodeIdentity(TenantId("default"), NodeName("edge1"))
 NOW = 1_800_000_000.0
@@ -103,8 +105,7 @@ def test_a_user_belongs_to_the_tenant(tmp_path: Path):
     assert made.subject.rfc4514_string() == "O=acme,CN=admin"
 
 
-def rsa_request() -> bytes:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+def request_with(key) -> bytes:
     return (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([]))
@@ -114,7 +115,7 @@ def rsa_request() -> bytes:
 
 
 def forged_request() -> bytes:
-    pem = csr.request_pem(csr.new_key(), "x")
+    pem = node_csr.request_pem(node_csr.new_key(), "x")
     der = bytearray(x509.load_pem_x509_csr(pem).public_bytes(serialization.Encoding.DER))
     der[-3] ^= 1  # in the signature
     return (
@@ -134,9 +135,9 @@ def forged_request() -> bytes:
             "not a certificate request",
         ),
         (b"x" * (MAX_REQUEST + 1), "at most 16384"),
-        (rsa_request(), "not an elliptic-curve key"),
+        (request_with(rsa.generate_private_key(public_exponent=65537, key_size=2048)), "not an elliptic-curve key"),
         (forged_request(), "its signature is wrong"),
-        (csr.request_pem(ec.generate_private_key(ec.SECP521R1()), "x"), "P-256 or P-384"),
+        (request_with(ec.generate_private_key(ec.SECP521R1())), "P-256 or P-384"),
     ],
     ids=["empty", "null", "short", "long", "rsa", "forged", "p521"],
 )
@@ -190,10 +191,10 @@ def test_only_our_own_certificates_verify_and_only_for_a_season_after_they_expir
 
 
 def node_pair(authority: Authority, directory: Path, identity: NodeIdentity = EDGE1) -> tuple[Path, Path]:
-    key = csr.new_key()
+    key = node_csr.new_key()
     cert_file, key_file = directory / "node.crt", directory / "node.key"
-    cert_file.write_bytes(authority.issue_for_request(csr.request_pem(key, "x"), identity))
-    files.write_secret(key_file, csr.key_pem(key))
+    cert_file.write_bytes(authority.issue_for_request(node_csr.request_pem(key, "x"), identity))
+    files.write_secret(key_file, node_csr.key_pem(key))
     return cert_file, key_file
 
 
