@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import random
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubeedge import __version__
-from kubeedge.agent import machine
+from kubeedge.agent import footprint, machine
 from kubeedge.agent.control import AgentControl
 from kubeedge.agent.kubelet import PORT as KUBELET_PORT
 from kubeedge.agent.kubelet import OwnKubelet, for_the_cloud
@@ -57,6 +56,7 @@ log = logging.getLogger("kubeedge")
 
 def main(config: EdgeConfig, credentials: NodeCredentials) -> int:
     """Run the agent in the foreground until SIGTERM or SIGINT; the exit status."""
+    footprint.begin()
     logs.setup(config.logging.level)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_run(config, credentials))
@@ -77,8 +77,8 @@ async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
     store = await open_sqlite(path, settings=_store_settings(config), on_corrupt="rebuild", wanted=worth_keeping)
     try:
         agent = Agent(config, credentials, store)
-        gc.collect()
-        gc.freeze()  # what is there now stays: the collector need not look at it, nor touch its pages
+        footprint.loaded()
+        asyncio.get_running_loop().call_later(footprint.SETTLED, footprint.settled)
         log.info("agent version=%s tenant=%s node=%s", __version__, credentials.tenant, credentials.node)
         stuck = await agent.supervisor.run()
     finally:

@@ -7,7 +7,6 @@ Lives elsewhere: the claims (kubeedge.api.service_accounts), signatures (kubeedg
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -110,6 +109,8 @@ class ServiceAccounts:
         private: Object = {"namespace": namespace, "serviceaccount": _reference(account)}
         if reference := spec.get("boundObjectRef"):
             private |= await self._bind(namespace, name, reference)
+        import uuid  # here: it brings `platform`, and an agent makes no tokens
+
         now = int(self._wall())
         claims = {
             "iss": service_accounts.ISSUER,

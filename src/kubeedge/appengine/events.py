@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-import uuid
+import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class EventRecorder:
         message = message[:_MAX_MESSAGE]
         at = timestamp(self._clock())
         same = (about.uid, container, reason, message)
-        series = self._series.pop(same, None) or _Series(f"{about.name}.{uuid.uuid4().hex[:16]}", at, 0)
+        series = self._series.pop(same, None) or _Series(f"{about.name}.{secrets.token_hex(8)}", at, 0)
         series.count += 1
         self._series[same] = series
         while len(self._series) > MAX_EVENTS:

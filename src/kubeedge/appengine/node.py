@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +71,13 @@ def status(
             "machineID": _read("/etc/machine-id"),
             "systemUUID": _read("/sys/class/dmi/id/product_uuid"),
             "bootID": _read("/proc/sys/kernel/random/boot_id"),
-            "kernelVersion": platform.release(),
+            "kernelVersion": os.uname().release,
             "osImage": _os_image(),
             "containerRuntimeVersion": runtime_version,
             "kubeletVersion": KUBELET_VERSION,
             "kubeProxyVersion": "",
             "operatingSystem": "linux",
-            "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
+            "architecture": _ARCHITECTURES.get(os.uname().machine, os.uname().machine),
         },
         "addresses": [
             {"type": "InternalIP", "address": address.split("/")[0]},

@@ -1,6 +1,8 @@
-"""How a command fails: what went wrong, and what to do next. Light, for `kubeedge edge` keeps what it imports."""
+"""How a command fails: what went wrong, and what to do next."""
 
 from __future__ import annotations
+
+import sys
 
 from kubeedge.errors import KubeEdgeError
 
@@ -20,3 +22,18 @@ class UsageError(CommandError):
     """The command line itself is wrong."""
 
     exit_status = 2
+
+
+def tell(exc: Exception, command: str) -> int:
+    """Says on stderr why `command` failed and what to do next; the exit status. Raises `exc` when it is a mistake in our code."""
+    if not isinstance(exc, KubeEdgeError | OSError):
+        raise exc
+    print(f"{command}: {_line(exc)}", file=sys.stderr)
+    for advice in getattr(exc, "__notes__", ()):
+        print(f"next: {_line(advice)}", file=sys.stderr)
+    return int(getattr(exc, "exit_status", 1))
+
+
+def _line(text: object) -> str:
+    """One line, and nothing that a terminal would obey: parts of it may come from the other side."""
+    return "".join(c if c.isprintable() else " " for c in str(text).strip())

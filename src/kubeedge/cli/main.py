@@ -24,19 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _close_stdout()
         return 1
     except Exception as exc:
-        from kubeedge.errors import KubeEdgeError
+        from kubeedge.cli.errors import tell
 
-        if not isinstance(exc, KubeEdgeError | OSError):
-            raise
-        print(f"{name} {options.command}: {_line(exc)}", file=sys.stderr)
-        for advice in getattr(exc, "__notes__", ()):
-            print(f"next: {_line(advice)}", file=sys.stderr)
-        return int(getattr(exc, "exit_status", 1))
-
-
-def _line(text: object) -> str:
-    """One line, and nothing that a terminal would obey: parts of it may come from the other side."""
-    return "".join(c if c.isprintable() else " " for c in str(text).strip())
+        return tell(exc, f"{name} {options.command}")
 
 
 def _close_stdout() -> None:

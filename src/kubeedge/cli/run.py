@@ -79,6 +79,7 @@ def _with_kubelets(config: CloudConfig, address: str) -> CloudConfig:
 
 
 def _edge(options: argparse.Namespace) -> int:
+    from kubeedge.cli import agent_process
     from kubeedge.config import edge, node_credentials
 
     root = Path(options.root_dir).absolute()
@@ -88,10 +89,6 @@ def _edge(options: argparse.Namespace) -> int:
         return 0
     path = Path(options.config).absolute() if options.config else defaults.paths.pki.parent / "kubeedge.yaml"
     config = edge.load(path) if options.config or path.exists() else defaults
-    credentials = node_credentials.load_credentials(node_credentials.credentials_path(config.paths))
-    # what only reading needed is not kept for the life of the agent
-    for name in [n for n in sys.modules if n == "yaml" or n.startswith(("yaml.", "argparse", "gettext"))]:
-        del sys.modules[name]
-    from kubeedge import edgecore
-
-    return edgecore.main(config, credentials)
+    credentials = node_credentials.credentials_path(config.paths)
+    node_credentials.load_credentials(credentials)
+    agent_process.become(config, credentials)

@@ -137,6 +137,19 @@ def dump(config: Any, *, api_version: str, kind: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def as_document(settings: Any) -> dict[str, Any]:
+    """A mapping from which build() makes equal settings; JSON can carry it."""
+    return {_camel(field.name): _plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return as_document(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
 def _dump(config: Any, indent: str) -> Iterator[str]:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)

@@ -83,6 +83,7 @@ class Acceptor:
         self._tasks: asyncio.TaskGroup | None = None
         self._loop = asyncio.get_running_loop()
         self._shed_at = -math.inf
+        self._deadlines = asyncio.Event()  # some connection has one
 
     async def run(self, listeners: Sequence[socket.socket] = ()) -> None:
         """Until it is cancelled. Those that wait are closed then; those that are served are their owner's business. So are the listeners."""
@@ -129,6 +130,8 @@ class Acceptor:
         number = next(self._numbers)
         self._waiting[number] = Accepted(self, number, connection, address, owner)
         self._do(self.limiter.arrived(number, owner, self._loop.time()))
+        if self.limiter.needs_ticks:
+            self._deadlines.set()
         if number in self.limiter.silent:
             self._loop.add_reader(connection, self._spoke, number)
 
@@ -168,9 +171,13 @@ class Acceptor:
             self._do(self.limiter.shed())
 
     async def _keep_time(self) -> None:
+        """Sleeps for as long as nobody is waited for: a timer of each listener would be what wakes an idle machine most."""
         while True:
+            await self._deadlines.wait()
             await asyncio.sleep(_TICK)
             self._do(self.limiter.tick(self._loop.time(), self._owes))
+            if not self.limiter.needs_ticks:
+                self._deadlines.clear()
 
     def _spoke(self, number: int) -> None:
         accepted = self._waiting[number]

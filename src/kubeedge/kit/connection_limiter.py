@@ -139,8 +139,13 @@ class ConnectionLimiter:
         self._next(now, decision)
         return decision
 
+    @property
+    def needs_ticks(self) -> bool:
+        """Whether some connection is silent or waits for its turn; what is served has no deadline here."""
+        return bool(self.silent) or bool(self.queued)
+
     def tick(self, now: float, owes: Callable[[int], float]) -> Decision:
-        """At least once a second. `owes`: for how many seconds the other end of a connection that is served has owed us bytes."""
+        """At least once a second while needs_ticks. `owes`: for how many seconds the other end of a connection that is served has owed us bytes."""
         decision, limits = Decision(), self.limits
         while self.silent and now - self._since[number := self.silent.oldest()] >= limits.first_byte:
             self._close(number, Refusal.SILENT, decision)

@@ -7,7 +7,7 @@ compact(r) keeps, of what is at or below r, only the newest put of each key.
 from __future__ import annotations
 
 import asyncio
-import uuid
+import secrets
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Sequence
 
@@ -34,7 +34,7 @@ class MemoryStore:
     """The reference implementation of Store, for tests and comparisons: nothing is durable."""
 
     def __init__(self, *, store_id: str = "") -> None:
-        self._store_id = store_id or uuid.uuid4().hex
+        self._store_id = store_id or secrets.token_hex(16)
         self._revision = FIRST_REVISION
         self._compacted = Revision(0)
         self._history: dict[str, list[Change]] = {}

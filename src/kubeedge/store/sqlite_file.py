@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import sqlite3
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +130,7 @@ def create(
         make_tables(db)
         rows: Sequence[tuple[str, str | int]] = (
             ("schema", SCHEMA_SEALED if sealing else SCHEMA_PLAIN),
-            ("store_id", uuid.uuid4().hex),
+            ("store_id", secrets.token_hex(16)),
             ("compacted", 0),
             ("swept", 0),  # ids up to here were followed by a compaction
             ("revision", max(FIRST_REVISION, revision + 1)),

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import sqlite3
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +163,7 @@ def restore(source: Path, path: Path) -> Path | None:
 def _begin_history(db: sqlite3.Connection) -> None:
     revision = read_revision(db) + BUMP
     db.execute("BEGIN IMMEDIATE")
-    for name, value in (("store_id", uuid.uuid4().hex), ("revision", revision), ("compacted", revision)):
+    for name, value in (("store_id", secrets.token_hex(16)), ("revision", revision), ("compacted", revision)):
         db.execute("UPDATE meta SET value = ? WHERE name = ?", (value, name))
     db.execute("COMMIT")
 

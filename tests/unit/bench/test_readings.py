@@ -34,7 +34,7 @@ def test_a_thread_that_sleeps_has_been_woken() -> None:
 
 def test_pages_that_are_written_are_private_and_dirty() -> None:
     before = readings.memory(os.getpid())
-    with mmap.mmap(-1, 8 * MB) as pages:
+    with mmap.mmap(-1, 8 * MB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as pages:
         pages.write(b"x" * len(pages))
         after = readings.memory(os.getpid())
     for value in ("rss", "private_dirty", "private", "anonymous"):

@@ -13,6 +13,7 @@ from kubeedge.kit.connection_limiter import ConnectionLimits, Refusal
 from kubeedge.kit.streams import listening_socket
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kit.tcp import silence
+from tests.kit import virtual_time
 
 
 class Running:
@@ -230,3 +231,29 @@ def test_the_owner_of_a_connection_has_its_share_and_who_is_nobody_is_closed_at_
                     client.close()
 
     asyncio.run(run())
+
+
+def test_a_listener_without_connections_sleeps() -> None:
+    """An agent has five of them or more: a tick of each twice a second was what woke an idle machine."""
+    ticks: list[float] = []
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        begun: list[Accepted] = []
+        with listening_socket("127.0.0.1", 0) as listener:
+            acceptor = Acceptor(ConnectionLimits(first_byte=10.0), begun.append)
+            tick = acceptor.limiter.tick
+            acceptor.limiter.tick = lambda now, owes: ticks.append(now) or tick(now, owes)  # type: ignore[method-assign, func-returns-value]
+            running = asyncio.create_task(acceptor.run())
+            await asyncio.sleep(3600)
+            assert not ticks
+            came = loop.time()
+            with socket.create_connection(listener.getsockname()) as client:
+                acceptor.enter(listener.accept()[0])
+                await asyncio.sleep(3600)
+                assert not acceptor.limiter.silent and client.recv(1) == b""
+            assert 10 <= ticks[-1] - came <= 11 and len(ticks) <= 21, ticks
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    virtual_time.run(scenario())

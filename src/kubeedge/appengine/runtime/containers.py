@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -65,7 +65,7 @@ class Containers:
         self.programs = self.programs.check()
         oci = self.programs.of(sandbox.handler)
         self.remove(sandbox.uid, container.name, last, oci)
-        id = uuid.uuid4().hex
+        id = secrets.token_hex(16)
         try:
             user = self._make_bundle(sandbox, config, images, id, target)
             config.log_path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,11 +13,11 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import signal
 import struct
 import termios
 import tty
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -255,7 +255,7 @@ class Execs:
 
     def _describe(self, id: str, command: Sequence[str], *, tty: bool) -> tuple[Path, list[str]]:
         """A file with the process (runtime-spec, config.md) that is to be removed later, and the arguments of `exec` that name it."""
-        description = self._specs / f"exec-{uuid.uuid4().hex}"
+        description = self._specs / f"exec-{secrets.token_hex(16)}"
         try:
             process = json.loads((self._specs / id).read_bytes())["process"]
         except FileNotFoundError:  # the container is on its way out: the OCI runtime says so
@@ -273,7 +273,7 @@ class Execs:
             left.unlink(missing_ok=True)
 
     def _pid_file(self) -> Path:
-        return self._directory / f"exec-{uuid.uuid4().hex}"
+        return self._directory / f"exec-{secrets.token_hex(16)}"
 
 
 async def _end(process: asyncio.subprocess.Process, pid_file: Path, group: str) -> None:
