@@ -13,6 +13,7 @@ import sys
 import time
 import tracemalloc
 from types import ModuleType
+from typing import Any
 
 
 class Costs:
@@ -22,7 +23,7 @@ class Costs:
         self.of: dict[str, tuple[float, int]] = {}  # seconds, bytes
         self._inside = [(0.0, 0)]
 
-    def measure(self, loader: type) -> None:
+    def measure(self, loader: Any) -> None:
         """From here on, whatever this kind of loader loads."""
         execute = loader.exec_module
 

@@ -39,10 +39,11 @@ _LIBRARY = re.compile(r"=> (/\S+)")
 
 
 class Installation:
-    """Made in a directory of its own, once; what is there is taken as it is."""
+    """Made in a directory of its own, once; what is there is taken as it is. `without_docstrings`: with the bytecode of -OO, too, as images
+    have it; the agent then uses that (kubeedge.cli.agent_process)."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, *, without_docstrings: bool = True) -> None:
+        self.directory, self.without_docstrings = directory, without_docstrings
         self.site, self.python = directory / "site", directory / "python"
 
     def make(self) -> None:
@@ -60,8 +61,9 @@ class Installation:
                 (self.site / inside).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, self.site / inside)
         self._copy_python()
-        compileall.compile_dir(str(self.site), quiet=1)
-        compileall.compile_dir(str(self.python / "lib"), quiet=1)
+        optimize = (0, 2) if self.without_docstrings else (0,)
+        for directory in (self.site, self.python / "lib"):
+            compileall.compile_dir(str(directory), quiet=1, optimize=optimize)
 
     @property
     def wheel(self) -> Path:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -59,6 +60,7 @@ class BudgetSite:
     ) -> None:
         self.directory, self._agent = directory, agent
         self.root = directory / "r"
+        self._process: subprocess.Popen[bytes] | None = None
         self.prefix = f"kbbudget{os.getpid()}"
         self.group = ControlGroup(f"{self.prefix}-agent", memory=limits[0], cpu=limits[1])
         self.cloud, self.machine = net.host("cloud"), net.host("machine")
@@ -108,10 +110,13 @@ class BudgetSite:
 
     def stop(self) -> None:
         """By SIGTERM; its pods go on."""
+        assert self._process is not None
         self.machine.stop(self._process, timeout=_LONG)
+        self._process = None
 
     def power_cut(self) -> None:
         """Nothing of the machine runs any more."""
+        self._process = None
         self.machine.power_cut()
         cgroups.kill_and_remove(self.prefix)
 
@@ -165,9 +170,16 @@ class BudgetSite:
         return list({*self.group.pids(), *self.monitors()})
 
     def wait(self, condition: Callable[[], bool], what: str, timeout: float = _LONG) -> float:
-        """Seconds. AssertionError with the end of the agent's log."""
+        """Seconds. AssertionError with the end of the agent's log, also when the agent has ended."""
+
+        def come() -> bool:
+            if condition():
+                return True
+            assert self._process is None or self._process.poll() is None, f"{what}: the agent has ended"
+            return False
+
         try:
-            return until(condition, timeout=timeout, what=what)
+            return until(come, timeout=timeout, what=what)
         except AssertionError as exc:
             raise AssertionError(f"{exc}\n{self.log()[-3000:]}") from None
 

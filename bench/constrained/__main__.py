@@ -5,7 +5,7 @@
 The agent, its helpers and the programs that it starts are in one control group with these limits; pods are in groups of their own, as always.
 It has a Python of its own (bench/budgets/installation.py), whose pages are not in memory when it starts: the group pays for each of them, and
 without swap what does not fit is read from the disk again and again, as on a board. Each step is checked; a step that fails is said, and the
-next one is tried. The cloud runs beside it without limits. On a board with a device tree its name is printed.
+next one is tried, unless there is no node. The cloud runs beside it without limits. On a board with a device tree its name is printed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Constrained:
             do()
         except (AssertionError, RuntimeError, OSError) as exc:
             self.failed.append(name)
-            print(f"  FAILED {name}: {exc}", flush=True)
+            killed = f"; {self.it.group.kills()} processes ended for want of memory"
+            print(f"  FAILED {name}: {str(exc).splitlines()[0]}{killed}", flush=True)
             return False
         took = time.monotonic() - began
         print(f"  holds: {name}, after {took:.1f} s; {self.it.group.used() / MB:.1f} MB in use", flush=True)
@@ -53,8 +54,8 @@ class Constrained:
     def run(self) -> bool:
         """Every step in order."""
         it = self.it
-        self.step("join", it.join, 300)
-        self.step("start to Ready", self._start, 300)
+        if not self.step("join", it.join, 300) or not self.step("start to Ready", self._start, 300):
+            return False  # nothing else can hold
         self.step("one pod running", lambda: it.pods(1), 300)
         self.step("kubectl logs", lambda: self._says("started\n", "logs", "p0"), 60)
         self.step("kubectl exec", lambda: self._says("here\n", "exec", "p0", "--", "echo", "here"), 60)

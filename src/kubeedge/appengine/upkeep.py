@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from kubeedge.api.pod import Pod
 from kubeedge.appengine import logs
 from kubeedge.appengine.reports import Reports
 from kubeedge.appengine.runtime.base import Runtime
@@ -61,10 +62,15 @@ class Upkeep:
             begun = time.monotonic()
             for worker in self._workers:
                 pod, observed = worker.desired, worker.observed
-                if pod is None or not observed.sandbox or observed.evicted or observed.final:
+                if pod is None or not observed.sandbox or observed.evicted or observed.final or not _has_limits(pod):
                     continue
                 if message := await asyncio.to_thread(self._volumes.over_limit, pod):
                     observed.evicted = message
                     worker.wake.set()
                     await self._reports.event(worker, "Warning", "Evicted", message)
             await asyncio.sleep(max(_LOOK_AT_VOLUMES, 20 * (time.monotonic() - begun)))
+
+
+def _has_limits(pod: Pod) -> bool:
+    """Whether a look at its volumes can find anything: for each pod it would be a turn of a thread, which wakes the machine."""
+    return any("sizeLimit" in volume.source for volume in pod.volumes.values())

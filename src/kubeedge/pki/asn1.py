@@ -56,12 +56,12 @@ def bit_string(content: bytes, unused: int = 0) -> bytes:
 
 
 def octet_string(content: bytes) -> bytes:
-    """Bytes."""
+    """An OCTET STRING of those bytes."""
     return element(0x04, content)
 
 
 def utf8(text: str) -> bytes:
-    """A UTF8String."""
+    """A UTF8String (X.690, section 8.23)."""
     return element(0x0C, text.encode())
 
 

@@ -28,12 +28,12 @@ class SigningKey:
     der: bytes
 
     def public(self) -> bytes:
-        """SubjectPublicKeyInfo in DER."""
+        """The public half: SubjectPublicKeyInfo (RFC 5480) in DER."""
         return keys.public_key(self.der)
 
 
 def new_key() -> SigningKey:
-    """A key on P-256."""
+    """A new key on P-256, from libcrypto's random numbers."""
     return SigningKey(keys.generate())
 
 
