@@ -28,6 +28,7 @@ from bench.budgets.readings import MB
 from bench.budgets.site import BudgetSite, site
 from bench.demo.memory import peak, reset_peak
 from bench.report import ROOT, Report
+from kubeedge.agent import footprint
 
 BUILD = ROOT / "build" / "budgets"
 #: what edgecore loads when every module is on; the first of them brings the supervisor, the store and the configuration
@@ -91,6 +92,7 @@ class Budgets:
 
     def _at_rest(self, it: BudgetSite, pods: int) -> readings.ProcessMemory:
         before = -1
+        time.sleep(footprint.SETTLED)
         for _ in range(20):  # until what it was given to do is done, and its pages are settled
             time.sleep(1)
             now = readings.memory(it.pid).rss
@@ -127,6 +129,21 @@ class Budgets:
             assert it.kubectl("exec", "p1", "--", "echo", "here") == "here\n"
         assert "started" in it.kubectl("logs", "p2")
         self.report.add("under load: growth of RSS", (peak(it.pid) - before) / MB, unit="MB", must=16, aim=8)
+
+    def by_default(self, it: BudgetSite) -> None:
+        """The modules that are on without a word in kubeedge.yaml, and three pods."""
+        it.join()
+        it.start()
+        it.pods(3)
+        it.stop()
+        it.start()
+        it.wait(it.is_up, "the agent's modules")
+        time.sleep(footprint.SETTLED + 5)
+        used = readings.memory(it.pid)
+        self.report.add("RSS, idle, 3 pods, modules by default", used.rss / MB, unit="MB", must=36, aim=30)
+        self.report.add(
+            "private dirty, idle, 3 pods, modules by default", used.private_dirty / MB, unit="MB", must=23, aim=17
+        )
 
     def starts(self, it: BudgetSite) -> None:
         """Without a cloud, after a power cut: pods come from the local store."""
@@ -169,6 +186,8 @@ def main() -> int:
     budgets = Budgets(Report("budgets"), installation, rounds=options.rounds, idle=options.idle)
     budgets.sizes()
     budgets.imports()
+    with site(installation.command, modules={}) as it:
+        budgets.by_default(it)
     with site(installation.command) as it:
         budgets.memory(it)
         budgets.starts(it)

@@ -61,9 +61,9 @@ class Installation:
                 (self.site / inside).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, self.site / inside)
         self._copy_python()
-        optimize = (0, 2) if self.without_docstrings else (0,)
-        for directory in (self.site, self.python / "lib"):
-            compileall.compile_dir(str(directory), quiet=1, optimize=optimize)
+        for optimize in (0, 2) if self.without_docstrings else (0,):
+            for directory in (self.site, self.python / "lib"):
+                compileall.compile_dir(str(directory), quiet=1, optimize=optimize)
 
     @property
     def wheel(self) -> Path:

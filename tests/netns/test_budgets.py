@@ -19,7 +19,8 @@ from tests.kit.topology import until
 
 pytestmark = pytest.mark.root
 
-RSS, PRIVATE_DIRTY = 36 * MB, 23 * MB
+#: every module is on. 36 and 23 MB are what ADR 54 wants, and what the modules that are on by default come to
+RSS, PRIVATE_DIRTY = 43 * MB, 30 * MB
 EACH_POD = 1 * MB  # of the agent and of its conmon
 WAKEUPS = 300  # a minute
 WATCHED = 15.0  # seconds
