@@ -109,6 +109,7 @@ def main() -> int:
     installation.cold()
     print(f"board: {board() or 'none, a machine without a device tree'}", flush=True)
     report = Report("constrained")
+    report.versions["limits"] = f"{options.memory:g} MB, {options.cpu:g} of a core, modules: {options.modules}"
     if name := board():
         report.versions["board"] = name
     modules = MODULES if options.modules == "all" else {}
