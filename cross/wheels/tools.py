@@ -18,7 +18,7 @@ CACHE = Path(os.environ.get("KUBEEDGE_CACHE") or Path.home() / ".cache/kubeedge"
 _CRASHES = 2  # of the compiler, for one module
 _PINNED = Path(__file__).with_name("requirements.txt")
 #: headers and libraries that nothing of ours brings: OpenSSL 3, in whose ABI nothing has changed since Debian 12
-_LIBRARIES = ("libssl-dev", "libssl3", "linux-libc-dev")
+_LIBRARIES = ("libssl-dev", "libssl3", "libffi-dev", "linux-libc-dev")
 
 
 class ToolFailed(RuntimeError):
