@@ -187,10 +187,12 @@ async def get(source: str) -> None:
         await asyncio.sleep(0.01)  # the other end sees it
 
 
-def test_a_client_certificate_is_shown_and_never_on_a_disk(tmp_path: Path) -> None:
+def test_a_client_certificate_is_shown_and_never_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = TestAuthority(tmp_path)
     me = authority.issue("me")
-    before = set(Path("/tmp").glob("kubeedge-*"))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))  # of the process that reads it
 
     async def test() -> None:
         async with api(authority.issue("server", hosts=["127.0.0.1"])) as (port, clients):
@@ -200,7 +202,7 @@ def test_a_client_certificate_is_shown_and_never_on_a_disk(tmp_path: Path) -> No
             assert clients == ["me"]
 
     run(test())
-    assert set(Path("/tmp").glob("kubeedge-*")) <= before
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize("fault", ["authority", "name"])
