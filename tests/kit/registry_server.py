@@ -28,7 +28,7 @@ class Registry:
         self.cut_after = 0  # bytes of a blob in one answer; 0: all
         self.ranges, self.range_error = True, 0
         self.ranges_asked: list[str] = []
-        self.hold: threading.Event | None = None  # what is waited for after a blob
+        self.hold: threading.Event | None = None  # what is waited for before the last byte of a blob
         self.sent = threading.Event()
         self.count = threading.Lock()
         self.at_once = self.most_at_once = 0
@@ -86,14 +86,16 @@ class Registry:
             handler.end_headers()
             end = begin + self.cut_after if self.cut_after and len(data) > self.cut_after else len(data)
             handler.close_connection = self.cut_blobs or end < len(data)
-            handler.wfile.write(data[begin:end] if not self.cut_blobs else b"")
+            body = data[begin:end] if not self.cut_blobs else b""
+            handler.wfile.write(body[:-1])
             handler.wfile.flush()
             self.sent.set()
             if self.hold is not None and len(data) > 10_000:  # no configuration
                 self.hold.wait()
-        finally:
+        finally:  # before its end is sent: a client that has that may ask for the next one at once
             with self.count:
                 self.at_once -= 1
+        handler.wfile.write(body[-1:])
 
     def _send(
         self,
