@@ -13,7 +13,11 @@ from tests.kit.cluster.site import Site, kubernetes_site
 #: the lifecycle controller's usual 50 s and 5 s, for a test
 OPTIONS = {"kube-controller-manager": ["--node-monitor-grace-period=24s", "--node-monitor-period=1s"]}
 
-ACCESS = "serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings"
+#: what tests make: who may do what, and objects of the namespace "default"
+KINDS = (
+    "serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,"
+    "deployments,daemonsets,statefulsets,jobs,cronjobs,pods,services,configmaps,secrets,persistentvolumeclaims"
+)
 
 
 @pytest.fixture(scope="session")
@@ -23,29 +27,30 @@ def _site() -> Iterator[Site]:
         yield site
 
 
-def _access(cluster: KubernetesCluster) -> set[str]:
-    """Who there is, and who may do what."""
-    found = cluster.kubectl("get", ACCESS, "--namespace=default", "-o", "name").split()
+def _objects(cluster: KubernetesCluster) -> set[str]:
+    found = cluster.kubectl("get", KINDS, "--namespace=default", "-o", "name").split()
     return {name for name in found if "/system:" not in name}
 
 
 @pytest.fixture(scope="module")
-def _own_access(_site: Site) -> Iterator[None]:
-    """What one file grants is not found by the next: an account of the same name would have more rights there than it was given."""
-    before = _access(_site.cluster)
+def _own_objects(_site: Site) -> Iterator[None]:
+    """What one file leaves is not found by the next: an account of the same name would have more rights there than it was given, a pod of the
+    same name could not be made. No cloud is needed for that: pods go from the API at once, and from their nodes later."""
+    before = _objects(_site.cluster)
     yield
-    if left := _access(_site.cluster) - before:
-        _site.cluster.kubectl("delete", "--namespace=default", *sorted(left), timeout=90)
+    if left := _objects(_site.cluster) - before:
+        how = ("--namespace=default", "--ignore-not-found", "--force", "--grace-period=0")
+        _site.cluster.kubectl("delete", *how, *sorted(left))
 
 
 @pytest.fixture
-def kubernetes(_site: Site, _own_access: None) -> KubernetesCluster:
+def kubernetes(_site: Site, _own_objects: None) -> KubernetesCluster:
     """The control plane."""
     return _site.cluster
 
 
 @pytest.fixture(scope="module")
-def site(_site: Site, _own_access: None) -> Iterator[Site]:
+def site(_site: Site, _own_objects: None) -> Iterator[Site]:
     """With the cloud, and edge1 and edge2 as Ready nodes, which they stay from file to file; edge3 has not joined."""
     _site.start_cloud([f"default={_site.kubeconfig()}"])
     for name in ("edge1", "edge2"):

@@ -310,6 +310,7 @@ def test_an_api_server_that_is_away_stops_nothing(site: Site) -> None:
     site.cluster.apply(pod("after"))
     wait_ready(site, "after")
     assert site.cluster.json("get", "pod", "steady")["metadata"]["uid"] == before and runs(site, "edge1", b"77123")
+    site.cluster.kubectl("delete", "pod", "steady", timeout=150)
     site.cluster.kubectl("delete", "pod", "after", timeout=150)
 
 
