@@ -50,6 +50,7 @@ class Device:
     properties: dict[str, dict[str, Any]] = field(default_factory=dict)  # shared among devices: not to be changed
     wanted: dict[str, str] = field(default_factory=dict)
     protocol: str = ""
+    config: str = "{}"  # JSON: the protocol's configData, of which mappers alone make use
     twins: dict[str, Twin] = field(default_factory=dict)
     state: str = "unknown"
     seen: int = 0  # as Twin.time, of the last report
@@ -76,6 +77,7 @@ class DesiredChange:
     added: bool = False
     removed: bool = False
     desired: bool = False  # some desired value is another one, or new
+    spec: bool = False  # what mappers have to know of it is another: its protocol, its properties, which of them have a desired value
 
 
 class Twins:
@@ -120,13 +122,15 @@ class Twins:
         added = new is not old and not value.get("deleting")
         self.devices[key] = new
         before = (new.generation, new.deleting)
-        was = new.wanted
+        was, known = new.wanted, (new.protocol, new.config, new.properties)
         new.deleting = value.get("deleting") is True
         if new.deleting:
             self.dirty[key] = None
             return DesiredChange(removed=not before[1])
         new.generation = int(value.get("generation") or 0)
-        new.protocol = str(_mapping(value.get("protocol")).get("protocolName") or "")
+        protocol = _mapping(value.get("protocol"))
+        new.protocol = str(protocol.get("protocolName") or "")
+        new.config = json.dumps(_mapping(protocol.get("configData")), sort_keys=True)
         new.properties, new.wanted = {}, {}
         for name, prop in list(_mapping(value.get("properties")).items())[: devices.MAX_PROPERTIES]:
             wanted = _mapping(prop).pop("desired", None)
@@ -139,7 +143,8 @@ class Twins:
         if added or before != (new.generation, new.deleting):
             self.dirty[key] = None
         changed = any(new.desired(name) is not None and new.desired(name) != was.get(name) for name in new.properties)
-        return DesiredChange(added=added, desired=changed)
+        spec = (new.protocol, new.config, new.properties) != known or was.keys() != new.wanted.keys()
+        return DesiredChange(added=added, desired=changed, spec=spec)
 
     def _shared(self, name: str, prop: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """The same objects for the same text: a thousand devices of one model have its properties once."""

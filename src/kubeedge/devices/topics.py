@@ -3,6 +3,7 @@
     $hw/events/device/ID/twin/update, /twin/get, /state/update      from mappers and programs; ID is NAMESPACE/NAME or, as it was once, NAME
     ... /result, /twin/update/delta, /twin/update/document          answers, and what the cloud wants
     $hw/events/node/NODE/membership/get, /get/result, /updated      the devices of this node
+    $ke/events/devices/get, /get/result, /updated                   the same with what a mapper has to know of them; in pages
 
 `expected` in a twin/update is the desired value that the mapper has taken: the cloud alone sets one.
 """
@@ -22,8 +23,10 @@ from kubeedge.errors import Invalid
 
 DEVICE = "$hw/events/device/"
 NODE = "$hw/events/node/"
+DEVICES = "$ke/events/devices/"
 _OPERATIONS = ("twin/update", "twin/get", "state/update")
 _BOUNDS = JsonBounds(values=8_000)
+_PAGE = 64 * 1024  # characters of a page of devices, of which it has one at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,4 +162,57 @@ def described(key: NamespacedName, device: Device) -> dict[str, Any]:
         "state": device.state,
         "last_online": device.seen,
         "twin": twin(device),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesRequest:
+    """What `$ke/events/devices/get` asks for: devices of that protocol ("": of any), after that one in the order of their ids."""
+
+    event: str = ""
+    protocol: str = ""
+    after: str = ""
+
+
+def devices_request(payload: bytes) -> DevicesRequest:
+    """The contents of a devices/get. Raises Invalid."""
+    value = event_of(payload)
+    protocol, after = (value.get(key) or "" for key in ("protocol", "continue"))
+    if not isinstance(protocol, str) or not isinstance(after, str):
+        raise Invalid("protocol and continue are texts")
+    return DevicesRequest(event_id(value), protocol, after)
+
+
+def page(devices: Mapping[NamespacedName, Device], request: DevicesRequest, now: int) -> bytes:
+    """The devices that are asked for, as many as a message holds; "continue" says after which one to go on."""
+    found: list[dict[str, Any]] = []
+    size = 0
+    more: dict[str, str] = {}
+    for identifier, key in sorted(("/".join(key), key) for key in devices):
+        device = devices[key]
+        if identifier <= request.after or device.deleting or request.protocol not in ("", device.protocol):
+            continue
+        one = detailed(key, device)
+        size += len(json.dumps(one))
+        if found and size > _PAGE:
+            more = {"continue": found[-1]["id"]}
+            break
+        found.append(one)
+    return answer(request.event, now, devices=found, **more)
+
+
+def detailed(key: NamespacedName, device: Device) -> dict[str, Any]:
+    """A device as a mapper needs it: where it is found, and how its properties are read."""
+    wanted = {name: {"desired": value} for name, value in device.wanted.items()}
+    return {
+        "id": "/".join(key),
+        "state": device.state,
+        "last_online": device.seen,
+        "protocol": {"protocolName": device.protocol, "configData": json.loads(device.config)},
+        "properties": {name: {**prop, **wanted.get(name, {})} for name, prop in device.properties.items()},
+        "reported": {
+            name: {"value": twin.reported, "timestamp": twin.time}
+            for name, twin in device.twins.items()
+            if twin.reported is not None
+        },
     }

@@ -52,6 +52,8 @@ class EventBus:
             self._membership(now, removed_devices=[{"id": "/".join(key), "namespace": key[0], "name": key[1]}])
         if change.desired and device is not None:
             self._delta(key)
+        if change.added or change.removed or change.spec:
+            self._publish(f"{topics.DEVICES}updated", topics.answer("", now, id="/".join(key)))
 
     def _membership(self, now: int, **changed: Any) -> None:
         self._publish(f"{topics.NODE}{self._node}/membership/updated", topics.answer("", now, **changed))
@@ -83,7 +85,16 @@ class EventBus:
             devices = [topics.described(key, device) for key, device in self._twins.twins.devices.items()]
             payload = topics.answer(_event(message.payload), self._twins.now(), devices=devices)
             self._publish(f"{message.topic}/result", payload)
+        elif message.topic == f"{topics.DEVICES}get":
+            self._publish(f"{message.topic}/result", self._page(message.payload))
         return None
+
+    def _page(self, payload: bytes) -> bytes:
+        now = self._twins.now()
+        try:
+            return topics.page(self._twins.twins.devices, topics.devices_request(payload), now)
+        except Invalid as exc:
+            return topics.failure(_event(payload), now, 400, str(exc))
 
     def _asked(self, at: topics.TopicAddress, message: Publish) -> asyncio.Future[None] | None:
         """Perform what a mapper asks for; a future for what the store must confirm first. Raises Invalid, and KeyError for an unknown

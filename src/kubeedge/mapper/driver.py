@@ -1,0 +1,230 @@
+"""One device of a mapper: connects, writes, reads, and tries again with growing delays. Lives elsewhere: what and when (core.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from kubeedge.errors import Invalid, KubeEdgeError, PeerError
+from kubeedge.kit.backoff import Backoff
+from kubeedge.mapper.core import DeviceCycle, errors_of
+from kubeedge.mapper.values import MappedProperty
+
+log = logging.getLogger("kubeedge.mapper")
+
+_AGAIN = Backoff(0.5, 30.0, jitter=0.5)  # of connections to a device
+_LOST = (OSError, EOFError, PeerError)  # after these a connection is of no use; TimeoutError is an OSError
+
+Handler: TypeAlias = Callable[..., Awaitable[Any] | Any]
+
+
+@dataclass(slots=True)
+class Handlers:
+    """What the author of a mapper has written. `timeout`: seconds that a call may take, but for plain functions: those have their own."""
+
+    connect: Handler | None = None
+    read: Handler | None = None
+    read_many: Handler | None = None
+    write: Handler | None = None
+    close: Handler | None = None
+    timeout: float = 10.0
+
+    @property
+    def polls(self) -> bool:
+        """Values are asked for; else the device sends them."""
+        return self.read is not None or self.read_many is not None
+
+
+@dataclass(slots=True)
+class MapperStats:
+    """What a mapper has done since its start: calls of its handlers, and those that failed."""
+
+    connects: int = 0
+    connect_errors: int = 0
+    reads: int = 0
+    read_errors: int = 0
+    writes: int = 0
+    write_errors: int = 0
+    reports: int = 0
+
+
+class DeviceRunner:
+    """`changed` is called when there may be something to report."""
+
+    def __init__(
+        self, handlers: Handlers, cycle: DeviceCycle, stats: MapperStats, changed: Callable[[DeviceRunner], None]
+    ) -> None:
+        self.cycle = cycle
+        self._handlers = handlers
+        self._stats = stats
+        self._changed = changed
+        self._wake = asyncio.Event()
+        self._failures = 0
+        self._told: set[str] = set()
+
+    def wake(self) -> None:
+        """There are new desired values."""
+        self._wake.set()
+
+    def report(self, values: Mapping[str, Any]) -> None:
+        """Values that the device has sent by itself. Raises Invalid, when some are of other types; the others are reported."""
+        texts, wrong = {}, []
+        for name, value in values.items():
+            prop = self.cycle.device.properties.get(name)
+            try:
+                if prop is None:
+                    raise self.cycle.device.invalid(f"property {name[:128]} is not in its DeviceModel")
+                texts[name] = prop.text(value)
+            except Invalid as exc:
+                wrong.append(str(exc))
+        self._report(texts)
+        if wrong:
+            raise Invalid("; ".join(wrong))
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            client = None
+            try:
+                client = await self._connect()
+                await self._serve(client)
+            except Exception as exc:
+                self._failures += 1
+                self.cycle.lost(_text(exc))
+                self._tell(exc)
+            finally:
+                await self._close(client)
+            self._changed(self)
+            await asyncio.sleep(_AGAIN.delay(self._failures, random.random()))
+
+    async def _connect(self) -> Any:
+        self._stats.connects += 1
+        try:
+            client = await self._call(self._handlers.connect, self.cycle.device) if self._handlers.connect else None
+        except Exception:
+            self._stats.connect_errors += 1
+            raise
+        self.cycle.connected()
+        return client
+
+    async def _serve(self, client: Any) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._wake.clear()
+            for prop, text in self.cycle.to_write(loop.time()):
+                await self._write(client, prop, text)
+            if due := self.cycle.due(loop.time()):
+                await self._read(client, due)
+            self._tell()
+            self._changed(self)
+            await self._until(self.cycle.next_at())
+
+    async def _until(self, when: float) -> None:
+        try:
+            async with asyncio.timeout_at(when if when != float("inf") else None):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _write(self, client: Any, prop: MappedProperty, text: str) -> None:
+        loop = asyncio.get_running_loop()
+        self._stats.writes += 1
+        try:
+            if self._handlers.write is None:
+                raise prop.invalid("this mapper writes nothing")
+            await self._call(self._handlers.write, client, prop, prop.typed(text))
+        except Exception as exc:
+            self._stats.write_errors += 1
+            self.cycle.not_written(prop.name, _text(exc), loop.time())
+            _raise_if_lost(exc, prop)
+        else:
+            self._failures = 0
+            self.cycle.wrote(prop.name, text, loop.time())
+            if not self._handlers.polls:
+                self._report({prop.name: text})
+
+    async def _read(self, client: Any, due: Sequence[MappedProperty]) -> None:
+        if self._handlers.read_many is not None:
+            self._stats.reads += 1
+            found = await self._call(self._handlers.read_many, client, due)
+            for prop in due:
+                self._got(prop, found.get(prop.name, prop.invalid("no value was read")))
+            return
+        for prop in due:
+            self._stats.reads += 1
+            try:
+                value = await self._call(self._handlers.read, client, prop)
+            except Exception as exc:
+                value = exc
+            self._got(prop, value)
+            if self._wake.is_set():  # what is to be written does not wait for the other readings
+                return
+
+    def _got(self, prop: MappedProperty, value: Any) -> None:
+        """A value, or the exception that came instead of it. Raises ConnectionError when the connection is of no use."""
+        now = asyncio.get_running_loop().time()
+        try:
+            if isinstance(value, Exception):
+                raise value
+            text = prop.text(value)
+        except Exception as exc:
+            self._stats.read_errors += 1
+            self.cycle.not_read(prop.name, _text(exc), now)
+            _raise_if_lost(exc, prop)
+            return
+        self._failures = 0
+        self.cycle.read(prop.name, now)
+        self._report({prop.name: text})
+
+    def _report(self, texts: Mapping[str, str]) -> None:
+        self.cycle.report(texts, asyncio.get_running_loop().time(), int(time.time() * 1000))
+        self._changed(self)
+
+    async def _close(self, client: Any) -> None:
+        self.cycle.is_connected = False
+        if client is None:
+            return
+        closing = self._handlers.close
+        try:
+            if closing is not None:
+                await self._call(closing, client)
+            elif callable(close := getattr(client, "aclose", None) or getattr(client, "close", None)):
+                if inspect.isawaitable(closed := close()):
+                    async with asyncio.timeout(self._handlers.timeout):
+                        await closed
+        except Exception as exc:
+            log.debug("device %s: closing: %s", self.cycle.device.id, exc)
+
+    async def _call(self, function: Handler | None, *arguments: Any) -> Any:
+        assert function is not None
+        if not inspect.iscoroutinefunction(function):
+            return await asyncio.to_thread(function, *arguments)
+        async with asyncio.timeout(self._handlers.timeout):
+            return await function(*arguments)
+
+    def _tell(self, exc: Exception | None = None) -> None:
+        """Log what is wrong, once; and that it is over."""
+        lines = set(errors_of(self.cycle.device, self.cycle.errors))
+        for line in sorted(lines - self._told):
+            log.warning("%s", line, exc_info=exc if exc and not isinstance(exc, (*_LOST, KubeEdgeError)) else None)
+        if self._told and not lines:
+            log.info("device %s: works again", self.cycle.device.id)
+        self._told = lines
+
+
+def _text(exc: Exception) -> str:
+    """An exception for people; a TimeoutError has no text of its own."""
+    if isinstance(exc, TimeoutError) and not str(exc):
+        return "no answer in time"
+    return str(exc)[:500] or type(exc).__name__
+
+
+def _raise_if_lost(exc: Exception, prop: MappedProperty) -> None:
+    if isinstance(exc, _LOST):
+        raise ConnectionError(f"property {prop.name}: {_text(exc)}") from exc

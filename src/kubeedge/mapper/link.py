@@ -1,0 +1,180 @@
+"""A mapper's connection to the broker of its node: which devices there are, what they should have, and reports. It connects again by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from kubeedge.errors import Invalid, KubeEdgeError, PeerError
+from kubeedge.kit.backoff import Backoff
+from kubeedge.mapper import values
+from kubeedge.mapper.core import ReportBatch
+from kubeedge.mapper.values import MappedDevice
+from kubeedge.mqtt.client import MqttClient
+from kubeedge.mqtt.codec import Publish
+
+log = logging.getLogger("kubeedge.mapper")
+
+_DEVICE = "$hw/events/device/"
+_DEVICES = "$ke/events/devices/"
+_DELTA = "/twin/update/delta"
+_AGAIN = Backoff(0.25, 5.0, jitter=0.5)
+_ANSWER = 15.0  # seconds that the node has for a page of its devices
+_QUIET = 0.05  # seconds: many devices come at once, and are asked for once
+_REFRESH = 300.0  # seconds after which the devices are asked for, though nothing has been said of them
+_MAX_PAGES = 10_000
+
+
+class LinkOwner(Protocol):
+    """Whoever has the devices."""
+
+    def listed(self, devices: Mapping[str, tuple[MappedDevice, dict[str, str]]]) -> None:
+        """All devices of the protocol, by their ids, with their desired values."""
+        ...
+
+    def wanted(self, device: str, delta: Mapping[str, str]) -> None:
+        """New desired values; the device may be one of others."""
+        ...
+
+    def attached(self) -> None:
+        """Reports can be sent, and states have to be sent again."""
+        ...
+
+
+class BrokerLink:
+    """`protocol` is that of the mapper. Raises nothing for a broker that is away: it is tried for ever."""
+
+    def __init__(self, owner: LinkOwner, protocol: str, host: str, port: int) -> None:
+        self._owner = owner
+        self._protocol = protocol
+        self._address = (host, port)
+        self._client: MqttClient | None = None
+        self._asked: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._stale = asyncio.Event()
+        self._number = 0
+
+    @property
+    def is_attached(self) -> bool:
+        """The broker is there."""
+        return self._client is not None
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        failures = 0
+        while True:
+            try:
+                name = f"mapper-{self._protocol}-{os.getpid()}-{random.getrandbits(32):08x}"[:200]
+                client = await MqttClient.open(*self._address, name, self._received)
+                failures = 0
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(client.serve(), name="mapper: messages")
+                    group.create_task(self._follow(client), name="mapper: devices")
+            except* (OSError, KubeEdgeError) as found:
+                if not failures:
+                    log.warning("broker %s:%d: %s", *self._address, _first(found))
+                failures += 1
+            finally:
+                self._client = None
+            await asyncio.sleep(_AGAIN.delay(failures, random.random()))
+
+    async def _follow(self, client: MqttClient) -> None:
+        await client.subscribe(f"{_DEVICE}+/+{_DELTA}", f"{_DEVICES}updated", f"{_DEVICES}get/result")
+        log.info("broker %s:%d: attached", *self._address)
+        self._client = client
+        self._owner.attached()
+        while True:
+            self._stale.clear()
+            found = await self._list(client)
+            if not self._stale.is_set():
+                self._owner.listed(found)
+            try:
+                async with asyncio.timeout(_REFRESH):
+                    await self._stale.wait()
+            except TimeoutError:
+                pass
+            await asyncio.sleep(_QUIET)
+
+    async def _list(self, client: MqttClient) -> dict[str, tuple[MappedDevice, dict[str, str]]]:
+        found: dict[str, tuple[MappedDevice, dict[str, str]]] = {}
+        after = ""
+        for _ in range(_MAX_PAGES):
+            page = await self._page(client, after)
+            for item in page.get("devices") or ():
+                device, wanted = values.mapped(item)
+                found[device.id] = (device, wanted)
+            if not (after := str(page.get("continue") or "")):
+                break
+        return found
+
+    async def _page(self, client: MqttClient, after: str) -> dict[str, Any]:
+        self._number += 1
+        event = f"{os.getpid()}-{id(self)}-{self._number}"
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._asked[event] = future
+        try:
+            request = {"event_id": event, "protocol": self._protocol, "continue": after}
+            async with asyncio.timeout(_ANSWER):
+                await client.publish(f"{_DEVICES}get", json.dumps(request).encode())
+                return await future
+        finally:
+            del self._asked[event]
+
+    def _received(self, message: Publish) -> None:
+        if message.topic == f"{_DEVICES}updated":
+            self._stale.set()
+            return
+        try:
+            value = json.loads(message.payload)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):  # anybody may publish anything
+            return
+        if message.topic == f"{_DEVICES}get/result":
+            future = self._asked.get(str(value.get("event_id")))
+            if future is not None and not future.done():
+                if "reason" in value:
+                    future.set_exception(PeerError(f"the node does not tell its devices: {value['reason']}"))
+                else:
+                    future.set_result(value)
+        elif message.topic.startswith(_DEVICE) and message.topic.endswith(_DELTA):
+            delta = value.get("delta")
+            if isinstance(delta, dict):
+                texts = {str(name): text for name, text in delta.items() if isinstance(text, str)}
+                self._stale_while_listing()
+                self._owner.wanted(message.topic[len(_DEVICE) : -len(_DELTA)], texts)
+
+    def _stale_while_listing(self) -> None:
+        """A page that is on its way may be older than what has just been heard."""
+        if self._asked:
+            self._stale.set()
+
+    async def report(self, device: str, batch: ReportBatch) -> None:
+        """Returns when it is on the node's disk. Raises ConnectionError when there is no broker."""
+        if (client := self._client) is None:
+            raise ConnectionResetError("there is no broker")
+        if batch.values or batch.applied:
+            await client.publish(f"{_DEVICE}{device}/twin/update", values.update("", batch.values, batch.applied))
+        if batch.state:
+            state = json.dumps({"event_id": "", "state": batch.state})
+            await client.publish(f"{_DEVICE}{device}/state/update", state.encode())
+
+
+def endpoint(text: str) -> tuple[str, int]:
+    """The parts of HOST:PORT. Raises Invalid."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise Invalid(f"{text!r} is no HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
+    """The exception that a group is about."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

@@ -1,0 +1,206 @@
+"""A mapper: handlers of a protocol, for all devices of this node that speak it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from kubeedge.errors import Misuse, NotFound
+from kubeedge.kit.tasks import TaskSet, cancel_and_wait
+from kubeedge.mapper.core import DeviceCycle
+from kubeedge.mapper.driver import DeviceRunner, Handler, Handlers, MapperStats
+from kubeedge.mapper.link import BrokerLink, endpoint
+from kubeedge.mapper.values import MappedDevice
+
+log = logging.getLogger("kubeedge.mapper")
+
+BROKER = "127.0.0.1:1883"
+_VARIABLE = "KUBEEDGE_BROKER"
+H = TypeVar("H", bound=Handler)
+
+
+class Mapper:
+    """Give it handlers, coroutines or plain functions, with its decorators; then run it.
+
+    connect(device) -> client       it is closed for you: by `close`, or by its own aclose() or close()
+    read(client, prop) -> value     of one property; or read_many(client, props) -> {name: value or exception} of those that are due
+    write(client, prop, value)      `value` has the property's type and is in its range
+    close(client)
+
+    OSError (TimeoutError is one), EOFError and PeerError of a handler end the connection, which is made again with growing delays. Any
+    other exception is the property's alone. `timeout`: seconds for a call of a coroutine.
+    """
+
+    def __init__(self, protocol: str, *, timeout: float = 10.0) -> None:
+        if not protocol or timeout <= 0:
+            raise Misuse("a mapper has a protocol, and a timeout above 0")
+        self.protocol = protocol
+        self.stats = MapperStats()
+        self.handlers = Handlers(timeout=timeout)
+        self._runners: dict[str, DeviceRunner] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._sending: set[str] = set()
+        self._link: BrokerLink | None = None
+        self._set: TaskSet | None = None
+        self._later: dict[str, asyncio.TimerHandle] = {}
+
+    # Decorators
+
+    def connect(self, handler: H) -> H:
+        """Decorator of the handler that connects to a device."""
+        self.handlers.connect = handler
+        return handler
+
+    def read(self, handler: H) -> H:
+        """Decorator of the handler that reads one property."""
+        self.handlers.read = handler
+        return handler
+
+    def read_many(self, handler: H) -> H:
+        """Decorator of the handler that reads all properties that are due, in as few requests as the protocol needs."""
+        self.handlers.read_many = handler
+        return handler
+
+    def write(self, handler: H) -> H:
+        """Decorator of the handler that writes one property."""
+        self.handlers.write = handler
+        return handler
+
+    def close(self, handler: H) -> H:
+        """Decorator of the handler that closes what `connect` gave."""
+        self.handlers.close = handler
+        return handler
+
+    # For handlers
+
+    def report(self, device: MappedDevice, values: Mapping[str, Any]) -> None:
+        """Values that a device has sent by itself, in the thread of the event loop. Raises NotFound for a device that is not the node's any
+        more, Invalid for values of other types."""
+        if (runner := self._runners.get(device.id)) is None:
+            raise NotFound(f"device {device.id}: the node has it no more")
+        runner.report(values)
+
+    # The whole
+
+    @property
+    def health(self) -> dict[str, Any]:
+        """Whether the broker is there, and of each device its state and what is wrong."""
+        devices = {
+            name: {"state": runner.cycle.state, "errors": dict(runner.cycle.errors)}
+            for name, runner in self._runners.items()
+        }
+        return {"broker": self._link is not None and self._link.is_attached, "devices": devices}
+
+    def run(self, broker: str = "") -> None:
+        """Serve until SIGTERM or SIGINT. `broker`: HOST:PORT; by default what $KUBEEDGE_BROKER says, else 127.0.0.1:1883."""
+        from kubeedge.kit import logs
+
+        logs.setup()
+        asyncio.run(self._until_signalled(broker))
+
+    async def _until_signalled(self, broker: str) -> None:
+        serving = asyncio.ensure_future(self.serve(broker))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, serving.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+
+    async def serve(self, broker: str = "") -> None:
+        """As `run`, within a loop: until it is cancelled, when all devices are closed."""
+        host, port = endpoint(broker or os.environ.get(_VARIABLE) or BROKER)
+        self._link = BrokerLink(self, self.protocol, host, port)
+        async with TaskSet(f"mapper {self.protocol}") as self._set:
+            try:
+                await self._link.run()
+            finally:
+                for timer in self._later.values():
+                    timer.cancel()
+                await cancel_and_wait(*self._tasks.values())
+                self._runners.clear()
+                self._tasks.clear()
+
+    def listed(self, devices: Mapping[str, tuple[MappedDevice, dict[str, str]]]) -> None:
+        """The link has the node's devices: those that are new or other ones start again, and no others."""
+        for name in self._runners.keys() - devices.keys():
+            self._stop(name)
+        for name, (device, wanted) in devices.items():
+            runner = self._runners.get(name)
+            if runner is not None and runner.cycle.device == device:
+                if runner.cycle.want(wanted, all_of_them=True):
+                    runner.wake()
+                continue
+            before = self._stop(name)
+            self._start(DeviceCycle(device, wanted, is_polled=self.handlers.polls), before)
+
+    def _start(self, cycle: DeviceCycle, before: asyncio.Task[None] | None) -> None:
+        assert self._set is not None
+        runner = DeviceRunner(self.handlers, cycle, self.stats, self._changed)
+
+        async def run() -> None:
+            if before is not None:  # many devices have one connection to give
+                await asyncio.wait((before,))
+            await runner.run()
+
+        name = cycle.device.id
+        self._runners[name] = runner
+        self._tasks[name] = self._set.start(run(), f"device {name}")
+
+    def _stop(self, name: str) -> asyncio.Task[None] | None:
+        self._runners.pop(name, None)
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+        return task
+
+    def wanted(self, device: str, delta: Mapping[str, str]) -> None:
+        """The link has new desired values."""
+        runner = self._runners.get(device)
+        if runner is not None and runner.cycle.want(delta):
+            runner.wake()
+
+    def attached(self) -> None:
+        """The link is there, or there again."""
+        for runner in self._runners.values():
+            runner.cycle.forget_reports()
+            self._changed(runner)
+
+    def _changed(self, runner: DeviceRunner) -> None:
+        name = runner.cycle.device.id
+        if self._runners.get(name) is not runner or name in self._sending or self._set is None:
+            return
+        if self._link is None or not self._link.is_attached:
+            return
+        self._sending.add(name)
+        self._set.start(self._send(runner, self._link), f"reports of {name}")
+
+    async def _send(self, runner: DeviceRunner, link: BrokerLink) -> None:
+        """Everything that there is to report, one message after the other: what comes meanwhile is in the next one."""
+        loop, cycle = asyncio.get_running_loop(), runner.cycle
+        try:
+            while (batch := cycle.take(loop.time())) is not None:
+                try:
+                    await link.report(cycle.device.id, batch)
+                except BaseException as exc:
+                    cycle.not_sent(batch)
+                    if isinstance(exc, OSError):
+                        return  # `attached` calls again
+                    raise
+                cycle.sent(batch, loop.time())
+                self.stats.reports += 1
+        finally:
+            self._sending.discard(cycle.device.id)
+        self._at(runner, cycle.report_at())
+
+    def _at(self, runner: DeviceRunner, when: float) -> None:
+        """What waits for its report cycle has its turn then."""
+        name = runner.cycle.device.id
+        if (timer := self._later.pop(name, None)) is not None:
+            timer.cancel()
+        if when != float("inf"):
+            self._later[name] = asyncio.get_running_loop().call_at(when, self._changed, runner)

@@ -1,0 +1,1 @@
+"""The mapper of Modbus TCP: `kubeedge mapper modbus`."""

@@ -1,0 +1,144 @@
+"""The packets of a client, MQTT 3.1.1 (OASIS, chapter 3), as bytes, and those of its server, decoded. Pure.
+
+What the server says is checked as strictly as what clients say (codec.py): lengths before anything is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from kubeedge.kit.varint import varint
+from kubeedge.mqtt.codec import MALFORMED, PROTOCOL_ERROR, V311, MqttError, Puback, Publish, is_topic
+
+MAX_ANSWER = 1024 * 1024  # bytes of a packet of the server: as much as its session may hold
+
+_REFUSALS = {
+    1: "it does not speak MQTT 3.1.1",
+    2: "it does not take the client identifier",
+    3: "it has no room",
+    4: "the user or the password is wrong",
+    5: "the client may not connect",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Connack:
+    """The server's answer to CONNECT: `code` 0 is a welcome."""
+
+    present: bool
+    code: int
+
+    @property
+    def reason(self) -> str:
+        """Why the client is refused."""
+        return _REFUSALS.get(self.code, f"code {self.code}")
+
+
+@dataclass(frozen=True, slots=True)
+class Suback:
+    """For each filter the QoS that was granted, or 0x80."""
+
+    packet_id: int
+    codes: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Pingresp:
+    """The server is there."""
+
+
+ServerPacket: TypeAlias = Connack | Publish | Puback | Suback | Pingresp
+
+
+def _packet(first: int, body: bytes) -> bytes:
+    return bytes((first,)) + varint(len(body)) + body
+
+
+def _text(value: str) -> bytes:
+    data = value.encode()
+    return len(data).to_bytes(2, "big") + data
+
+
+def connect(client_id: str, keepalive: int) -> bytes:
+    """The first packet, for a session that ends with the connection. `keepalive`: seconds."""
+    return _packet(0x10, _text("MQTT") + bytes((V311, 2)) + keepalive.to_bytes(2, "big") + _text(client_id))
+
+
+def subscribe(packet_id: int, filters: Sequence[str], qos: int = 1) -> bytes:
+    """Ask for what is published to these filters."""
+    return _packet(0x82, packet_id.to_bytes(2, "big") + b"".join(_text(one) + bytes((qos,)) for one in filters))
+
+
+def pingreq() -> bytes:
+    """The packet that shows that the client is there."""
+    return b"\xc0\x00"
+
+
+def disconnect() -> bytes:
+    """The packet that ends the session without its will."""
+    return b"\xe0\x00"
+
+
+class AnswerDecoder:
+    """Packets of one server, out of what the socket gives. Nothing can be decoded after MqttError."""
+
+    def __init__(self, limit: int = MAX_ANSWER) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[ServerPacket]:
+        """All packets that `data` completes. Raises MqttError."""
+        self._buffer += data
+        while (head := self._head()) is not None:
+            start, size = head
+            if len(self._buffer) < start + size:
+                return
+            first, body = self._buffer[0], bytes(self._buffer[start : start + size])
+            del self._buffer[: start + size]
+            yield _answer(first, body)
+
+    def _head(self) -> tuple[int, int] | None:
+        size = 0
+        for index in range(1, min(len(self._buffer), 5)):
+            byte = self._buffer[index]
+            size |= (byte & 0x7F) << 7 * (index - 1)
+            if size > self._limit:
+                raise MqttError(f"a packet of more than {self._limit} bytes")
+            if not byte & 0x80:
+                return index + 1, size
+            if index == 4:
+                raise MqttError("a length of more than four bytes")
+        return None
+
+
+def _answer(first: int, body: bytes) -> ServerPacket:
+    match first >> 4, len(body):
+        case 2, 2 if body[0] < 2:
+            return Connack(bool(body[0]), body[1])
+        case 3, _:
+            return _message(first & 0xF, body)
+        case 4, 2:
+            return Puback(int.from_bytes(body, "big"))
+        case 9, size if size > 2:
+            return Suback(int.from_bytes(body[:2], "big"), tuple(body[2:]))
+        case 13, 0:
+            return Pingresp()
+    raise MqttError(f"a packet of type {first >> 4} and {len(body)} bytes from a server", PROTOCOL_ERROR)
+
+
+def _message(flags: int, body: bytes) -> Publish:
+    qos = flags >> 1 & 3
+    end = 2 + int.from_bytes(body[:2], "big")
+    start = end + 2 if qos else end
+    if qos > 1 or len(body) < max(start, 2):
+        raise MqttError("a message of QoS 2, or shorter than its fields", MALFORMED)
+    try:
+        topic = body[2:end].decode()
+    except UnicodeDecodeError as exc:
+        raise MqttError("a topic is not UTF-8") from exc
+    packet_id = int.from_bytes(body[end:start], "big")
+    if not is_topic(topic) or (qos and not packet_id):
+        raise MqttError("a message on no topic, or without an identifier")
+    return Publish(topic, body[start:], qos, bool(flags & 1), bool(flags & 8), packet_id)
