@@ -219,9 +219,11 @@ class DeviceRunner:
 
 
 def _text(exc: Exception) -> str:
-    """An exception for people; a TimeoutError has no text of its own."""
+    """An exception for people; those of the end of a connection have no text of their own."""
     if isinstance(exc, TimeoutError) and not str(exc):
         return "no answer in time"
+    if isinstance(exc, EOFError):
+        return "the device has closed the connection"
     return str(exc)[:500] or type(exc).__name__
 
 

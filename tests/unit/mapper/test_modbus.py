@@ -42,7 +42,7 @@ BY_NAME = {one.name: one for one in PROPS}
 
 
 @asynccontextmanager
-async def boiler(port: int = 0) -> AsyncIterator[int]:
+async def boiler(address: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
     """The port of a pymodbus server."""
     bits = [SimData(0, values=[False, True] * 8, datatype=DataType.BITS)]
     inputs = [SimData(0, values=[215, 65536 - 52], datatype=DataType.REGISTERS)]
@@ -53,7 +53,7 @@ async def boiler(port: int = 0) -> AsyncIterator[int]:
         SimData(10, values=[20], datatype=DataType.REGISTERS),
         SimData(20, values=[0x6861, 0x6C6C, 0, 0], datatype=DataType.REGISTERS),
     ]
-    server = ModbusTcpServer(SimDevice(UNIT, simdata=(bits, bits, holding, inputs)), address=("127.0.0.1", port))
+    server = ModbusTcpServer(SimDevice(UNIT, simdata=(bits, bits, holding, inputs)), address=(address, port))
     await server.serve_forever(background=True)
     try:
         assert isinstance(server.transport, asyncio.Server)
