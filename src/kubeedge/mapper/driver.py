@@ -40,6 +40,24 @@ class Handlers:
         """Values are asked for; else the device sends them."""
         return self.read is not None or self.read_many is not None
 
+    async def call(self, function: Handler, *arguments: Any) -> Any:
+        """What a handler gives. Raises TimeoutError after `timeout`, and what it raises."""
+        if not inspect.iscoroutinefunction(function):
+            return await asyncio.to_thread(function, *arguments)
+        async with asyncio.timeout(self.timeout):
+            return await function(*arguments)
+
+    async def end(self, client: Any) -> None:
+        """Closes what `connect` gave, by the handler for it or by the client's own aclose() or close()."""
+        if client is None:
+            return
+        if self.close is not None:
+            await self.call(self.close, client)
+        elif callable(close := getattr(client, "aclose", None) or getattr(client, "close", None)):
+            if inspect.isawaitable(closed := close()):
+                async with asyncio.timeout(self.timeout):
+                    await closed
+
 
 @dataclass(slots=True)
 class MapperStats:
@@ -106,7 +124,9 @@ class DeviceRunner:
     async def _connect(self) -> Any:
         self._stats.connects += 1
         try:
-            client = await self._call(self._handlers.connect, self.cycle.device) if self._handlers.connect else None
+            client = None
+            if self._handlers.connect is not None:
+                client = await self._handlers.call(self._handlers.connect, self.cycle.device)
         except Exception:
             self._stats.connect_errors += 1
             raise
@@ -138,7 +158,7 @@ class DeviceRunner:
         try:
             if self._handlers.write is None:
                 raise prop.invalid("this mapper writes nothing")
-            await self._call(self._handlers.write, client, prop, prop.typed(text))
+            await self._handlers.call(self._handlers.write, client, prop, prop.typed(text))
         except Exception as exc:
             self._stats.write_errors += 1
             self.cycle.not_written(prop.name, _text(exc), loop.time())
@@ -152,14 +172,15 @@ class DeviceRunner:
     async def _read(self, client: Any, due: Sequence[MappedProperty]) -> None:
         if self._handlers.read_many is not None:
             self._stats.reads += 1
-            found = await self._call(self._handlers.read_many, client, due)
+            found = await self._handlers.call(self._handlers.read_many, client, due)
             for prop in due:
                 self._got(prop, found.get(prop.name, prop.invalid("no value was read")))
             return
         for prop in due:
             self._stats.reads += 1
             try:
-                value = await self._call(self._handlers.read, client, prop)
+                assert self._handlers.read is not None
+                value = await self._handlers.call(self._handlers.read, client, prop)
             except Exception as exc:
                 value = exc
             self._got(prop, value)
@@ -188,25 +209,10 @@ class DeviceRunner:
 
     async def _close(self, client: Any) -> None:
         self.cycle.is_connected = False
-        if client is None:
-            return
-        closing = self._handlers.close
         try:
-            if closing is not None:
-                await self._call(closing, client)
-            elif callable(close := getattr(client, "aclose", None) or getattr(client, "close", None)):
-                if inspect.isawaitable(closed := close()):
-                    async with asyncio.timeout(self._handlers.timeout):
-                        await closed
+            await self._handlers.end(client)
         except Exception as exc:
             log.debug("device %s: closing: %s", self.cycle.device.id, exc)
-
-    async def _call(self, function: Handler | None, *arguments: Any) -> Any:
-        assert function is not None
-        if not inspect.iscoroutinefunction(function):
-            return await asyncio.to_thread(function, *arguments)
-        async with asyncio.timeout(self._handlers.timeout):
-            return await function(*arguments)
 
     def _tell(self, exc: Exception | None = None) -> None:
         """Log what is wrong, once; and that it is over."""

@@ -8,12 +8,13 @@ import logging
 import os
 import random
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
-from kubeedge.errors import Invalid, KubeEdgeError, PeerError
+from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.backoff import Backoff
 from kubeedge.mapper import values
 from kubeedge.mapper.core import ReportBatch
+from kubeedge.mapper.listing import DEVICES, RESULT, DeviceListing
 from kubeedge.mapper.values import MappedDevice
 from kubeedge.mqtt.client import MqttClient
 from kubeedge.mqtt.codec import Publish
@@ -21,13 +22,10 @@ from kubeedge.mqtt.codec import Publish
 log = logging.getLogger("kubeedge.mapper")
 
 _DEVICE = "$hw/events/device/"
-_DEVICES = "$ke/events/devices/"
 _DELTA = "/twin/update/delta"
 _AGAIN = Backoff(0.25, 5.0, jitter=0.5)
-_ANSWER = 15.0  # seconds that the node has for a page of its devices
 _QUIET = 0.05  # seconds: many devices come at once, and are asked for once
 _REFRESH = 300.0  # seconds after which the devices are asked for, though nothing has been said of them
-_MAX_PAGES = 10_000
 
 
 class LinkOwner(Protocol):
@@ -54,9 +52,8 @@ class BrokerLink:
         self._protocol = protocol
         self._address = (host, port)
         self._client: MqttClient | None = None
-        self._asked: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._listing = DeviceListing(protocol)
         self._stale = asyncio.Event()
-        self._number = 0
 
     @property
     def is_attached(self) -> bool:
@@ -83,13 +80,15 @@ class BrokerLink:
             await asyncio.sleep(_AGAIN.delay(failures, random.random()))
 
     async def _follow(self, client: MqttClient) -> None:
-        await client.subscribe(f"{_DEVICE}+/+{_DELTA}", f"{_DEVICES}updated", f"{_DEVICES}get/result")
+        await client.subscribe(f"{_DEVICE}+/+{_DELTA}", f"{DEVICES}updated", RESULT)
         log.info("broker %s:%d: attached", *self._address)
         self._client = client
         self._owner.attached()
         while True:
             self._stale.clear()
-            found = await self._list(client)
+            found = {
+                device.id: (device, wanted) for device, wanted in map(values.mapped, await self._listing.all(client))
+            }
             if not self._stale.is_set():
                 self._owner.listed(found)
             try:
@@ -99,33 +98,8 @@ class BrokerLink:
                 pass
             await asyncio.sleep(_QUIET)
 
-    async def _list(self, client: MqttClient) -> dict[str, tuple[MappedDevice, dict[str, str]]]:
-        found: dict[str, tuple[MappedDevice, dict[str, str]]] = {}
-        after = ""
-        for _ in range(_MAX_PAGES):
-            page = await self._page(client, after)
-            for item in page.get("devices") or ():
-                device, wanted = values.mapped(item)
-                found[device.id] = (device, wanted)
-            if not (after := str(page.get("continue") or "")):
-                break
-        return found
-
-    async def _page(self, client: MqttClient, after: str) -> dict[str, Any]:
-        self._number += 1
-        event = f"{os.getpid()}-{id(self)}-{self._number}"
-        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._asked[event] = future
-        try:
-            request = {"event_id": event, "protocol": self._protocol, "continue": after}
-            async with asyncio.timeout(_ANSWER):
-                await client.publish(f"{_DEVICES}get", json.dumps(request).encode())
-                return await future
-        finally:
-            del self._asked[event]
-
     def _received(self, message: Publish) -> None:
-        if message.topic == f"{_DEVICES}updated":
+        if message.topic == f"{DEVICES}updated":
             self._stale.set()
             return
         try:
@@ -134,24 +108,15 @@ class BrokerLink:
             value = None
         if not isinstance(value, dict):  # anybody may publish anything
             return
-        if message.topic == f"{_DEVICES}get/result":
-            future = self._asked.get(str(value.get("event_id")))
-            if future is not None and not future.done():
-                if "reason" in value:
-                    future.set_exception(PeerError(f"the node does not tell its devices: {value['reason']}"))
-                else:
-                    future.set_result(value)
+        if message.topic == RESULT:
+            self._listing.answered(value)
         elif message.topic.startswith(_DEVICE) and message.topic.endswith(_DELTA):
             delta = value.get("delta")
             if isinstance(delta, dict):
                 texts = {str(name): text for name, text in delta.items() if isinstance(text, str)}
-                self._stale_while_listing()
+                if self._listing.is_under_way:
+                    self._stale.set()  # a page that is on its way may be older than this
                 self._owner.wanted(message.topic[len(_DEVICE) : -len(_DELTA)], texts)
-
-    def _stale_while_listing(self) -> None:
-        """A page that is on its way may be older than what has just been heard."""
-        if self._asked:
-            self._stale.set()
 
     async def report(self, device: str, batch: ReportBatch) -> None:
         """Returns when it is on the node's disk. Raises ConnectionError when there is no broker."""

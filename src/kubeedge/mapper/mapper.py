@@ -96,20 +96,28 @@ class Mapper:
         }
         return {"broker": self._link is not None and self._link.is_attached, "devices": devices}
 
-    def run(self, broker: str = "") -> None:
-        """Serve until SIGTERM or SIGINT. `broker`: HOST:PORT; by default what $KUBEEDGE_BROKER says, else 127.0.0.1:1883."""
+    def run(self, broker: str = "", *, metrics: str = "") -> None:
+        """Serve until SIGTERM or SIGINT. `broker`: HOST:PORT; by default what $KUBEEDGE_BROKER says, else 127.0.0.1:1883. `metrics`: HOST:PORT
+        of /metrics, /healthz and /readyz; none by default."""
         from kubeedge.kit import logs
 
         logs.setup()
-        asyncio.run(self._until_signalled(broker))
+        asyncio.run(self._until_signalled(broker, metrics))
 
-    async def _until_signalled(self, broker: str) -> None:
-        serving = asyncio.ensure_future(self.serve(broker))
+    async def _until_signalled(self, broker: str, metrics: str) -> None:
+        serving = asyncio.ensure_future(self._with_metrics(broker, metrics) if metrics else self.serve(broker))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, serving.cancel)
         with contextlib.suppress(asyncio.CancelledError):
             await serving
+
+    async def _with_metrics(self, broker: str, metrics: str) -> None:
+        from kubeedge.mapper.observe import metrics_server
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(metrics_server(self, *endpoint(metrics)).run(asyncio.Event()), name="metrics")
+            group.create_task(self.serve(broker), name="mapper")
 
     async def serve(self, broker: str = "") -> None:
         """As `run`, within a loop: until it is cancelled, when all devices are closed."""
