@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from kubeedge.cli import cluster_options
+from kubeedge.cli import cluster_options, device_options
 
 DEFAULT_CONFIG = "/etc/kubeedge/kubeedge.yaml"
 
@@ -391,6 +391,7 @@ def parser(program_name: str = "kubeedge") -> argparse.ArgumentParser:
     _add_gettoken(commands)
     if not keadm:
         _add_edge_tools(commands)
+        device_options.add_commands(commands.add)
         _add_network_tools(commands)
         _add_mesh(commands)
         _add_upkeep(commands)

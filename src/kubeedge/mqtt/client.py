@@ -35,6 +35,11 @@ class MqttClient:
         self._next_id = 0
         self._pinged = self._ended = False
 
+    @property
+    def has_ended(self) -> bool:
+        """There is no connection any more."""
+        return self._ended
+
     @staticmethod
     async def open(host: str, port: int, client_id: str, received: Callable[[Publish], None]) -> MqttClient:
         """Connected and welcome. Raises OSError, TimeoutError, and Unavailable when the broker refuses the client."""

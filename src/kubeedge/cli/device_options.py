@@ -1,0 +1,41 @@
+"""The command line of devices and mappers (devices.py, mapper.py). `kubeedge --help` imports this, so it imports nothing."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+BROKER = "127.0.0.1:1883"
+
+
+def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """`kubeedge devices` and `kubeedge mapper`. `add`: makes the parser of a command."""
+    p = add("devices", "devices", "devices of this node: what is wanted of them, and what they report", output=False)
+    verbs = p.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
+    made = {
+        verb: verbs.add_parser(verb, help=summary, description=summary, allow_abbrev=False)
+        for verb, summary in (
+            ("list", "list devices: protocol, state, last report"),
+            ("get", "show the properties of a device: desired, reported, when"),
+            ("watch", "print values as they change"),
+        )
+    }
+    for parser in made.values():
+        parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="output format")
+        _broker(parser)
+    made["get"].add_argument("device", help="NAME, or NAMESPACE/NAME")
+    made["watch"].add_argument("device", nargs="?", default="", help="NAME, or NAMESPACE/NAME (default: all)")
+    made["watch"].add_argument("--count", type=int, default=0, help="end after so many values (default: never)")
+
+    p = add(
+        "mapper", "mapper", "run a mapper in the foreground: it reads and sets devices of one protocol", output=False
+    )
+    p.add_argument(
+        "protocol", choices=("modbus", "virtual"), help="modbus: Modbus TCP; virtual: devices without hardware"
+    )
+    p.add_argument("--metrics", metavar="HOST:PORT", default="", help="serve /metrics, /healthz and /readyz there")
+    _broker(p)
+
+
+def _broker(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--broker", metavar="HOST:PORT", default=BROKER, help=f"the node's (default: {BROKER})")

@@ -1,0 +1,149 @@
+"""`kubeedge devices list|get|watch`: the devices of this node, over its broker; they are there without the cloud, too."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from kubeedge.cli.errors import CommandError, UsageError
+from kubeedge.cli.show import as_json, table
+from kubeedge.errors import Invalid, KubeEdgeError
+from kubeedge.kit.tasks import cancel_and_wait
+from kubeedge.mapper.link import endpoint
+from kubeedge.mapper.listing import RESULT, DeviceListing
+from kubeedge.mqtt.client import MqttClient
+from kubeedge.mqtt.codec import Publish
+
+_ADVICE = "is modules.devices.enable true in the agent's configuration, and does the agent run (kubeedge status)?"
+_DEVICE, _DOCUMENT = "$hw/events/device/", "/twin/update/document"
+_WAITING = 1024  # values that are to be printed; a slow terminal loses the oldest
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit status 0. Raises CommandError for a device that the node has not, and without a broker."""
+    try:
+        address = endpoint(options.broker)
+    except Invalid as exc:
+        raise UsageError(str(exc)) from exc
+    try:
+        asyncio.run(_watch(address, options) if options.verb == "watch" else _show(address, options))
+    except (OSError, KubeEdgeError) as exc:
+        if isinstance(exc, CommandError | BrokenPipeError):
+            raise
+        raise CommandError(f"broker {options.broker}: {str(exc) or 'no answer in time'}", _ADVICE) from exc
+    return 0
+
+
+@asynccontextmanager
+async def _client(address: tuple[str, int], received: Callable[[Publish], None]) -> AsyncIterator[MqttClient]:
+    client = await MqttClient.open(*address, f"devices-{time.time_ns()}", received)
+    serving = asyncio.create_task(client.serve())
+    try:
+        yield client
+    finally:
+        await cancel_and_wait(serving)
+
+
+async def _show(address: tuple[str, int], options: argparse.Namespace) -> None:
+    listing = DeviceListing()
+
+    def received(message: Publish) -> None:
+        if isinstance(value := _value(message.payload), dict):
+            listing.answered(value)
+
+    async with _client(address, received) as client:
+        await client.subscribe(RESULT)
+        devices = await listing.all(client)
+    if options.verb == "list":
+        print(as_json(devices) if options.output == "json" else _list(devices))
+        return
+    found = [item for item in devices if _is_meant(item["id"], options.device)]
+    if len(found) != 1:
+        why = "no device" if not found else f"{len(found)} devices (say NAMESPACE/NAME)"
+        raise CommandError(f"this node has {why} {options.device}", "kubeedge devices list")
+    print(as_json(found[0]) if options.output == "json" else _one(found[0]))
+
+
+def _is_meant(identifier: str, name: str) -> bool:
+    return name in (identifier, identifier.partition("/")[2])
+
+
+def _value(payload: bytes) -> Any:
+    try:
+        return json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _list(devices: list[dict[str, Any]]) -> str:
+    rows = [
+        (
+            item["id"],
+            item["protocol"]["protocolName"] or "-",
+            item["state"],
+            _time(item["last_online"]),
+            len(item["properties"]),
+        )
+        for item in devices
+    ]
+    return table(("DEVICE", "PROTOCOL", "STATE", "LAST REPORT", "PROPERTIES"), rows)
+
+
+def _one(device: Mapping[str, Any]) -> str:
+    rows = []
+    for name, prop in device["properties"].items():
+        has = device["reported"].get(name, {})
+        shown = [_printable(value) for value in (prop.get("desired", "-"), has.get("value", "-"))]
+        rows.append((name, prop.get("type", "-"), *shown, prop.get("unit", "-"), _time(has.get("timestamp", 0))))
+    head = f"{device['id']}: {device['state']}, last report {_time(device['last_online'])}"
+    return f"{head}\n{table(('PROPERTY', 'TYPE', 'DESIRED', 'REPORTED', 'UNIT', 'TIME'), rows)}"
+
+
+def _printable(text: str) -> str:
+    """Nothing that a terminal would obey: values come from devices."""
+    return "".join(c if c.isprintable() else "?" for c in text[:60])
+
+
+def _time(milliseconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(milliseconds / 1000)) if milliseconds else "-"
+
+
+async def _watch(address: tuple[str, int], options: argparse.Namespace) -> None:
+    changes: asyncio.Queue[Publish] = asyncio.Queue(_WAITING)
+
+    def received(message: Publish) -> None:
+        if changes.full():
+            changes.get_nowait()
+        changes.put_nowait(message)
+
+    async with _client(address, received) as client:
+        await client.subscribe(f"{_DEVICE}+/+{_DOCUMENT}")
+        printed = 0
+        while not options.count or printed < options.count:
+            message = await _next(changes, client)
+            device = message.topic[len(_DEVICE) : -len(_DOCUMENT)]
+            value = _value(message.payload)
+            if (options.device and not _is_meant(device, options.device)) or not isinstance(value, dict):
+                continue
+            for name, twin in (value.get("twin") or {}).items():
+                text = str(twin.get("current", {}).get("actual", {}).get("value", "-"))
+                line = {"device": device, "property": name, "value": text, "timestamp": value.get("timestamp", 0)}
+                plain = f"{_time(value.get('timestamp', 0))} {device} {name} {_printable(text)}"
+                print(json.dumps(line) if options.output == "json" else plain, flush=True)
+                printed += 1
+
+
+async def _next(changes: asyncio.Queue[Publish], client: MqttClient) -> Publish:
+    """The next message. Raises ConnectionError when the broker goes away."""
+    while True:
+        try:
+            async with asyncio.timeout(1.0):
+                return await changes.get()
+        except TimeoutError:
+            if client.has_ended:
+                raise ConnectionResetError("the broker has closed the connection") from None

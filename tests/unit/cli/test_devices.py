@@ -1,0 +1,68 @@
+"""`kubeedge devices` on the broker of a node, and `kubeedge mapper` as the process that it is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.mapper.test_mapper import ADDRESS, HALL, Node, on_a_node, until
+
+
+async def kubeedge(*arguments: str) -> tuple[int, str]:
+    """Exit status and output of the program."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "kubeedge", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+def test_devices_are_listed_shown_and_watched_with_a_mapper_beside_it(tmp_path: Path) -> None:
+    async def scenario(node: Node) -> None:
+        broker = f"{ADDRESS}:{node.port}"
+        counter = {"collectCycle": 20, "visitors": {"configData": {"wave": "counter", "period": 0.02}}}
+        properties = {"n": {"type": "INT", **counter}, "on": {"type": "BOOLEAN", "desired": "true", "unit": "x"}}
+        await node.desire(HALL, properties, "virtual")
+        mapper = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "kubeedge", "mapper", "virtual", "--broker", broker
+        )
+        try:
+            await until(lambda: node.reported().get("on") == "true" and node.reported().get("n"), node.reported)
+            status, text = await kubeedge("devices", "list", "--broker", broker)
+            assert status == 0 and text.splitlines()[1].split()[:3] == ["default/hall", "virtual", "online"], text
+            status, text = await kubeedge("devices", "get", "hall", "--broker", broker)
+            assert status == 0 and text.splitlines()[-1].split()[:5] == ["on", "BOOLEAN", "true", "true", "x"], text
+            status, text = await kubeedge("devices", "watch", "hall", "--count", "2", "-o", "json", "--broker", broker)
+            first, second = map(json.loads, text.splitlines())
+            assert first["property"] == "n" and int(second["value"]) > int(first["value"])
+            status, text = await kubeedge("devices", "get", "attic", "--broker", broker)
+            assert status == 1 and "this node has no device attic" in text
+        finally:
+            mapper.send_signal(signal.SIGTERM)
+            assert await mapper.wait() == 0
+
+    on_a_node(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("devices", "list", "--broker", "nowhere"), 2, "'nowhere' is no HOST:PORT"),
+        (
+            ("devices", "list", "--broker", f"127.79.{os.getpid() >> 8 & 255}.1:1"),
+            1,
+            "next: is modules.devices.enable true",
+        ),
+        (("mapper", "virtual", "--broker", "[::1]:70000"), 2, "is no HOST:PORT"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments: tuple[str, ...], status: int, says: str) -> None:
+    found, text = asyncio.run(kubeedge(*arguments))
+    assert found == status and says in text, text
