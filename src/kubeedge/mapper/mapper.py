@@ -115,8 +115,9 @@ class Mapper:
     async def _with_metrics(self, broker: str, metrics: str) -> None:
         from kubeedge.mapper.observe import metrics_server
 
+        server = metrics_server(self.stats, lambda: self.health, *endpoint(metrics))
         async with asyncio.TaskGroup() as group:
-            group.create_task(metrics_server(self, *endpoint(metrics)).run(asyncio.Event()), name="metrics")
+            group.create_task(server.run(asyncio.Event()), name="metrics")
             group.create_task(self.serve(broker), name="mapper")
 
     async def serve(self, broker: str = "") -> None:

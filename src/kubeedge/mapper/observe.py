@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from kubeedge.kit.metrics import Family, exposition, family
-from kubeedge.mapper.mapper import Mapper
+from kubeedge.mapper.driver import MapperStats
 from kubeedge.metrics.module import MetricsServer
 
 _HELP = {
@@ -21,22 +22,23 @@ _HELP = {
 }
 
 
-def families(mapper: Mapper) -> Iterable[Family]:
+def families(stats: MapperStats, health: Mapping[str, Any]) -> Iterable[Family]:
     """All metrics of a mapper; their number does not grow with that of its devices."""
-    for name, value in dataclasses.asdict(mapper.stats).items():
+    for name, value in dataclasses.asdict(stats).items():
         yield family(f"kubeedge_mapper_{name}_total", "counter", _HELP[name], value)
-    health = mapper.health
     states = Counter(device["state"] or "unknown" for device in health["devices"].values())
     shown = [({"state": state}, states[state]) for state in ("online", "offline", "unhealthy", "unknown")]
     yield family("kubeedge_mapper_devices", "gauge", "devices by their state", shown)
     yield family("kubeedge_mapper_broker_up", "gauge", "1: the broker is there", float(health["broker"]))
 
 
-def metrics_server(mapper: Mapper, address: str, port: int) -> MetricsServer:
+def metrics_server(
+    stats: MapperStats, health: Callable[[], Mapping[str, Any]], address: str, port: int
+) -> MetricsServer:
     """The server of /metrics, /healthz and /readyz; a mapper is ready when it has the broker."""
     return MetricsServer(
         address,
         port,
-        lambda: exposition(families(mapper)),
-        waiting=lambda: [] if mapper.health["broker"] else ["broker"],
+        lambda: exposition(families(stats, health())),
+        waiting=lambda: [] if health()["broker"] else ["broker"],
     )

@@ -263,3 +263,48 @@ def test_a_device_that_sends_by_itself_is_not_polled(tmp_path: Path) -> None:
                 mapper.report(devices[0], {"m": 1})
 
     on_a_node(tmp_path, scenario)
+
+
+def test_metrics_are_what_prometheus_reads_and_few() -> None:
+    from prometheus_client.parser import text_string_to_metric_families as parsed
+
+    from kubeedge.kit.metrics import exposition
+    from kubeedge.mapper.observe import families
+
+    mapper = virtual_mapper()
+    mapper.stats.reads = 3
+    health = {"broker": True, "devices": {"a/b": {"state": "online"}, "a/c": {"state": ""}}}
+    samples = {
+        (s.name, s.labels.get("state")): s.value
+        for family in parsed(exposition(families(mapper.stats, health)))
+        for s in family.samples
+    }
+    assert samples[("kubeedge_mapper_reads_total", None)] == 3 and samples[("kubeedge_mapper_broker_up", None)] == 1
+    assert samples[("kubeedge_mapper_devices", "online")] == samples[("kubeedge_mapper_devices", "unknown")] == 1
+    assert len(samples) == 12
+
+
+def test_the_handlers_of_a_mapper_are_tested_without_a_node() -> None:
+    from kubeedge.mapper.simulated import SimulatedDevice
+
+    async def run() -> None:
+        properties = {
+            "temperature": {"type": "FLOAT", "maximum": "20", **register("Input", 0, scale=0.1)},
+            "target": {"type": "INT", "maximum": "30", **register("Holding", 10)},
+            "fixed": {"type": "INT", "accessMode": "ReadOnly", **register("Holding", 10)},
+        }
+        async with boiler() as port, asyncio.timeout(30):
+            config = {"host": "127.0.0.1", "port": port, "slaveID": UNIT}
+            async with SimulatedDevice(modbus_mapper(), properties, config=config) as device:
+                await device.write("target", "25")
+                assert await device.read("target") == "25"
+                for attempt, why in (
+                    (device.write("target", "31"), "target: '31' is greater than the maximum, 30"),
+                    (device.write("fixed", "1"), "fixed: is read-only"),
+                    (device.read("temperature"), "temperature: '21.5' is greater than the maximum, 20"),
+                    (device.read("humidity"), "humidity is not in its DeviceModel"),
+                ):
+                    with pytest.raises(Invalid, match=f"^device default/simulated: property {why}"):
+                        await attempt
+
+    asyncio.run(run())

@@ -100,7 +100,7 @@ class ModbusClient:
         await self.ask(registers.writing(self.registers_of(prop), value, self.unit))
 
     async def aclose(self) -> None:
-        """Ends the connection."""
+        """Ends the connection, when the device has taken what was written."""
         await close_writer(self._writer)
 
 
