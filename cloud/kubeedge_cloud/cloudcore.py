@@ -35,6 +35,7 @@ from kubeedge.kubebus.http.url import L4_PORT
 from kubeedge.metrics.module import MetricsServer
 from kubeedge.store.model import Store
 from kubeedge.sync.bounds import Bounds
+from kubeedge_cloud.admin.devices import DeviceRoutes
 from kubeedge_cloud.admin.kubeconfigs import KubeconfigRoutes
 from kubeedge_cloud.admin.network import NetworkRoutes
 from kubeedge_cloud.admin.routes import AdminRoutes
@@ -368,6 +369,7 @@ class Cloud:
                 self.tokens,
                 time.time,
                 kubeconfigs,
+                DeviceRoutes(self.apis.api_of),
             ),
             network=NetworkRoutes(self.bus, self.tenants),
             status=ProcessStatus(

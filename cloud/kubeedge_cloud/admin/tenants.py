@@ -7,6 +7,7 @@ GET    /v1/tenants/T/tokens             POST /v1/tenants/T/tokens {"node", "ttl"
 DELETE /v1/tenants/T/tokens/ID
 DELETE /v1/tenants/T/nodes/N
        /v1/tenants/T/kubeconfigs/...    (kubeconfigs.py)
+       /v1/tenants/T/devices/...        (devices.py)
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ class TenantRoutes:
         tokens: TokenStore,
         clock: Callable[[], float],
         kubeconfigs: TenantSubroutes | None = None,
+        devices: TenantSubroutes | None = None,
     ) -> None:
+        self._devices = devices
         self._kubeconfigs = kubeconfigs
         self._tenants = tenants
         self._tokens = tokens
@@ -113,6 +116,8 @@ class TenantRoutes:
                 return {}
             case method, [tenant, "kubeconfigs", *rest] if self._kubeconfigs is not None:
                 return await self._kubeconfigs.route(method, await self._known(tenant), rest, await _body(request))
+            case method, [tenant, "devices", *rest] if self._devices is not None:
+                return await self._devices.route(method, await self._known(tenant), rest, await _body(request))
             case "DELETE", [tenant, "nodes", node]:
                 if not await self._tenants.remove_node(await self._known(tenant), node_name(node)):
                     raise NotFound(f"tenant {tenant} has no node {node}")

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 BROKER = "127.0.0.1:1883"
+SOCKET = "/run/kubeedge/cloud.sock"
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -23,6 +24,19 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     for parser in made.values():
         parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="output format")
         _broker(parser)
+    set_ = verbs.add_parser(
+        "set", help="in the cloud: set desired values", description="set desired values of a device"
+    )
+    set_.add_argument("-o", "--output", choices=("text", "json"), default="text", help="output format")
+    set_.set_defaults(cloud=True)
+    set_.add_argument("device", help="NAME, or NAMESPACE/NAME")
+    set_.add_argument("values", nargs="+", metavar="PROPERTY=VALUE", help="without a value: none is wanted any more")
+    for parser in (made["list"], made["get"], set_):
+        parser.add_argument("--tenant", default="default", help="in the cloud: tenant (default: default)")
+        parser.add_argument("--socket", default=SOCKET, help=f"the cloud's unix socket (default: {SOCKET})")
+    for parser in (made["list"], made["get"]):
+        parser.add_argument("--cloud", action="store_true", help="ask the cloud process of this machine, not the node")
+    made["watch"].set_defaults(cloud=False)
     made["get"].add_argument("device", help="NAME, or NAMESPACE/NAME")
     made["watch"].add_argument("device", nargs="?", default="", help="NAME, or NAMESPACE/NAME (default: all)")
     made["watch"].add_argument("--count", type=int, default=0, help="end after so many values (default: never)")

@@ -1,4 +1,7 @@
-"""`kubeedge devices list|get|watch`: the devices of this node, over its broker; they are there without the cloud, too."""
+"""`kubeedge devices list|get|watch`: the devices of this node, over its broker; they are there without the cloud, too.
+
+`list --cloud`, `get --cloud` and `set` ask the cloud process instead.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import argparse
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+import urllib.parse
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from kubeedge.cli.control import call_cloud, of_tenant
 from kubeedge.cli.errors import CommandError, UsageError
-from kubeedge.cli.show import as_json, table
+from kubeedge.cli.show import as_json, table, tree
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.mapper.link import endpoint
@@ -26,6 +31,8 @@ _WAITING = 1024  # values that are to be printed; a slow terminal loses the olde
 
 def run(options: argparse.Namespace) -> int:
     """Exit status 0. Raises CommandError for a device that the node has not, and without a broker."""
+    if options.cloud:
+        return _in_the_cloud(options)
     try:
         address = endpoint(options.broker)
     except Invalid as exc:
@@ -37,6 +44,32 @@ def run(options: argparse.Namespace) -> int:
             raise
         raise CommandError(f"broker {options.broker}: {str(exc) or 'no answer in time'}", _ADVICE) from exc
     return 0
+
+
+def _in_the_cloud(options: argparse.Namespace) -> int:
+    target = of_tenant(options.tenant, "devices")
+    if options.verb == "list":
+        answer = call_cloud(options.socket, "GET", target)
+        text = tree({"devices": answer["devices"]})
+    else:
+        namespace, slash, name = options.device.rpartition("/")
+        parts = [urllib.parse.quote(part, safe="") for part in (namespace if slash else "default", name)]
+        target = "/".join((target, *parts))
+        body = None if options.verb == "get" else _values(options.values)
+        answer = call_cloud(options.socket, "GET" if body is None else "PUT", target, body)
+        text = tree(answer)
+    print(as_json(answer) if options.output == "json" else text)
+    return 0
+
+
+def _values(texts: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise UsageError(f"{text!r} is no PROPERTY=VALUE")
+        found[name] = value
+    return found
 
 
 @asynccontextmanager
