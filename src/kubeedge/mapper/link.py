@@ -8,7 +8,7 @@ import logging
 import os
 import random
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.backoff import Backoff
@@ -86,9 +86,7 @@ class BrokerLink:
         self._owner.attached()
         while True:
             self._stale.clear()
-            found = {
-                device.id: (device, wanted) for device, wanted in map(values.mapped, await self._listing.all(client))
-            }
+            found = _devices(await self._listing.all(client))
             if not self._stale.is_set():
                 self._owner.listed(found)
             try:
@@ -127,6 +125,17 @@ class BrokerLink:
         if batch.state:
             state = json.dumps({"event_id": "", "state": batch.state})
             await client.publish(f"{_DEVICE}{device}/state/update", state.encode())
+
+
+def _devices(items: list[Any]) -> dict[str, tuple[MappedDevice, dict[str, str]]]:
+    found = {}
+    for item in items:
+        try:
+            device, wanted = values.mapped(item)
+            found[device.id] = (device, wanted)
+        except Invalid as exc:
+            log.warning("left out: %s", exc)
+    return found
 
 
 def endpoint(text: str) -> tuple[str, int]:

@@ -13,7 +13,7 @@ from kubeedge.mqtt.client import MqttClient
 DEVICES = "$ke/events/devices/"
 RESULT = f"{DEVICES}get/result"
 _ANSWER = 15.0  # seconds that the node has for a page
-_MAX_PAGES = 10_000
+_MAX_PAGES = 1000
 
 
 class DeviceListing:
@@ -46,10 +46,14 @@ class DeviceListing:
         after = ""
         for _ in range(_MAX_PAGES):
             page = await self._page(client, after)
-            found += page.get("devices") or ()
-            if not (after := str(page.get("continue") or "")):
-                break
-        return found
+            items, before = page.get("devices"), after
+            after = page.get("continue") or ""
+            if not isinstance(items, list) or not isinstance(after, str) or (after and after <= before):
+                raise PeerError("the node's answer is no page of devices")
+            found += items
+            if not after:
+                return found
+        raise PeerError(f"the node has more than {_MAX_PAGES} pages of devices")
 
     async def _page(self, client: MqttClient, after: str) -> dict[str, Any]:
         self._number += 1

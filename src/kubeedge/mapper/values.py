@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from kubeedge.api import devices
 from kubeedge.errors import Invalid
@@ -135,17 +135,27 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def mapped(item: Mapping[str, Any]) -> tuple[MappedDevice, dict[str, str]]:
-    """(a device out of an answer of `$ke/events/devices/get`, property -> desired text of those that may be written)."""
-    identifier = str(item["id"])
+def mapped(item: Any) -> tuple[MappedDevice, dict[str, str]]:
+    """(a device out of an answer of `$ke/events/devices/get`, property -> desired text of those that may be written). Raises Invalid for
+    what is no device: any program of the node may answer."""
+    identifier, protocol, known = (
+        (item.get(key) for key in ("id", "protocol", "properties")) if _is(item) else (0, 0, 0)
+    )
+    if not isinstance(identifier, str) or not _is(protocol) or not _is(protocol.get("configData")) or not _is(known):
+        raise Invalid("a device without id, protocol or properties")
     properties, wanted = {}, {}
-    for name, prop in item["properties"].items():
+    for name, prop in known.items():
+        if not _is(prop):
+            raise Invalid(f"device {identifier}: property {name}: is no object")
         found = properties[name] = _property(identifier, name, prop)
         if found.writable and isinstance(desired := prop.get("desired"), str):
             wanted[name] = desired
-    protocol = item["protocol"]
     config = MappingProxyType(dict(protocol["configData"]))
-    return MappedDevice(identifier, str(protocol["protocolName"]), config, MappingProxyType(properties)), wanted
+    return MappedDevice(identifier, str(protocol.get("protocolName")), config, MappingProxyType(properties)), wanted
+
+
+def _is(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
 
 
 def _property(device: str, name: str, prop: Mapping[str, Any]) -> MappedProperty:

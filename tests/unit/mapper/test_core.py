@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubeedge.errors import Invalid
+from kubeedge.errors import Invalid, PeerError
 from kubeedge.mapper import values
 from kubeedge.mapper.core import REFRESH, DeviceCycle
+from kubeedge.mapper.listing import DeviceListing
 from kubeedge.mapper.values import MappedProperty
+from kubeedge.mqtt.client import MqttClient
 
 ITEM = {
     "id": "default/hall",
@@ -182,3 +185,56 @@ def test_a_report_is_what_the_node_reads() -> None:
         update.values == {"a": "1", "b": None} and update.observed == {"a": "2", "b": "3"} and update.times == {"a": 5}
     )
     assert json.loads(values.update("e", {}, {})) == {"event_id": "e", "twin": {}}
+
+
+KEYS = {
+    "id",
+    "protocol",
+    "properties",
+    "configData",
+    "type",
+    "visitors",
+    "collectCycle",
+    "reportCycle",
+    "desired",
+    "accessMode",
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted(KEYS)), inner, max_size=5),
+    max_leaves=12,
+)
+
+
+@given(JSON, JSON, JSON)
+def test_whatever_answers_is_a_device_or_refused(item: Any, prop: Any, config: Any) -> None:
+    described = {"id": "a/b", "protocol": {"configData": config}, "properties": {"x": prop}}
+    for one in (item, described):
+        try:
+            device, wanted = values.mapped(one)
+        except Invalid:
+            continue
+        assert wanted.keys() <= device.properties.keys()
+        for found in device.properties.values():
+            assert 0.01 <= found.collect_cycle <= 1e9 and 0 <= found.report_cycle <= 1e9
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        [{"devices": None}],
+        [{"devices": [], "continue": 7}],
+        [{"devices": [], "continue": "b"}, {"devices": [], "continue": "b"}],
+        [{"reason": "no"}],
+    ],
+)
+def test_pages_that_lead_nowhere_are_refused(pages: list[dict[str, Any]]) -> None:
+    class Node:
+        async def publish(self, topic: str, payload: bytes) -> None:
+            listing.answered({"event_id": "another's", "reason": "no"})
+            listing.answered({"event_id": json.loads(payload)["event_id"], **pages.pop(0)})
+
+    listing = DeviceListing()
+    with pytest.raises(PeerError):
+        asyncio.run(listing.all(cast(MqttClient, Node())))
+    assert not listing.is_under_way and not pages
