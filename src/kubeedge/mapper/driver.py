@@ -172,7 +172,13 @@ class DeviceRunner:
     async def _read(self, client: Any, due: Sequence[MappedProperty]) -> None:
         if self._handlers.read_many is not None:
             self._stats.reads += 1
-            found = await self._handlers.call(self._handlers.read_many, client, due)
+            found: Mapping[str, Any]
+            try:
+                found = dict(await self._handlers.call(self._handlers.read_many, client, due))
+            except _LOST:
+                raise
+            except Exception as exc:
+                found = {prop.name: exc for prop in due}
             for prop in due:
                 self._got(prop, found.get(prop.name, prop.invalid("no value was read")))
             return

@@ -116,9 +116,12 @@ class Mapper:
         from kubeedge.mapper.observe import metrics_server
 
         server = metrics_server(self.stats, lambda: self.health, *endpoint(metrics))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(server.run(asyncio.Event()), name="metrics")
-            group.create_task(self.serve(broker), name="mapper")
+        tasks = [asyncio.ensure_future(server.run(asyncio.Event())), asyncio.ensure_future(self.serve(broker))]
+        try:
+            (ended, *_), _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await ended
+        finally:
+            await cancel_and_wait(*(task for task in tasks if not task.done()))
 
     async def serve(self, broker: str = "") -> None:
         """As `run`, within a loop: until it is cancelled, when all devices are closed."""

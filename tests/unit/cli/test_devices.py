@@ -8,6 +8,8 @@ import io
 import json
 import os
 import signal
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -67,3 +69,11 @@ def test_devices_are_listed_shown_and_watched_with_a_mapper_beside_it(tmp_path: 
 def test_what_is_wrong_is_said(arguments: tuple[str, ...], status: int, says: str) -> None:
     found, text = asyncio.run(kubeedge(*arguments))
     assert found == status and says in text, text
+
+
+def test_a_mapper_whose_metrics_have_no_port_ends_and_says_so() -> None:
+    with socket.create_server((ADDRESS, 0)) as taken:
+        address = f"{ADDRESS}:{taken.getsockname()[1]}"
+        command = [sys.executable, "-m", "kubeedge", "mapper", "virtual", "--broker", address, "--metrics", address]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "kubeedge mapper: " in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -238,6 +238,39 @@ def test_what_handlers_do_wrong_is_said_with_device_and_property(
         assert caplog.text.count(line) == 1, caplog.text
 
 
+def test_a_handler_that_reads_many_fails_for_those_alone_and_a_lost_connection_for_the_device(tmp_path: Path) -> None:
+    mapper = Mapper("many")
+    connected: list[str] = []
+
+    @mapper.connect
+    async def connect(device: Device) -> str:
+        connected.append(device.id)
+        return device.id
+
+    @mapper.read_many
+    async def read_many(client: str, props: list[Property]) -> Any:
+        match client:
+            case "default/none":
+                return None
+            case "default/gone" if len(connected) < 5:
+                raise EOFError
+        return {"x": 5} if client == "default/gone" else {}
+
+    async def scenario(node: Node) -> None:
+        names = [("default", name) for name in ("none", "gone", "empty")]
+        for key in names:
+            await node.desire(key, {"x": {"type": "INT"}}, "many")
+        async with running(mapper, node):
+            await until(
+                lambda: [node.state(key) for key in names] == ["unhealthy", "online", "unhealthy"],
+                lambda: ([node.state(key) for key in names], mapper.health),
+            )
+        assert connected.count("default/none") == connected.count("default/empty") == 1
+        assert connected.count("default/gone") == 3 and node.reported(names[1]) == {"x": "5"}
+
+    on_a_node(tmp_path, scenario)
+
+
 def test_a_device_that_sends_by_itself_is_not_polled(tmp_path: Path) -> None:
     mapper = Mapper("push")
     devices: list[Device] = []
