@@ -1,0 +1,83 @@
+"""A Modbus device (pymodbus) is set and read by kubectl through a cut: real cloud, real agent, `kubeedge mapper` beside it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+
+import pytest
+
+from tests.kit.topology import until
+from tests.netns.test_join import KUBEEDGE, Site, site  # noqa: F401
+from tests.netns.test_node_conditions import uplink_of
+
+pytestmark = pytest.mark.root
+
+BOILER = """
+import asyncio
+from pymodbus.server import StartAsyncTcpServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+registers = [SimData(0, values=[215, 20], datatype=DataType.REGISTERS)]
+asyncio.run(StartAsyncTcpServer(SimDevice(1, simdata=registers), address=("127.0.0.1", 5020)))
+"""
+MANIFEST = """
+apiVersion: devices.kubeedge.io/v1beta1
+kind: Device
+metadata: {name: boiler}
+spec:
+  deviceModelRef: {name: boiler}
+  nodeName: edge1
+  protocol: {protocolName: modbus, configData: {host: 127.0.0.1, port: 5020}}
+  properties:
+  - {name: temperature, collectCycle: 200}
+  - {name: target, collectCycle: 200, desired: {value: "21"}}
+---
+apiVersion: devices.kubeedge.io/v1beta1
+kind: DeviceModel
+metadata: {name: boiler}
+spec:
+  protocol: modbus
+  properties:
+  - name: temperature
+    type: FLOAT
+    accessMode: ReadOnly
+    visitors: {protocolName: modbus, configData: {register: HoldingRegister, offset: 0, scale: 0.1}}
+  - name: target
+    type: INT
+    maximum: "30"
+    visitors: {protocolName: modbus, configData: {register: HoldingRegister, offset: 1}}
+"""
+
+
+def test_a_modbus_device_is_set_and_read_by_kubectl_through_a_cut(site: Site) -> None:  # noqa: F811
+    def status() -> object:
+        found = json.loads(site.kubectl("get", "device", "boiler", "-o", "json")).get("status", {})
+        ready = {one["type"]: one["status"] for one in found.get("conditions", ())}.get("Ready")
+        twins = {
+            twin["propertyName"]: twin["reported"]["value"] for twin in found.get("twins", ()) if "reported" in twin
+        }
+        return ready, twins
+
+    site.join()
+    config = site.root / "etc/kubeedge/kubeedge.yaml"
+    head, name, tail = config.read_text().partition("  devices:")
+    assert name
+    config.write_text(head + name + tail.replace("enable: false", "enable: true", 1))
+    mapper = site.machine.spawn(*KUBEEDGE, "mapper", "modbus", log=site.directory / "mapper.log")  # before its broker
+    site.kubectl("apply", "-f", "-", input=MANIFEST)
+    site.start_agent()
+    boiler = site.machine.spawn(sys.executable, "-c", BOILER, log=site.directory / "boiler.log")
+    try:
+        until(lambda: status() == ("True", {"temperature": "21.5", "target": "21"}), what="the device's values")
+        shown = json.loads(site.machine.run(*KUBEEDGE, "devices", "get", "boiler", "-o", "json"))
+        assert shown["state"] == "online" and shown["reported"]["target"]["value"] == "21"
+        uplink = uplink_of(site.machine)
+        site.machine.ip("link", "set", uplink, "down")
+        site.admin("devices", "set", "boiler", "target=22")
+        site.machine.ip("link", "set", uplink, "up")
+        until(lambda: status() == ("True", {"temperature": "21.5", "target": "22"}), what="the value after the cut")
+    finally:
+        for process in (mapper, boiler):
+            site.machine.signal(process, signal.SIGTERM)
+            process.wait(90)
