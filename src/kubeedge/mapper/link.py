@@ -25,7 +25,7 @@ _DEVICE = "$hw/events/device/"
 _DELTA = "/twin/update/delta"
 _AGAIN = Backoff(0.25, 5.0, jitter=0.5)
 _QUIET = 0.05  # seconds: many devices come at once, and are asked for once
-_REFRESH = 300.0  # seconds after which the devices are asked for, though nothing has been said of them
+_REFRESH = 60.0  # seconds after which the devices are asked for in any case: a broker drops what a slow client leaves in its queue
 
 
 class LinkOwner(Protocol):

@@ -44,6 +44,7 @@ class Mapper:
         self.handlers = Handlers(timeout=timeout)
         self._runners: dict[str, DeviceRunner] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ending: dict[str, list[asyncio.Task[None]]] = {}
         self._sending: set[str] = set()
         self._link: BrokerLink | None = None
         self._set: TaskSet | None = None
@@ -147,28 +148,31 @@ class Mapper:
                 if runner.cycle.want(wanted, all_of_them=True):
                     runner.wake()
                 continue
-            before = self._stop(name)
-            self._start(DeviceCycle(device, wanted, is_polled=self.handlers.polls), before)
+            self._stop(name)
+            self._start(DeviceCycle(device, wanted, is_polled=self.handlers.polls))
 
-    def _start(self, cycle: DeviceCycle, before: asyncio.Task[None] | None) -> None:
+    def _start(self, cycle: DeviceCycle) -> None:
         assert self._set is not None
+        name = cycle.device.id
         runner = DeviceRunner(self.handlers, cycle, self.stats, self._changed)
 
         async def run() -> None:
-            if before is not None:  # many devices have one connection to give
-                await asyncio.wait((before,))
+            if before := self._ending.get(name):  # many devices have one connection to give
+                await asyncio.wait(tuple(before))
+                self._ending.pop(name, None)
             await runner.run()
 
-        name = cycle.device.id
         self._runners[name] = runner
         self._tasks[name] = self._set.start(run(), f"device {name}")
 
-    def _stop(self, name: str) -> asyncio.Task[None] | None:
+    def _stop(self, name: str) -> None:
         self._runners.pop(name, None)
-        task = self._tasks.pop(name, None)
-        if task is not None:
+        if (task := self._tasks.pop(name, None)) is not None:
             task.cancel()
-        return task
+            self._ending = {
+                key: left for key, tasks in self._ending.items() if (left := [t for t in tasks if not t.done()])
+            }
+            self._ending.setdefault(name, []).append(task)
 
     def wanted(self, device: str, delta: Mapping[str, str]) -> None:
         """The link has new desired values."""

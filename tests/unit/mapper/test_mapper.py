@@ -271,6 +271,46 @@ def test_a_handler_that_reads_many_fails_for_those_alone_and_a_lost_connection_f
     on_a_node(tmp_path, scenario)
 
 
+def test_a_device_has_one_connection_at_a_time_however_often_it_changes(tmp_path: Path) -> None:
+    mapper = Mapper("slow")
+    opened: list[str] = []
+    open_now: set[str] = set()
+    closing = asyncio.Event()
+
+    @mapper.connect
+    async def connect(device: Device) -> str:
+        assert not open_now, "the one before is still there"
+        opened.append(str(device.config["n"]))
+        open_now.add(opened[-1])
+        return opened[-1]
+
+    @mapper.close
+    async def close(client: str) -> None:
+        await closing.wait()
+        open_now.discard(client)
+
+    async def scenario(node: Node) -> None:
+        def known() -> list[Any]:
+            return [runner.cycle.device.config["n"] for runner in mapper._runners.values()]
+
+        async with running(mapper, node):
+            await node.desire(HALL, {"x": {"type": "INT"}}, "slow", n=0)
+            await until(lambda: opened == ["0"], lambda: opened)
+            for n in (1, 2):
+                await node.desire(HALL, {"x": {"type": "INT"}}, "slow", n=n)
+                await until(lambda n=n: known() == [n], known)  # type: ignore[misc]
+            await node.store.delete(keys.desired("devices", *HALL))
+            await until(lambda: known() == [], known)
+            await node.desire(HALL, {"x": {"type": "INT"}}, "slow", n=3)
+            await until(lambda: known() == [3], known)
+            assert opened == ["0"]
+            closing.set()
+            await until(lambda: opened == ["0", "3"], lambda: (opened, mapper.health))
+            assert mapper.stats.connect_errors == 0 and not mapper._ending
+
+    on_a_node(tmp_path, scenario)
+
+
 def test_a_device_that_sends_by_itself_is_not_polled(tmp_path: Path) -> None:
     mapper = Mapper("push")
     devices: list[Device] = []

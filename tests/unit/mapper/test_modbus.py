@@ -131,6 +131,19 @@ def test_a_visitor_that_says_nothing_is_refused_by_name(visitor: dict[str, Any],
         registers.registers_of(MappedProperty("default/boiler", "x", "INT", visitor=visitor))
 
 
+@pytest.mark.parametrize("number", [21.3, -0.1, 3e38, 1e-30, 0.0, float("inf")])
+def test_a_number_of_32_bits_reads_as_it_was_written(number: float) -> None:
+    place = registers.registers_of(BY_NAME["pressure"])
+    assert place.value(place.registers(number)) == number
+
+
+@given(st.integers(-(1 << 31), (1 << 31) - 1), st.booleans(), st.booleans())
+def test_an_integer_reads_as_it_was_written_in_every_order(number: int, swapped: bool, low_first: bool) -> None:
+    visitor = {"limit": 2, "isSwap": swapped, "isRegisterSwap": low_first}
+    place = registers.registers_of(prop("x", "INT", "Holding", 0, "-1", **visitor))
+    assert place.value(place.registers(number)) == number
+
+
 def test_near_registers_are_read_together_and_far_ones_are_not() -> None:
     places = [registers.registers_of(prop(str(n), "INT", "Holding", n)) for n in (0, 1, 9, 130, 131, 300)]
     groups = [[one.offset for one in group] for group in registers.together(reversed(places))]

@@ -66,6 +66,8 @@ class ModbusRegisters:
                 return data
             case "FLOAT" | "DOUBLE" if self.count > 1:
                 number: float = struct.unpack(">f" if self.count == 2 else ">d", data)[0]
+                if self.count == 2:
+                    number = float(f"{number:.7g}")  # the digits that 32 bits have: 21.3 is not 21.299999237060547
             case _:
                 number = int.from_bytes(data, "big", signed=self.signed)
         return number if self.scale == 1 else _rounded(number * self.scale)
