@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymodbus.client import AsyncModbusTcpClient
 
 from kubeedge.api import keys
 from kubeedge.devices.eventbus.module import EventBus
@@ -381,3 +382,35 @@ def test_the_handlers_of_a_mapper_are_tested_without_a_node() -> None:
                         await attempt
 
     asyncio.run(run())
+
+
+def test_a_mapper_of_twenty_lines_on_a_client_of_others(tmp_path: Path) -> None:
+    """pymodbus' client, as an author would use it: it has a plain close()."""
+    mapper = Mapper(protocol="acme")
+
+    @mapper.connect
+    async def connect(device: Device) -> AsyncModbusTcpClient:
+        client = AsyncModbusTcpClient(device.config["host"], port=device.config["port"], retries=0)
+        if not await client.connect():
+            raise ConnectionError("nobody answers")
+        return client
+
+    @mapper.read
+    async def read(client: AsyncModbusTcpClient, prop: Property) -> float:
+        found = await client.read_holding_registers(prop.visitor["offset"], count=1, device_id=UNIT)
+        return float(found.registers[0] * prop.visitor.get("scale", 1))
+
+    @mapper.write
+    async def write(client: AsyncModbusTcpClient, prop: Property, value: int) -> None:
+        await client.write_register(prop.visitor["offset"], value, device_id=UNIT)
+
+    async def scenario(node: Node) -> None:
+        async with boiler(ADDRESS) as port:
+            properties = {"target": {"type": "INT", "desired": "23", "visitors": {"configData": {"offset": 10}}}}
+            await node.desire(HALL, properties, "acme", host=ADDRESS, port=port)
+            async with running(mapper, node):
+                await until(lambda: node.reported() == {"target": "23"}, lambda: (node.reported(), mapper.health))
+                runner = next(iter(mapper._runners.values()))
+                assert runner.cycle.state == "online"
+
+    on_a_node(tmp_path, scenario)
