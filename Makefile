@@ -10,7 +10,7 @@ PREFIX ?= /opt/kubeedge
 LINKS  ?= /usr/local/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev wheel wheels deb cloud-image manifests install uninstall demo test test-kubernetes test-containerd lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
+.PHONY: help setup dev wheel wheels deb cloud-image manifests install uninstall demo test test-kubernetes test-containerd conformance lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -74,6 +74,10 @@ test-kubernetes: $(BUILT) ## the tests against a real Kubernetes control plane a
 test-containerd: $(BUILT) ## the suite of container runtimes with containerd 2, built once from its module
 	$(BIN)/python -m tests.kit.upstream.build containerd containerd-shim-runc-v2 ctr
 	CONTAINERD2=1 $(BIN)/python -m pytest -q tests/netns/test_runtime.py -k containerd2 $(ARGS)
+
+conformance: $(BUILT) ## Kubernetes' e2e tests with edge nodes of ours: [FOCUS=regex] [SKIP=regex] [NODES=2] [PARALLEL=2] [SECONDS=420 for one spec]
+	$(BIN)/python -m tests.kit.upstream.build control-plane etcd kubectl e2e.test agnhost nonewprivs
+	$(BIN)/python -m bench.conformance --nodes $(or $(NODES),2) --parallel $(or $(PARALLEL),2) --seconds $(or $(SECONDS),420) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)')
 
 lint: $(STAMP)   ## ruff, formatters, mypy --strict, import-linter, docstrings
 	$(BIN)/ruff check $(PYTHON_CODE)

@@ -1,0 +1,1 @@
+"""Kubernetes' own conformance tests with edge nodes: `make conformance`."""

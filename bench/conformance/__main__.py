@@ -1,0 +1,120 @@
+"""`make conformance`: Kubernetes' own e2e binary against a real control plane whose only nodes are edge nodes of ours.
+
+    python -m bench.conformance [--focus REGEX] [--skip REGEX] [--nodes 2] [--parallel 2] [--seconds 420]
+
+The control plane, the cloud process and each agent are in network namespaces of their own, the agents behind NAT. Images are built and preloaded
+(archives.py). What was found of a spec stays in bench/results/conformance.json until it is run again; logs and JUnit files are in
+build/conformance. The exit status is 1 when a spec failed in this run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from bench.conformance import archives, results
+from bench.conformance.suite import Outcome, Suite, select
+from bench.report import RESULTS, ROOT, commit
+from tests.kit.cluster.site import Site, kubernetes_site
+from tests.kit.upstream import build
+
+BUILD = ROOT / "build" / "conformance"
+FILE = RESULTS / "conformance.json"
+#: what may not run beside others
+_ALONE = "[Serial]"
+
+
+def main() -> int:
+    """0 when every spec that was run passed or skipped itself."""
+    options = _options()
+    if os.geteuid() != 0:
+        print("make conformance needs root: it makes network namespaces")
+        return 2
+    shutil.rmtree(BUILD, ignore_errors=True)
+    BUILD.mkdir(parents=True)
+    specs = select(options.focus, options.skip, BUILD)
+    print(f"{len(specs)} specs match {options.focus}", flush=True)
+    if not specs:
+        return 2
+    with kubernetes_site(f"kbc{os.getpid()}", options.nodes) as site:
+        _start(site)
+        suite = Suite(site.cloud, site.cluster.kubeconfig(), BUILD, options.nodes, options.seconds)
+        try:
+            found = run(suite, specs, options.parallel)
+        finally:
+            _keep_logs(site)
+    return _finish(found)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make conformance", description=__doc__)
+    parser.add_argument("--focus", default=r"\[NodeConformance\]", help="regular expression of Go's for names of specs")
+    parser.add_argument("--skip", default="", help="the same for those that are left out")
+    parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--parallel", type=int, default=2, help="so many specs at a time")
+    parser.add_argument(
+        "--seconds", type=float, default=420.0, help="for one spec; then it is interrupted and has failed"
+    )
+    return parser.parse_args()
+
+
+def _start(site: Site) -> None:
+    """Everything, until all nodes are Ready; a spec may make a hundred pods, which need addresses and rights of an account."""
+    site.start_cluster()
+    site.start_cloud([f"default={site.kubeconfig()}"])
+    made = archives.write(site.directory / "archives")
+    for name in site.edges:
+        preload = site.directory / name / "var/lib/kubeedge/edge/images/preload"
+        preload.mkdir(parents=True)
+        for archive in made:
+            (preload / archive.name).hardlink_to(archive)
+        site.join(name)
+    for name in site.edges:
+        site.cluster.kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=300s", timeout=330)
+    print("the nodes are Ready", flush=True)
+
+
+def run(suite: Suite, specs: Sequence[str], parallel: int) -> list[Outcome]:
+    """Dealt to so many suites at a time; after them those that want to be alone."""
+    alone = [spec for spec in specs if _ALONE in spec]
+    others = [spec for spec in specs if _ALONE not in spec]
+    shares = [share for n in range(parallel) if (share := others[n::parallel])]
+    found: list[Outcome] = []
+    if shares:
+        with ThreadPoolExecutor(len(shares)) as pool:
+            for outcomes in pool.map(suite.run, shares, [f"suite{n}" for n in range(len(shares))]):
+                found += outcomes
+    if alone:
+        found += suite.run(alone, "alone")
+    return found
+
+
+def _keep_logs(site: Site) -> None:
+    for path in (*site.directory.glob("*.log"), *(site.directory / "kubernetes").glob("*.log")):
+        shutil.copy(path, BUILD / f"{path.parent.name}-{path.name}")
+
+
+def _finish(found: Sequence[Outcome]) -> int:
+    document = results.merged(
+        results.read(FILE),
+        found,
+        kubernetes=build.version("kubernetes", "k8s.io/kubernetes"),
+        kernel=platform.release(),
+        commit=commit(),
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    FILE.write_text(json.dumps(document, indent=1) + "\n")
+    now = {outcome.spec for outcome in found}
+    ran = {name: entry for name, entry in document["specs"].items() if name in now}
+    print(results.text({"specs": ran, "table": results.table(ran)}))
+    return int(any(outcome.state == "failed" for outcome in found))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

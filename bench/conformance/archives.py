@@ -1,0 +1,91 @@
+"""The images that the suite's pods are made of, under the names that it asks for, without a registry.
+
+Built from upstream's Go module (agnhost, nonewprivs) and the machine's Debian packages (busybox-static, curl). What is not here cannot be pulled:
+a spec that needs it fails, and `causes` says so.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.kit import images
+from tests.kit.layers import Entry, directory, entry, layer, link
+from tests.kit.upstream import build
+
+_REGISTRY = "registry.k8s.io/e2e-test-images"
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: what Kubernetes' pause does: wait, and end when it is told
+_PAUSE = ["/bin/sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 100000 & wait; done"]
+#: a user of the image with a group of the image, for supplementalGroupsPolicy
+_PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\nuser-defined-in-image:x:1000:1000::/home:/bin/sh\n"
+_GROUP = (
+    "root:x:0:\nnogroup:x:65534:\nuser-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n"
+)
+
+#: file name -> names of one image
+NAMES = {
+    "busybox": (f"{_REGISTRY}/busybox:1.37.0-2", f"{_REGISTRY}/busybox:1.36.1-1"),
+    "pause": ("registry.k8s.io/pause:3.10.2",),
+    "nonroot": (f"{_REGISTRY}/nonroot:1.5",),
+    "nonewprivs": (f"{_REGISTRY}/nonewprivs:1.4",),
+    "agnhost": (f"{_REGISTRY}/agnhost:2.66.1", f"{_REGISTRY}/agnhost:2.55"),
+}
+
+
+def write(directory: Path) -> list[Path]:
+    """One archive for each name, which an agent imports when it starts. Raises subprocess.CalledProcessError: upstream's part cannot be built."""
+    directory.mkdir(parents=True, exist_ok=True)
+    made = []
+    for kind, names in NAMES.items():
+        above, config = _content(kind)
+        for number, name in enumerate(names):
+            path = directory / f"{kind}-{number}.tar"
+            made.append(images.build(path, name, above=[above], config={"Env": [_PATH], **config}))
+    return made
+
+
+def _content(kind: str) -> tuple[bytes, dict[str, Any]]:
+    """The layer above busybox, and what the image says of its process."""
+    if kind == "pause":
+        return layer(), {"Entrypoint": _PAUSE, "Cmd": None}
+    if kind == "nonroot":
+        return layer(), {"User": "1234"}
+    if kind == "nonewprivs":
+        program = build.program("nonewprivs").read_bytes()
+        return layer(*_directories("usr/local/bin"), entry("usr/local/bin/nnp", program, mode=0o6755)), {"Cmd": ["nnp"]}
+    if kind == "agnhost":
+        return layer(*_agnhost()), {"Entrypoint": ["/agnhost"], "Cmd": ["pause"]}
+    return layer(), {}
+
+
+def _agnhost() -> Iterator[Entry]:
+    yield entry("agnhost", build.program("agnhost").read_bytes(), mode=0o755)
+    yield link("agnhost-2", "agnhost")
+    yield directory("uploads")
+    yield entry("etc/passwd", _PASSWD.encode())
+    yield entry("etc/group", _GROUP.encode())
+    yield from _installed("usr/bin/curl")
+
+
+def _installed(program: str) -> Iterator[Entry]:
+    """A program of this machine with its libraries."""
+    path = Path("/") / program
+    yield from _directories(str(Path(program).parent))
+    yield entry(program, path.read_bytes(), mode=0o755)
+    said = subprocess.run(["ldd", str(path)], capture_output=True, text=True, check=True).stdout
+    places = {Path(word) for word in said.split() if word.startswith("/")}
+    for parent in sorted({str(place.parent)[1:] for place in places}):
+        yield from _directories(parent)
+    for place in sorted(places):
+        yield entry(str(place)[1:], place.read_bytes(), mode=0o755)
+
+
+def _directories(path: str) -> Iterator[Entry]:
+    """`path` and what is above it."""
+    parts = path.split("/")
+    for length in range(1, len(parts) + 1):
+        yield entry("/".join(parts[:length]), type=tarfile.DIRTYPE, mode=0o755)
