@@ -15,8 +15,8 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from bench.conformance import archives, results
 from bench.conformance.suite import Outcome, Suite, select
@@ -28,6 +28,7 @@ BUILD = ROOT / "build" / "conformance"
 FILE = RESULTS / "conformance.json"
 #: what may not run beside others
 _ALONE = "[Serial]"
+_AT_ONCE = 6  # specs of one process of the suite, whose end is when its results are kept
 
 
 def main() -> int:
@@ -46,10 +47,13 @@ def main() -> int:
         _start(site)
         suite = Suite(site.cloud, site.cluster.kubeconfig(), BUILD, options.nodes, options.seconds)
         try:
-            found = run(suite, specs, options.parallel)
+            run(suite, specs, options.parallel, _keep)
         finally:
             _keep_logs(site)
-    return _finish(found)
+    known = results.read(FILE)["specs"]
+    ran = {spec: known[spec] for spec in specs}
+    print(results.text({"specs": ran, "table": results.table(ran)}))
+    return int(any(entry["state"] == "failed" for entry in ran.values()))
 
 
 def _options() -> argparse.Namespace:
@@ -80,19 +84,17 @@ def _start(site: Site) -> None:
     print("the nodes are Ready", flush=True)
 
 
-def run(suite: Suite, specs: Sequence[str], parallel: int) -> list[Outcome]:
-    """Dealt to so many suites at a time; after them those that want to be alone."""
+def run(suite: Suite, specs: Sequence[str], parallel: int, keep: Callable[[list[Outcome]], None]) -> None:
+    """So many at a time; after them those that want to be alone. `keep` hears of a few at a time, from this thread."""
     alone = [spec for spec in specs if _ALONE in spec]
-    others = [spec for spec in specs if _ALONE not in spec]
-    shares = [share for n in range(parallel) if (share := others[n::parallel])]
-    found: list[Outcome] = []
-    if shares:
-        with ThreadPoolExecutor(len(shares)) as pool:
-            for outcomes in pool.map(suite.run, shares, [f"suite{n}" for n in range(len(shares))]):
-                found += outcomes
-    if alone:
-        found += suite.run(alone, "alone")
-    return found
+    for workers, several in ((parallel, [spec for spec in specs if _ALONE not in spec]), (1, alone)):
+        shares = [several[n : n + _AT_ONCE] for n in range(0, len(several), _AT_ONCE)]
+        with ThreadPoolExecutor(workers) as pool:
+            names = [f"suite{workers}-{n}" for n in range(len(shares))]
+            for done in as_completed(
+                [pool.submit(suite.run, share, name) for share, name in zip(shares, names, strict=True)]
+            ):
+                keep(done.result())
 
 
 def _keep_logs(site: Site) -> None:
@@ -100,7 +102,7 @@ def _keep_logs(site: Site) -> None:
         shutil.copy(path, BUILD / f"{path.parent.name}-{path.name}")
 
 
-def _finish(found: Sequence[Outcome]) -> int:
+def _keep(found: Sequence[Outcome]) -> None:
     document = results.merged(
         results.read(FILE),
         found,
@@ -110,10 +112,8 @@ def _finish(found: Sequence[Outcome]) -> int:
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     FILE.write_text(json.dumps(document, indent=1) + "\n")
-    now = {outcome.spec for outcome in found}
-    ran = {name: entry for name, entry in document["specs"].items() if name in now}
-    print(results.text({"specs": ran, "table": results.table(ran)}))
-    return int(any(outcome.state == "failed" for outcome in found))
+    for outcome in found:
+        print(f"{outcome.state:8} {outcome.seconds:6.1f} s  {outcome.spec}", flush=True)
 
 
 if __name__ == "__main__":

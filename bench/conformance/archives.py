@@ -1,18 +1,22 @@
 """The images that the suite's pods are made of, under the names that it asks for, without a registry.
 
-Built from upstream's Go module (agnhost, nonewprivs) and the machine's Debian packages (busybox-static, curl). What is not here cannot be pulled:
+Built from upstream's Go module (agnhost, nonewprivs) and Debian packages (busybox-static, bash, curl, netcat-openbsd). What is not here cannot be pulled:
 a spec that needs it fails, and `causes` says so.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.peers.debian import LIBRARIES, UNPACKED, unpack
 from tests.kit import images
+from tests.kit.certs import TestAuthority
 from tests.kit.layers import Entry, directory, entry, layer, link
 from tests.kit.upstream import build
 
@@ -59,7 +63,13 @@ def _content(kind: str) -> tuple[bytes, dict[str, Any]]:
         return layer(*_directories("usr/local/bin"), entry("usr/local/bin/nnp", program, mode=0o6755)), {"Cmd": ["nnp"]}
     if kind == "agnhost":
         return layer(*_agnhost()), {"Entrypoint": ["/agnhost"], "Cmd": ["pause"]}
-    return layer(), {}
+    return layer(*_busybox()), {}
+
+
+def _busybox() -> Iterator[Entry]:
+    """Upstream's shell runs `env` in its own process. Debian's starts it, and gives it only variables whose names a shell can use; bash gives all."""
+    yield from _installed("bin/bash")
+    yield link("bin/sh", "bash")
 
 
 def _agnhost() -> Iterator[Entry]:
@@ -68,20 +78,34 @@ def _agnhost() -> Iterator[Entry]:
     yield directory("uploads")
     yield entry("etc/passwd", _PASSWD.encode())
     yield entry("etc/group", _GROUP.encode())
-    yield from _installed("usr/bin/curl")
+    yield from _certificate()
+    for program in ("usr/bin/curl", "bin/bash"):
+        yield from _installed(program)
+    unpack(("netcat-openbsd",))
+    yield from _installed("bin/nc.openbsd", UNPACKED)
+    yield link("bin/nc", "nc.openbsd")  # busybox's has no UDP
 
 
-def _installed(program: str) -> Iterator[Entry]:
-    """A program of this machine with its libraries."""
-    path = Path("/") / program
+def _certificate() -> Iterator[Entry]:
+    """Where `agnhost netexec` of a spec looks for it."""
+    with tempfile.TemporaryDirectory(prefix="kbconf") as directory:
+        serving = TestAuthority(Path(directory)).issue("localhost", hosts=["localhost"])
+        yield entry("localhost.crt", serving.cert.read_bytes())
+        yield entry("localhost.key", serving.key.read_bytes())
+
+
+def _installed(program: str, root: Path = Path("/")) -> Iterator[Entry]:
+    """A program of this machine, or of Debian's packages below `root`, with its libraries."""
     yield from _directories(str(Path(program).parent))
-    yield entry(program, path.read_bytes(), mode=0o755)
-    said = subprocess.run(["ldd", str(path)], capture_output=True, text=True, check=True).stdout
-    places = {Path(word) for word in said.split() if word.startswith("/")}
-    for parent in sorted({str(place.parent)[1:] for place in places}):
-        yield from _directories(parent)
-    for place in sorted(places):
-        yield entry(str(place)[1:], place.read_bytes(), mode=0o755)
+    yield entry(program, (root / program).read_bytes(), mode=0o755)
+    environment = {**os.environ, "LD_LIBRARY_PATH": "" if root == Path("/") else LIBRARIES}
+    said = subprocess.run(
+        ["ldd", str(root / program)], capture_output=True, text=True, check=True, env=environment
+    ).stdout
+    for place in sorted({Path(word) for word in said.split() if word.startswith("/")}):
+        inside = str(place.relative_to(root if place.is_relative_to(root) else "/"))
+        yield from _directories(str(Path(inside).parent))
+        yield entry(inside, place.read_bytes(), mode=0o755)
 
 
 def _directories(path: str) -> Iterator[Entry]:

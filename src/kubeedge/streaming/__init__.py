@@ -8,7 +8,7 @@ websocket.py     a connection of WebSocket messages
 negotiation.py   which protocol a client gets
 command.py       what exec and attach need of either protocol
 status.py        how they ended (pure)
-channels.py      the same over a WebSocket: v4 and v5.channel.k8s.io
+channels.py      the same over a WebSocket: channel.k8s.io, v4 and v5 of it
 last_words.py    what a proxy tells a client of SPDY when the node is cut off (pure)
 forward.py       port-forward: pairs of streams, each a TCP connection into the pod
 

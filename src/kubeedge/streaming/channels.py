@@ -1,4 +1,4 @@
-"""A client of exec or attach over a WebSocket: {v4,v5}.channel.k8s.io.
+"""A client of exec or attach over a WebSocket: {v4,v5}.channel.k8s.io, and channel.k8s.io, whose end is told as text.
 
 first byte of a message     0 stdin, 1 stdout, 2 stderr, 3 how it ended, 4 size of the terminal
 255, in v5                  the second byte names the channel that the client has ended
@@ -15,7 +15,7 @@ from kubeedge.kit.held_bytes import HeldBytes
 from kubeedge.kit.tasks import first_of
 from kubeedge.streaming.byte_stream import HELD, SocketStream, cost
 from kubeedge.streaming.command import CommandOptions, size_of
-from kubeedge.streaming.status import encoded_status
+from kubeedge.streaming.status import encoded_status, told_as_text
 from kubeedge.streaming.websocket import WebSocket
 
 _STDIN, _ERROR, _RESIZE, _CLOSE = 0, 3, 4, 255
@@ -34,6 +34,7 @@ class ChannelCommand:
         self._held = held or HeldBytes(HELD)
         self._socket = WebSocket(connection, self._held)
         self._half_close = protocol == "v5.channel.k8s.io"
+        self._structured = protocol != "channel.k8s.io"  # the end as a Status; else as text
         self._wanted = {name for name, there in (("stdout", options.stdout), ("stderr", options.stderr)) if there}
         self._stdin = options.stdin
         self._input: deque[bytes] = deque()
@@ -85,7 +86,8 @@ class ChannelCommand:
             await self._socket.send(bytes([_OUTPUTS[stream]]) + data)
 
     async def finish(self, status: dict[str, Any]) -> None:
-        await self._socket.send(bytes([_ERROR]) + encoded_status(status))
+        said = encoded_status(status) if self._structured else told_as_text(status)
+        await self._socket.send(bytes([_ERROR]) + said)
         await self._socket.end()
 
     def _count(self, size: int) -> None:

@@ -9,7 +9,7 @@ from kubeedge.errors import Invalid, Refused
 from kubeedge.kit.http1 import Request
 
 COMMAND_SPDY = ("v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io")  # of exec and attach
-COMMAND_WEBSOCKET = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+COMMAND_WEBSOCKET = ("v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io")
 FORWARD_SPDY = ("portforward.k8s.io",)
 FORWARD_WEBSOCKET = ("SPDY/3.1+portforward.k8s.io",)
 

@@ -202,7 +202,7 @@ class Machine:
             self.folder / "etc", sandbox_config(pod, logs.directory(self.folder, "default", "p", "u")), "10.1.1.1", dns
         )
         lines = (self.folder / "etc/hosts").read_text().splitlines()
-        assert len(lines) == 3 + len(pod.host_aliases), lines
+        assert len(lines) == 4 + len(pod.host_aliases), lines
         for line in (self.folder / "etc/resolv.conf").read_text().splitlines():
             assert line.split(" ")[0] in ("nameserver", "search", "options"), line
         specs = []

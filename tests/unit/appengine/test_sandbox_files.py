@@ -26,6 +26,12 @@ def test_a_subdomain_gives_the_full_name_before_the_short_one(tmp_path: Path) ->
     assert "10.244.1.2\tweb-0\n" in etc(tmp_path, "hosts", hostname="web-0")
 
 
+def test_the_first_line_says_who_writes_the_file(tmp_path: Path) -> None:
+    """Kubernetes' own tests look for it."""
+    assert etc(tmp_path, "hosts").startswith("# Kubernetes-managed hosts file.\n127.0.0.1\t")
+    assert etc(tmp_path, "hosts", hostNetwork=True).startswith("# Kubernetes-managed hosts file (host network).\n")
+
+
 def test_options_of_the_resolver_are_written(tmp_path: Path) -> None:
     options = [{"name": "ndots", "value": "2"}, {"name": "edns0"}]
     dns = {"nameservers": ["10.0.0.1"], "searches": ["a.example"], "options": options}

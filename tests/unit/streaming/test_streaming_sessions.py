@@ -238,7 +238,7 @@ async def serving(
     assert not errors
 
 
-@pytest.mark.parametrize("protocol", ["v5.channel.k8s.io", "v4.channel.k8s.io"])
+@pytest.mark.parametrize("protocol", ["v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io"])
 def test_exec_over_a_websocket(protocol: str) -> None:
     async def scenario() -> None:
         processes: list[Process] = []
@@ -258,14 +258,17 @@ def test_exec_over_a_websocket(protocol: str) -> None:
                 await client.send(b"")
                 await client.send(b"\x00x")
                 assert await client.recv() == b"\x01X"
-                if protocol.startswith("v4"):
+                if not protocol.startswith("v5"):
                     await processes[0].end_input()  # it cannot say the end of its input
                 else:
                     await client.send(b"\xff\x00")
                 assert await client.recv() == b"\x02bye"
                 said = await client.recv()
                 assert isinstance(said, bytes) and said[0] == 3
-                assert json.loads(said[1:])["details"]["causes"] == [{"reason": "ExitCode", "message": "3"}]
+                if protocol == "channel.k8s.io":
+                    assert said[1:] == b"command terminated with non-zero exit code: exit status 3"
+                else:
+                    assert json.loads(said[1:])["details"]["causes"] == [{"reason": "ExitCode", "message": "3"}]
                 assert [message async for message in client] == []
                 assert client.close_code == 1000
         assert processes[0].sizes == [(24, 80)] and processes[0].closed
