@@ -1,6 +1,6 @@
 """`make conformance`: Kubernetes' own e2e binary against a real control plane whose only nodes are edge nodes of ours.
 
-    python -m bench.conformance [--focus REGEX] [--skip REGEX] [--nodes 2] [--parallel 2] [--seconds 420]
+    python -m bench.conformance [--focus REGEX] [--skip REGEX] [--missing] [--nodes 2] [--parallel 2] [--seconds 420]
 
 The control plane, the cloud process and each agent are in network namespaces of their own, the agents behind NAT. Images are built and preloaded
 (archives.py). What was found of a spec stays in bench/results/conformance.json until it is run again; logs and JUnit files are in
@@ -28,7 +28,7 @@ BUILD = ROOT / "build" / "conformance"
 FILE = RESULTS / "conformance.json"
 #: what may not run beside others
 _ALONE = "[Serial]"
-_AT_ONCE = 6  # specs of one process of the suite, whose end is when its results are kept
+_AT_ONCE = 3  # specs of one process of the suite, whose end is when its results are kept
 
 
 def main() -> int:
@@ -40,6 +40,9 @@ def main() -> int:
     shutil.rmtree(BUILD, ignore_errors=True)
     BUILD.mkdir(parents=True)
     specs = select(options.focus, options.skip, BUILD)
+    if options.missing:
+        known = results.read(FILE).get("specs", {})
+        specs = [spec for spec in specs if known.get(spec, {"state": "failed"})["state"] == "failed"]
     print(f"{len(specs)} specs match {options.focus}", flush=True)
     if not specs:
         return 2
@@ -60,6 +63,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make conformance", description=__doc__)
     parser.add_argument("--focus", default=r"\[NodeConformance\]", help="regular expression of Go's for names of specs")
     parser.add_argument("--skip", default="", help="the same for those that are left out")
+    parser.add_argument("--missing", action="store_true", help="not those that passed or skipped themselves before")
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--parallel", type=int, default=2, help="so many specs at a time")
     parser.add_argument(
@@ -88,13 +92,17 @@ def run(suite: Suite, specs: Sequence[str], parallel: int, keep: Callable[[list[
     """So many at a time; after them those that want to be alone. `keep` hears of a few at a time, from this thread."""
     alone = [spec for spec in specs if _ALONE in spec]
     for workers, several in ((parallel, [spec for spec in specs if _ALONE not in spec]), (1, alone)):
-        shares = [several[n : n + _AT_ONCE] for n in range(0, len(several), _AT_ONCE)]
+        count = -(-len(several) // _AT_ONCE)
+        shares = [several[n::count] for n in range(count)]  # neighbours take equally long: not all in one
+        names = [f"suite{workers}-{n}" for n in range(count)]
         with ThreadPoolExecutor(workers) as pool:
-            names = [f"suite{workers}-{n}" for n in range(len(shares))]
-            for done in as_completed(
-                [pool.submit(suite.run, share, name) for share, name in zip(shares, names, strict=True)]
-            ):
-                keep(done.result())
+            running = [pool.submit(suite.run, share, name) for share, name in zip(shares, names, strict=True)]
+            try:
+                for done in as_completed(running):
+                    keep(done.result())
+            except BaseException:  # the user has had enough, or a suite cannot run
+                suite.stopped.set()
+                raise
 
 
 def _keep_logs(site: Site) -> None:

@@ -10,9 +10,10 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,18 @@ class Suite:
     directory: Path
     nodes: int
     patience: float
+    stopped: threading.Event = field(default_factory=threading.Event)  # from outside: no spec is run any more
 
     def run(self, specs: Sequence[str], name: str) -> list[Outcome]:
-        """One after the other; `name` is that of the files. RuntimeError with the end of its output when the suite cannot run."""
+        """One after the other; `name` is that of the files. RuntimeError with the end of its output when the suite cannot run. Nothing when it was
+        stopped."""
         left, found, turn = list(specs), [], 0
-        while left:
+        while left and not self.stopped.is_set():
             turn += 1
             stem = self.directory / f"{name}-{turn}"
             self._once(left, stem)
+            if self.stopped.is_set():
+                return []
             new = outcomes(_reports(stem.with_suffix(".json")), left)
             if not new:
                 raise RuntimeError(f"no spec was run: {stem.with_suffix('.log').read_text(errors='replace')[-3000:]}")
@@ -72,7 +77,9 @@ class Suite:
             if count != seen:
                 seen, since = count, time.monotonic()
             took = time.monotonic() - since
-            if took > self.patience and not interrupted:
+            if self.stopped.is_set():
+                self.host.signal(process, signal.SIGKILL)
+            elif took > self.patience and not interrupted:
                 self.host.signal(process, signal.SIGINT)
                 interrupted = True
             elif took > self.patience + _CLEAN_UP:
