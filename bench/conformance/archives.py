@@ -63,11 +63,11 @@ def _content(kind: str) -> tuple[bytes, dict[str, Any]]:
         return layer(*_directories("usr/local/bin"), entry("usr/local/bin/nnp", program, mode=0o6755)), {"Cmd": ["nnp"]}
     if kind == "agnhost":
         return layer(*_agnhost()), {"Entrypoint": ["/agnhost"], "Cmd": ["pause"]}
-    return layer(*_busybox()), {}
+    return layer(*_shell()), {}
 
 
-def _busybox() -> Iterator[Entry]:
-    """Upstream's shell runs `env` in its own process. Debian's starts it, and gives it only variables whose names a shell can use; bash gives all."""
+def _shell() -> Iterator[Entry]:
+    """bash for sh: Debian's busybox gives `env` only variables whose names a shell can use, and prefers its own programs to those in the image."""
     yield from _installed("bin/bash")
     yield link("bin/sh", "bash")
 
@@ -79,8 +79,8 @@ def _agnhost() -> Iterator[Entry]:
     yield entry("etc/passwd", _PASSWD.encode())
     yield entry("etc/group", _GROUP.encode())
     yield from _certificate()
-    for program in ("usr/bin/curl", "bin/bash"):
-        yield from _installed(program)
+    yield from _shell()
+    yield from _installed("usr/bin/curl")
     unpack(("netcat-openbsd",))
     yield from _installed("bin/nc.openbsd", UNPACKED)
     yield link("bin/nc", "nc.openbsd")  # busybox's has no UDP

@@ -32,6 +32,11 @@ def test_the_first_line_says_who_writes_the_file(tmp_path: Path) -> None:
     assert etc(tmp_path, "hosts", hostNetwork=True).startswith("# Kubernetes-managed hosts file (host network).\n")
 
 
+def test_names_of_an_alias_are_separated_as_by_the_kubelet(tmp_path: Path) -> None:
+    aliases = [{"ip": "192.0.2.1", "hostnames": ["foo", "bar"]}, {"ip": "192.0.2.2", "hostnames": ["x"]}]
+    assert etc(tmp_path, "hosts", hostAliases=aliases).endswith("\n192.0.2.1\tfoo\tbar\n192.0.2.2\tx\n")
+
+
 def test_options_of_the_resolver_are_written(tmp_path: Path) -> None:
     options = [{"name": "ndots", "value": "2"}, {"name": "edns0"}]
     dns = {"nameservers": ["10.0.0.1"], "searches": ["a.example"], "options": options}

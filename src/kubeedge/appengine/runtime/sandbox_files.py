@@ -88,7 +88,7 @@ def write_etc(directory: Path, config: SandboxConfig, ip: str, dns: ClusterDns |
     if ip:
         full = f"{config.full_name}\t" if config.full_name else ""
         hosts.append(f"{ip}\t{full}{config.hostname}")
-    hosts += [f"{address}\t{' '.join(names)}" for address, names in config.host_aliases]
+    hosts += ["\t".join([address, *names]) for address, names in config.host_aliases]
     (directory / "hosts").write_text("\n".join(hosts) + "\n")
     (directory / "hostname").write_text((config.kernel_name or config.hostname) + "\n")
     cluster = None
