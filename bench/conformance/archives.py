@@ -1,6 +1,6 @@
 """The images that the suite's pods are made of, under the names that it asks for, without a registry.
 
-Built from upstream's Go module (agnhost, nonewprivs) and Debian packages (busybox-static, bash, curl, netcat-openbsd). What is not here cannot be pulled:
+Built from upstream's Go module (agnhost, nonewprivs) and Debian packages (busybox-static, bash, curl, hostname, netcat-openbsd). What is not here cannot be pulled:
 a spec that needs it fails, and `causes` says so.
 """
 
@@ -36,6 +36,7 @@ NAMES = {
     "pause": ("registry.k8s.io/pause:3.10.2",),
     "nonroot": (f"{_REGISTRY}/nonroot:1.5",),
     "nonewprivs": (f"{_REGISTRY}/nonewprivs:1.4",),
+    "glibc": (f"{_REGISTRY}/glibc-dns-testing:2.1.1",),
     "agnhost": (f"{_REGISTRY}/agnhost:2.66.1", f"{_REGISTRY}/agnhost:2.55"),
 }
 
@@ -63,6 +64,8 @@ def _content(kind: str) -> tuple[bytes, dict[str, Any]]:
         return layer(*_directories("usr/local/bin"), entry("usr/local/bin/nnp", program, mode=0o6755)), {"Cmd": ["nnp"]}
     if kind == "agnhost":
         return layer(*_agnhost()), {"Entrypoint": ["/agnhost"], "Cmd": ["pause"]}
+    if kind == "glibc":  # who resolves a name there is glibc
+        return layer(*_shell(), *_installed("bin/hostname")), {}
     return layer(*_shell()), {}
 
 

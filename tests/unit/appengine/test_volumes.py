@@ -14,6 +14,7 @@ from kubeedge.api.pod import VOLUME_KINDS, Mount, VolumeSpec
 from kubeedge.api.service_accounts import RESOURCE, IssuedToken, KeptTokens
 from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.resolve import Missing
+from kubeedge.appengine.runtime import mounts
 from kubeedge.appengine.runtime.base import StartError
 from kubeedge.appengine.volumes import claims, registry, sub_path
 from kubeedge.appengine.volumes import files as volume_files
@@ -43,6 +44,22 @@ def content(directory: Path) -> dict[str, bytes]:
         for name in names
         if not Path(root, name).relative_to(directory).parts[0].startswith("..")
     }
+
+
+def test_an_empty_dir_has_the_mode_that_the_kubelet_gives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In memory the sticky bit, as a tmpfs has it by default."""
+    options: list[str] = []
+    monkeypatch.setattr(mounts, "mount", lambda *arguments: options.append(arguments[-1]))
+    for source, group, mode in (
+        ({}, None, 0o777), ({}, os.getgid(), 0o2777),
+        ({"medium": "Memory"}, None, 0o1777), ({"medium": "Memory"}, os.getgid(), 0o3777),
+    ):  # fmt: skip
+        owner = pod(securityContext={} if group is None else {"fsGroup": group})
+        directory = tmp_path / f"{mode:o}"
+        spec = VolumeSpec("v", "emptyDir", source)
+        made = registry.volume(VolumeContext(pod=owner, spec=spec, directory=directory, find=lambda *_: None)).mount()
+        assert stat.S_IMODE(made.stat().st_mode) == mode
+    assert options == ["mode=1777", "mode=1777"]
 
 
 def test_files_are_written_with_their_modes(tmp_path: Path) -> None:

@@ -33,14 +33,14 @@ class EmptyDirVolume:
         if self.recover():
             return directory
         directory.mkdir(parents=True, exist_ok=True)
+        mode = 0o1777 if self._in_memory else 0o777  # as the kubelet's
         if self._in_memory:
             size = f",size={quantities.bytes_of(self._limit)}" if self._limit else ""
-            mounts.mount("tmpfs", directory, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, f"mode=0777{size}")
-        if self._group is None:
-            directory.chmod(0o777)
-        else:
+            mounts.mount("tmpfs", directory, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, f"mode={mode:o}{size}")
+        if self._group is not None:
             os.chown(directory, -1, self._group)
-            directory.chmod(0o2777)
+            mode |= 0o2000
+        directory.chmod(mode)
         return directory
 
     def recover(self) -> bool:
