@@ -83,8 +83,12 @@ def unpin_namespaces(directory: Path) -> None:
 def write_etc(directory: Path, config: SandboxConfig, ip: str, dns: ClusterDns | None = None) -> None:
     """hosts, hostname, resolv.conf. `dns`: None on a node that serves no names of the cluster."""
     directory.mkdir(parents=True, exist_ok=True)
-    header = "# Kubernetes-managed hosts file" + (" (host network)." if config.host_network else ".")  # as the kubelet's
-    hosts = [header, "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
+    network = " (host network)" if config.host_network else ""
+    hosts = [
+        f"# Kubernetes-managed hosts file{network}.",
+        "127.0.0.1\tlocalhost",
+        "::1\tlocalhost ip6-localhost ip6-loopback",
+    ]
     if ip:
         full = f"{config.full_name}\t" if config.full_name else ""
         hosts.append(f"{ip}\t{full}{config.hostname}")
