@@ -34,7 +34,7 @@ def pod_status(
     current_phase = last_phase(pod, observed) if over else phase(pod, observed)
     is_init_done = initialized(pod, observed)
     init = [_container(pod, c, observed.of(c.name), scheme) for c in pod.init_containers]
-    main = [_container(pod, c, observed.of(c.name), scheme, waits=not is_init_done) for c in pod.containers]
+    main = [_container(pod, c, observed.of(c.name), scheme) for c in pod.containers]
     sidecars = [s for c, s in zip(pod.init_containers, init, strict=True) if c.sidecar]
     ready = current_phase == "Running" and all(c["ready"] for c in (*main, *sidecars))
     final = current_phase in ("Succeeded", "Failed")
@@ -114,10 +114,7 @@ def qos_class(pod: Pod) -> str:
     return "BestEffort"
 
 
-def _container(
-    pod: Pod, container: Container, state: ContainerObservation, scheme: str, *, waits: bool = False
-) -> dict[str, Any]:
-    """`waits`: for the init containers."""
+def _container(pod: Pod, container: Container, state: ContainerObservation, scheme: str) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": container.name,
         "image": container.image,
@@ -146,7 +143,8 @@ def _container(
         entry["state"] = {"terminated": ended}
         ended = None
     else:
-        entry["state"] = {"waiting": {"reason": "PodInitializing" if waits else "ContainerCreating"}}
+        # as the kubelet: of every container, when there are init containers
+        entry["state"] = {"waiting": {"reason": "PodInitializing" if pod.init_containers else "ContainerCreating"}}
     if ended:
         entry["lastState"] = {"terminated": ended}
     return entry

@@ -56,6 +56,8 @@ def test_containers_wait_for_init_containers() -> None:
     assert conditions(s)["Initialized"] == "False"
     init = s["initContainerStatuses"][0]
     assert "running" in init["state"] and not init["ready"]
+    both = status(pod(initContainers=[container("i"), container("j")]), observed(i=running(NOON)))
+    assert both["initContainerStatuses"][1]["state"] == {"waiting": {"reason": "PodInitializing"}}  # as the kubelet
     done = status(pod(initContainers=[container("i")]), observed(i=exited(0, NOON), main=running(NOON)))
     assert done["initContainerStatuses"][0]["ready"] and conditions(done)["Initialized"] == "True"
     assert done["initContainerStatuses"][0]["state"]["terminated"]["reason"] == "Completed"
