@@ -7,7 +7,38 @@ import re
 from bench.conformance.suite import Outcome
 
 #: (name of the spec, its message, cause): the first whose both parts are found
-CAUSES: tuple[tuple[str, str, str], ...] = ()
+CAUSES: tuple[tuple[str, str, str], ...] = (
+    (r"https hook", "", "ours: probes and hooks do not speak HTTPS; the event UnsupportedFields says so"),
+    (r"readiness gates", "", "ours: readinessGates of a pod are not looked at"),
+    (
+        r"non-local redirect",
+        "",
+        "ours: a probe that is redirected to another host succeeds, but there is no event ProbeWarning",
+    ),
+    (
+        r"PodOSRejection",
+        "",
+        "ours, by decision: a pod that this node cannot run waits as Pending, UnsupportedPod; a kubelet makes it Failed",
+    ),
+    (
+        r"Sysctls.*unsafe",
+        "",
+        "ours, by decision: a pod that this node cannot run waits as Pending, UnsupportedPod; a kubelet makes it Failed",
+    ),
+    (r"in progress of terminating", "", "ours: readiness is not probed any more while a pod ends"),
+    (r"PrivilegedPod", "Operation not supported", "the machine: its kernel has no network device of type dummy"),
+    (
+        r"read only busybox container",
+        "line 1: /file",
+        "the image: its shell is Debian's bash, which words the error otherwise (archives.py says why)",
+    ),
+    (
+        r"logs from the container over websockets",
+        "failed to open websocket to ws://",
+        "the suite: it reads before the container has written its line, and asks again without TLS",
+    ),
+    (r"a container with a new image", "", "no registry: what is not preloaded cannot be pulled"),
+)
 
 UNKNOWN = "not looked into"
 

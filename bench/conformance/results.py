@@ -21,13 +21,14 @@ def merged(before: dict[str, Any], found: Iterable[Outcome], **facts: Any) -> di
     specs: dict[str, dict[str, Any]] = dict(before.get("specs", {}))
     for outcome in found:
         specs[outcome.spec] = _entry(outcome, str(facts.get("commit", "")))
+    for name, entry in specs.items():  # all: causes become known later than failures
+        if entry["state"] == "failed":
+            entry["cause"] = cause(Outcome(name, "failed", entry.get("message", ""), entry["seconds"]))
     return {**facts, "table": table(specs), "specs": dict(sorted(specs.items()))}
 
 
 def _entry(outcome: Outcome, commit: str) -> dict[str, Any]:
     entry: dict[str, Any] = {"state": outcome.state, "seconds": round(outcome.seconds, 1), "commit": commit}
-    if outcome.state == "failed":
-        entry["cause"] = cause(outcome)
     if outcome.message:
         entry["message"] = outcome.message[:_LONGEST]
     return entry
