@@ -10,6 +10,7 @@ from bench.conformance.suite import Outcome
 CAUSES: tuple[tuple[str, str, str], ...] = (
     (r"https hook", "", "ours: probes and hooks do not speak HTTPS; the event UnsupportedFields says so"),
     (r"readiness gates", "", "ours: readinessGates of a pod are not looked at"),
+    (r"hostnameOverride", "", "ours: hostnameOverride of a pod is not looked at"),
     (
         r"non-local redirect",
         "",

@@ -197,9 +197,9 @@ def _condition(kind: str, true: bool, reason: str, message: str) -> dict[str, An
 def _not_ready(final: bool, main: list[dict[str, Any]]) -> tuple[str, str]:
     if final:
         return "PodCompleted", ""
-    names = ", ".join(c["name"] for c in main if not c["ready"])
+    names = " ".join(c["name"] for c in main if not c["ready"])  # separated as by the kubelet
     return "ContainersNotReady", f"containers with unready status: [{names}]"
 
 
 def _names(entries: list[dict[str, Any]]) -> str:
-    return f"containers with incomplete status: [{', '.join(c['name'] for c in entries if not c['ready'])}]"
+    return f"containers with incomplete status: [{' '.join(c['name'] for c in entries if not c['ready'])}]"

@@ -58,6 +58,8 @@ def test_containers_wait_for_init_containers() -> None:
     assert "running" in init["state"] and not init["ready"]
     both = status(pod(initContainers=[container("i"), container("j")]), observed(i=running(NOON)))
     assert both["initContainerStatuses"][1]["state"] == {"waiting": {"reason": "PodInitializing"}}  # as the kubelet
+    messages = {c["type"]: c.get("message") for c in both["conditions"]}
+    assert messages["Initialized"] == "containers with incomplete status: [i j]"
     done = status(pod(initContainers=[container("i")]), observed(i=exited(0, NOON), main=running(NOON)))
     assert done["initContainerStatuses"][0]["ready"] and conditions(done)["Initialized"] == "True"
     assert done["initContainerStatuses"][0]["state"]["terminated"]["reason"] == "Completed"
