@@ -19,7 +19,7 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
     (
         r"PodOSRejection",
         "",
-        "ours, by decision: a pod that this node cannot run waits as Pending, UnsupportedPod; a kubelet makes it Failed",
+        "ours: a pod for another system is run, with an event UnsupportedFields, and the API refuses its status; a kubelet makes it Failed",
     ),
     (
         r"Sysctls.*unsafe",
