@@ -4,13 +4,13 @@ BIN    := .venv/bin
 STAMP  := build/.setup-done
 BUILT  := build/.compiled
 SOURCES := $(shell find src/_fastpath -type f -name '*.[ch]' -o -name '*.p[yx]*' -not -name '*.pyc')
-PYTHON_CODE := src cloud tests bench cross setup.py
+PYTHON_CODE := src cloud tests bench cross firmware-images setup.py
 C_CODE := 'src/_fastpath/*.[ch]' 'tests/*.c'
 PREFIX ?= /opt/kubeedge
 LINKS  ?= /usr/local/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev wheel wheels deb cloud-image manifests install uninstall demo test test-kubernetes test-containerd conformance lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
+.PHONY: help setup dev wheel wheels deb image test-boot cloud-image manifests install uninstall demo test test-kubernetes test-containerd conformance lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -43,6 +43,12 @@ wheels:          ## the agent and its dependencies as wheels for ARM and x86-64,
 
 deb:             ## Debian packages of agent and cloud side for amd64, arm64, armhf, Debian 12 and 13, in dist/deb: [TARGET=armv7l] [PYTHON_VERSION=3.11] [REVISION=1]
 	PYTHONPATH=src $(PYTHON) -m cross.deb $(if $(TARGET),--target $(TARGET)) $(if $(PYTHON_VERSION),--python $(PYTHON_VERSION)) $(if $(REVISION),--revision $(REVISION))
+
+image: $(STAMP)  ## an image for a card, in dist/images: BOARD=tiny (QEMU, 64-bit ARM, 128 MB); needs mtools dosfstools squashfs-tools kmod binutils
+	PYTHONPATH=src:firmware-images:. $(BIN)/python -m cardimage build --board $(or $(BOARD),tiny) $(if $(DEBS),--debs $(DEBS))
+
+test-boot: $(BUILT) ## that image in an emulated machine: it joins, runs pods, loses its power; needs qemu-system-arm: [BOARD=tiny]
+	$(BIN)/python -m bench.boot $(wildcard dist/images/kubeedge-$(or $(BOARD),tiny)-*.img.xz)
 
 cloud-image: wheel $(STAMP) ## the cloud side as an OCI image without a container daemon: build/image/kubeedge-cloud.tar and its SBOM ([IMAGE=name:tag])
 	$(BIN)/python -m cloud.image --python build/packaging/bin/python $(if $(IMAGE),--name $(IMAGE))

@@ -30,14 +30,15 @@ class Release:
             (root / "usr" / name).mkdir(parents=True, exist_ok=True)
             if not (root / name).is_symlink():
                 (root / name).symlink_to(f"usr/{name}")
-        for package in self._fetch(list(packages)):
+        for package in self.fetch(list(packages)):
             with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as packed:
                 unpack = ["tar", "-x", "--keep-directory-symlink", "-C", str(root)]
                 subprocess.run(unpack, stdin=packed.stdout, check=True)
             if packed.returncode:
                 raise subprocess.CalledProcessError(packed.returncode, packed.args)
 
-    def _fetch(self, packages: list[str]) -> list[Path]:
+    def fetch(self, packages: list[str]) -> list[Path]:
+        """The files of these packages, without what they depend on, from the mirror or kept. Raises subprocess.CalledProcessError."""
         debs = self._directory / "debs"
         debs.mkdir(parents=True, exist_ok=True)
         with (self._directory / "lock").open("w") as lock:

@@ -52,13 +52,15 @@ def machine() -> str:
 class Image:
     """One image: its layers, its blobs by digest, its manifest."""
 
-    def __init__(self, *layers: bytes, compress: bool = True, config: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, *layers: bytes, compress: bool = True, config: dict[str, Any] | None = None, architecture: str = ""
+    ) -> None:
         self.blobs: dict[str, bytes] = {}
         self.diff_ids = [digest(data) for data in layers]
         packed = [gzip.compress(data, mtime=0) if compress else data for data in layers]
         document = json.dumps(
             {
-                "architecture": machine(),
+                "architecture": architecture or machine(),
                 "os": "linux",
                 "config": config or {"Cmd": ["sh"]},
                 "rootfs": {"type": "layers", "diff_ids": self.diff_ids},

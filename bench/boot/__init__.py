@@ -1,0 +1,1 @@
+"""A card's image, started in an emulated machine with 128 MB: `make test-boot`."""

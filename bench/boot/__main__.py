@@ -1,0 +1,218 @@
+"""`make test-boot`: a card's image starts in an emulated machine with 128 MB, joins a cloud on this machine, runs three pods; its power is cut
+while it starts first, while it pulls, and while it works.
+
+    python -m bench.boot IMAGE [--results bench/results]
+
+Emulated without hardware's help, so a second here is some ten on a real board's processor. Root: the cloud is in a namespace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.boot.machine import Machine
+from bench.demo.kubectl import Kubectl, ready
+from bench.report import RESULTS, ROOT, Report
+from tests.kit.topology import Topology, until
+
+BUILD = ROOT / "build" / "boot"
+_NODE = "card1"
+_HOST = "10.0.2.2"  # what QEMU's network calls the loopback of this machine
+_PATIENCE = 900.0  # seconds; an emulated machine on a busy one is slow, not wrong
+_PODS = ("one", "two", "three")
+
+
+class Boot:
+    """One run. Each step prints what it has seen."""
+
+    def __init__(self, image: Path, results: Path) -> None:
+        self.report = Report("boot", results)
+        self.image, self.card = image, BUILD / "card.img"
+        self.began = time.monotonic()
+
+    def run(self) -> int:
+        """The exit status."""
+        shutil.rmtree(BUILD, ignore_errors=True)
+        BUILD.mkdir(parents=True)
+        with Topology() as topology:
+            self.host = topology.host("cloud")
+            try:
+                self._steps()
+            except (AssertionError, RuntimeError, subprocess.SubprocessError) as exc:
+                print(f"\nFAILED: {exc}\n{self._tail()}", flush=True)
+                return 1
+        return 0 if self.report.finish() else 1
+
+    def _steps(self) -> None:
+        self._cloud()
+        self._registry()
+        self._card()
+        self._first_start()
+        self._join()
+        self._pods()
+        self._works_again()
+
+    def _cloud(self) -> None:
+        root = BUILD / "cloud"
+        root.mkdir()
+        config = root / "cloud.yaml"
+        config.write_text(json.dumps(_cloud_config(root)))
+        self.host.spawn(str(ROOT / ".venv/bin/kubeedge"), "cloud", "--config", str(config), log=BUILD / "cloud.log")
+        self.socket = root / "run/cloud.sock"
+        until(self.socket.exists, timeout=60, what="the administrator's socket")
+        kubeconfig = root / "state/kubeconfig-default"
+        until(kubeconfig.exists, timeout=60, what="the kubeconfig")
+        self.kubectl = Kubectl(self.host, kubeconfig, BUILD / "home")
+        until(lambda: "ok" in self.kubectl("get", "--raw", "/readyz", check=False), timeout=60, what="the API")
+        self._say("the cloud is up")
+
+    def _registry(self) -> None:
+        log = BUILD / "registry.log"
+        busybox = ROOT / "build/images/tiny/root/usr/bin/busybox"
+        environment = {"PYTHONPATH": str(ROOT)}
+        self.host.spawn(sys.executable, "-m", "bench.boot.registry", str(busybox), log=log, env=environment)
+        until(lambda: log.exists() and b"listening" in log.read_bytes(), timeout=60, what="the registry")
+        self.registry_log = log
+        self.registry = f"{_HOST}:{log.read_text().split()[1].rpartition(':')[2]}"
+
+    def _card(self) -> None:
+        token = self.host.run(
+            str(ROOT / ".venv/bin/kubeedge"), "token", "create", "--node", _NODE, "--socket", str(self.socket)
+        ).strip()
+        registries = [{"registry": self.registry, "plainHttp": True}]
+        document = {
+            "name": _NODE,
+            "cloud": _HOST,
+            "token": token,
+            "agent": {"modules": {"appengine": {"images": {"registries": registries}}}},
+        }
+        (BUILD / "kubeedge.yaml").write_text("# of a bench\n" + json.dumps(document, indent=1))
+        _cardimage("personalise", str(self.image), "--config", str(BUILD / "kubeedge.yaml"), "--output", str(self.card))
+        os.truncate(self.card, 1 << 30)
+        kernel, early = BUILD / "vmlinuz", BUILD / "initrd.img"
+        for path in (kernel, early):
+            path.write_bytes(self._boot_file(path.name))
+        command_line = self._boot_file("cmdline.txt").decode().strip()
+        self.machine = Machine(self.host, self.card, kernel, early, command_line, BUILD)
+        self._say(f"a card of 1 GiB; the image is {self.image.stat().st_size / 1e6:.1f} MB")
+        self.report.add("image, compressed", self.image.stat().st_size / 1e6, unit="MB", must=80, aim=55)
+
+    def _first_start(self) -> None:
+        self.machine.start()
+        self._until(lambda: b"making the file system" in self.machine.console(), "the first start's file system")
+        self.machine.cut()
+        self._say(f"power cut while the data partition is made, {self._since_on():.1f} s after power-on")
+
+    def _join(self) -> None:
+        self.machine.start()
+        self._until(lambda: b"card: joining" in self.machine.console(), "joining")
+        self._say(f"joining {self._since_on():.1f} s after power-on")
+        self._until(self._is_ready, "the node is Ready")
+        self.report.add("power-on to node Ready, TCG", self._since_on(), unit="s", must=75, aim=45)
+        self._say(f"Ready {self._since_on():.1f} s after power-on")
+        said = self._boot_file("kubeedge-status.txt").decode()
+        assert "state: joined" in said, said
+        assert b"token" not in self._boot_file("kubeedge.yaml"), "the token is still on the card"
+        self._say("kubeedge-status.txt says joined; the token is gone from the boot partition")
+
+    def _pods(self) -> None:
+        for name in _PODS:
+            self.kubectl("apply", "-f", "-", input=json.dumps(_pod(name, f"{self.registry}/app:1")))
+        self._until(lambda: b"/blobs/" in self.registry_log.read_bytes(), "the node pulls")
+        self.machine.cut()
+        self._say("power cut while it pulls")
+        self.machine.start()
+        self._until(self._all_run, "three pods run")
+        self._say(f"three pods run {self._since_on():.1f} s after power-on")
+        self.report.add("power-on to three pods running, TCG, after a cut", self._since_on(), unit="s")
+        self._settle()
+        available, lowest = self.machine.memory()
+        self.report.add("MemAvailable, three pods", available, unit="MB", must=48, aim=58, higher=True)
+        self.report.add("lowest MemAvailable while starting", lowest, unit="MB", must=36, aim=48, higher=True)
+        self._say(f"MemAvailable {available:.1f} MB, lowest {lowest:.1f} MB")
+
+    def _works_again(self) -> None:
+        before = self._restarts()
+        self.machine.cut()
+        self.machine.start()
+        self._until(lambda: self._restarts() > before and self._all_run(), "three pods run again")
+        self._say(f"power cut while it works: three pods run again {self._since_on():.1f} s after power-on")
+
+    # -- looks -------------------------------------------------------------------------------------------------------
+
+    def _is_ready(self) -> bool:
+        shown = self.kubectl("get", "node", _NODE, "-o", "json", check=False)
+        return bool(shown) and ready(json.loads(shown))
+
+    def _all_run(self) -> bool:
+        return sum(1 for pod in self.kubectl.json("get", "pods")["items"] if ready(pod)) == len(_PODS)
+
+    def _restarts(self) -> int:
+        """Of all containers; what was running when the power went is started anew."""
+        statuses = [pod["status"].get("containerStatuses", []) for pod in self.kubectl.json("get", "pods")["items"]]
+        return sum(container["restartCount"] for of_pod in statuses for container in of_pod)
+
+    def _settle(self) -> None:
+        """The machine's own clock says when: 40 s after the pods were seen, whatever this machine's speed."""
+        seen = len(self.machine.console())
+        self._until(lambda: self.machine.console()[seen:].count(b"card: memory") >= 20, "40 s of the machine's clock")
+
+    def _until(self, condition: Callable[[], bool], what: str) -> None:
+        until(lambda: condition() or not self.machine.alive(), timeout=_PATIENCE, what=what)
+        assert self.machine.alive(), f"{what}: the machine has stopped"
+
+    def _since_on(self) -> float:
+        return time.monotonic() - self.machine.began
+
+    def _boot_file(self, name: str) -> bytes:
+        return _cardimage("read", str(self.card), name)
+
+    def _tail(self) -> str:
+        machine = getattr(self, "machine", None)
+        return machine.console()[-3000:].decode(errors="replace") if machine else ""
+
+    def _say(self, text: str) -> None:
+        print(f"[{time.monotonic() - self.began:6.1f} s] {text}", flush=True)
+
+
+def _cardimage(*arguments: str) -> bytes:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'firmware-images'}:{ROOT}"}
+    command = [sys.executable, "-m", "cardimage", *arguments]
+    return subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, cwd=ROOT).stdout
+
+
+def _cloud_config(root: Path) -> dict[str, Any]:
+    return {
+        "apiVersion": "cloud.kubeedge.io/v1alpha1",
+        "kind": "CloudCore",
+        "paths": {"state": str(root / "state"), "run": str(root / "run")},
+        "advertise": [_HOST, "127.0.0.1"],
+    }
+
+
+def _pod(name: str, image: str) -> dict[str, Any]:
+    container = {"name": "main", "image": image, "command": ["sh", "-c", "while :; do sleep 3600; done"]}
+    spec = {"nodeName": _NODE, "terminationGracePeriodSeconds": 1, "containers": [container]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+def main() -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(prog="make test-boot", description=__doc__)
+    parser.add_argument("image", type=Path)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    return Boot(options.image.resolve(), options.results).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""An emulated machine: its card is a file, its console too, and its power can be cut at any moment."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from tests.kit.topology import Host
+
+_MEMORY = re.compile(rb"card: memory available (\d+) lowest (\d+) up ([\d.]+)")
+QEMU = (
+    *("qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-m", "128", "-nographic", "-no-reboot"),
+    *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="),
+    *("-object", "rng-random,filename=/dev/urandom,id=rng", "-device", "virtio-rng-pci,rng=rng"),
+)
+
+
+class Machine:
+    """Of the kernel and initramfs that are on its card's boot partition, in `host`, whose loopback it reaches at 10.0.2.2."""
+
+    def __init__(self, host: Host, card: Path, kernel: Path, early: Path, command_line: str, logs: Path) -> None:
+        self._host, self._logs = host, logs
+        self._command = [
+            *QEMU, "-kernel", str(kernel), "-initrd", str(early), "-append", f"{command_line} card.memory=2",
+            "-drive", f"if=none,file={card},format=raw,id=card,cache=writethrough", "-device", "virtio-blk-pci,drive=card",
+        ]  # fmt: skip
+        self._process: subprocess.Popen[bytes] | None = None
+        self.starts = 0
+        self.began = 0.0
+
+    @property
+    def log(self) -> Path:
+        """What its console has shown since it was started last."""
+        return self._logs / f"console-{self.starts}.log"
+
+    def start(self) -> None:
+        """Power on."""
+        self.starts += 1
+        self.log.unlink(missing_ok=True)
+        self.began = time.monotonic()
+        self._process = self._host.spawn("nice", "-n", "19", *self._command, log=self.log)
+
+    def cut(self) -> None:
+        """Power off, at once: nothing of the machine is asked."""
+        assert self._process is not None
+        self._host.signal(self._process, signal.SIGKILL)
+        self._process.wait()
+
+    def console(self) -> bytes:
+        """Its text until now."""
+        return self.log.read_bytes() if self.log.exists() else b""
+
+    def alive(self) -> bool:
+        """Whether the power is on."""
+        return self._process is not None and self._process.poll() is None
+
+    def memory(self) -> tuple[float, float]:
+        """MemAvailable and the lowest that it was, in MB, as the machine has said last."""
+        found = _MEMORY.findall(self.console())
+        return (int(found[-1][0]) / 1000, int(found[-1][1]) / 1000) if found else (0.0, 0.0)

@@ -1,0 +1,158 @@
+"""`kubeedge.yaml` on the boot partition: who this machine is, how it reaches the cloud, and the token by which it joins.
+
+    name: cam7
+    cloud: cloud.example:10002
+    token: ...                      # removed from the file once the machine has joined
+    network:                        # without it: DHCP on eth0
+      interface: eth0
+      address: 192.168.1.7/24
+      gateway: 192.168.1.1
+      nameservers: [192.168.1.1]
+    timeServers: [pool.ntp.org]
+    timeZone: Europe/Berlin
+    sshKeys: ["ssh-ed25519 AAAA..."]   # SSH for root with these keys; without any there is no SSH
+    agent: {}                          # as in /etc/kubeedge/kubeedge.yaml
+
+The file is whoever's who holds the card, so its form is checked, and an error says where it is. Nothing here reads or writes files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+MAX_BYTES = 64 * 1024  # of the file
+_MAX_ITEMS = 16  # of each list
+_MAX_TEXT = 1024  # characters of a value
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
+_INTERFACE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,14}")
+_CLOUD = re.compile(r"[A-Za-z0-9.:\[\]-]{1,260}")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,252})")
+_ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}")
+_SSH_KEY = re.compile(r"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/=]{16,}( [^\n\r\0]*)?")
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,1024}")
+_TOKEN_LINE = re.compile(r"^token[ \t]*:.*(?:\n(?:[ \t]+.*)?)*?(?=\n\S|\Z)\n?", re.MULTILINE)
+
+
+class BadConfig(ValueError):
+    """The text says which field is wrong, and what is expected there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """`address` with the length of its network, as 192.168.1.7/24; "" asks DHCP."""
+
+    interface: str = "eth0"
+    address: str = ""
+    gateway: str = ""
+    nameservers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CardConfig:
+    """What the file says. `token` is "" once the machine has joined."""
+
+    name: str
+    cloud: str
+    token: str = field(default="", repr=False)
+    network: Network = Network()
+    time_servers: tuple[str, ...] = ()
+    time_zone: str = ""
+    ssh_keys: tuple[str, ...] = ()
+    agent: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse(document: object) -> CardConfig:
+    """Of the YAML document. Raises BadConfig."""
+    fields = _mapping(document, "kubeedge.yaml")
+    known = ("name", "cloud", "token", "network", "timeServers", "timeZone", "sshKeys", "agent")
+    _refuse_unknown(fields, known, "")
+    zone = _text(fields, "timeZone", _ZONE, "a name such as Europe/Berlin")
+    return CardConfig(
+        name=_required(fields, "name", _NAME, "lower-case letters, digits, '-' and '.'"),
+        cloud=_required(fields, "cloud", _CLOUD, "HOST or HOST:PORT"),
+        token=_text(fields, "token", _TOKEN, "what `kubeedge token create` printed"),
+        network=_network(_mapping(fields.get("network") or {}, "network")),
+        time_servers=_texts(fields, "timeServers", _HOST, "names or addresses"),
+        time_zone=zone,
+        ssh_keys=_texts(fields, "sshKeys", _SSH_KEY, "public keys, as in authorized_keys"),
+        agent=_mapping(fields.get("agent") or {}, "agent"),
+    )
+
+
+def without_token(text: str) -> str:
+    """The file without its token. Everything else stays as it was, comments too, where the token is a line, or lines, of its own; where it is
+    not, as in JSON, the other fields stay."""
+    shorter = _TOKEN_LINE.sub("", text)
+    with contextlib.suppress(yaml.YAMLError):
+        before, after = yaml.safe_load(text), yaml.safe_load(shorter)
+        wanted = {name: value for name, value in before.items() if name != "token"}
+        if after == wanted:
+            return shorter
+        return yaml.safe_dump(wanted, sort_keys=False)
+    return shorter
+
+
+def _network(fields: Mapping[str, Any]) -> Network:
+    _refuse_unknown(fields, ("interface", "address", "gateway", "nameservers"), "network.")
+    interface = _text(fields, "interface", _INTERFACE, "the name of an interface") or "eth0"
+    servers = _texts(fields, "nameservers", _HOST, "addresses")
+    address, gateway = (_text(fields, name, _HOST_OR_NETWORK, "an address") for name in ("address", "gateway"))
+    try:
+        if address:
+            if "/" not in address:
+                raise BadConfig(f"network.address: {address} is without the length of its network, such as /24")
+            ipaddress.ip_interface(address)
+        for text in (*servers, *([gateway] if gateway else [])):
+            ipaddress.ip_address(text)
+    except ValueError as exc:
+        raise exc if isinstance(exc, BadConfig) else BadConfig(f"network: {exc}") from exc
+    if gateway and not address:
+        raise BadConfig("network.gateway: only beside an address; DHCP says which gateway it is")
+    return Network(interface, address, gateway, servers)
+
+
+_HOST_OR_NETWORK = re.compile(r"[0-9A-Fa-f.:/]{1,64}")
+
+
+def _mapping(value: object, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise BadConfig(f"{where}: fields are expected here, as `name: value`")
+    return value
+
+
+def _refuse_unknown(fields: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    if unknown := sorted(set(fields) - set(known)):
+        raise BadConfig(f"{where}{unknown[0][:40]}: unknown; there are {', '.join(known)}")
+
+
+def _required(fields: Mapping[str, Any], name: str, form: re.Pattern[str], what: str) -> str:
+    if not (text := _text(fields, name, form, what)):
+        raise BadConfig(f"{name}: missing; it is {what}")
+    return text
+
+
+def _text(fields: Mapping[str, Any], name: str, form: re.Pattern[str], what: str) -> str:
+    value = fields.get(name)
+    return "" if value is None or value == "" else _one(value, name, form, what)
+
+
+def _one(value: object, name: str, form: re.Pattern[str], what: str) -> str:
+    # YAML reads some names as numbers
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or len(text) > _MAX_TEXT or not form.fullmatch(text.strip()):
+        raise BadConfig(f"{name}: expected is {what}")
+    return text.strip()
+
+
+def _texts(fields: Mapping[str, Any], name: str, form: re.Pattern[str], what: str) -> tuple[str, ...]:
+    value = fields.get(name) or []
+    if not isinstance(value, list) or len(value) > _MAX_ITEMS:
+        raise BadConfig(f"{name}: expected is a list of at most {_MAX_ITEMS}: {what}")
+    return tuple(_one(item, name, form, what) for item in value)

@@ -1,0 +1,110 @@
+"""What the file says, done to this machine: host name, network, clock, time zone, SSH."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from kubeedge_card import sntp
+from kubeedge_card.config import CardConfig, Network
+
+_EPOCH = Path("/etc/card-epoch")  # when the image was made, in seconds since 1970
+_PATIENCE = 3.0  # seconds for one time server
+_PEERS = ("0.debian.pool.ntp.org", "1.debian.pool.ntp.org")
+_STEP = 2.0  # seconds; a clock that is nearer is left alone
+
+
+def name(text: str) -> None:
+    """The host name of this machine."""
+    socket.sethostname(text)
+    Path("/etc/hostname").write_text(text + "\n")
+    Path("/etc/hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {text}\n")
+
+
+def network(wanted: Network) -> str:
+    """Sets the interface up; "" or why it has no address. A DHCP client stays, and goes on trying."""
+    _run("ip", "link", "set", wanted.interface, "up")
+    if wanted.address:
+        _run("ip", "addr", "replace", wanted.address, "dev", wanted.interface)
+        if wanted.gateway:
+            _run("ip", "route", "replace", "default", "via", wanted.gateway, "dev", wanted.interface)
+        Path("/run/resolv.conf").write_text("".join(f"nameserver {server}\n" for server in wanted.nameservers))
+        return ""
+    pid = Path(f"/run/udhcpc.{wanted.interface}.pid")
+    if pid.exists() and _alive(pid):
+        return "" if addresses(wanted.interface) else f"no DHCP server has answered on {wanted.interface}"
+    client = ("udhcpc", "-b", "-S", "-t", "5", "-T", "2", "-A", "10", "-i", wanted.interface, "-p", str(pid))
+    said = _run(*client, "-x", f"hostname:{socket.gethostname()}", "-s", "/etc/udhcpc/script")
+    return "" if addresses(wanted.interface) else f"no address by DHCP on {wanted.interface}: {said}"
+
+
+def addresses(interface: str) -> str:
+    """Those of the interface, with blanks between them."""
+    shown = _run("ip", "-o", "addr", "show", "dev", interface, "scope", "global")
+    words = [line.split() for line in shown.splitlines()]
+    return " ".join(line[3] for line in words if len(line) > 3 and line[2].startswith("inet"))
+
+
+def clock(servers: tuple[str, ...]) -> None:
+    """By the first time server that answers. Without one the clock stays."""
+    earliest = int(_EPOCH.read_text())
+    for server in servers or _PEERS:
+        with contextlib.suppress(OSError):
+            now = _ask(server, earliest)
+            if now is not None:
+                if abs(now - time.time()) > _STEP:
+                    time.clock_settime(time.CLOCK_REALTIME, now)
+                return
+
+
+def zone(text: str) -> None:
+    """Raises OSError for a zone that there is not."""
+    file = Path("/usr/share/zoneinfo") / (text or "UTC")
+    if not file.is_file():
+        raise OSError(f"timeZone: there is no {text}")
+    link = Path("/etc/localtime")
+    link.unlink(missing_ok=True)
+    link.symlink_to(file)
+
+
+def ssh(config: CardConfig) -> None:
+    """A server for root with these keys and no password; none without keys. Its own key is made once."""
+    if not config.ssh_keys or not Path("/usr/sbin/dropbear").exists() or _alive(Path("/run/dropbear.pid")):
+        return
+    home = Path("/root/.ssh")
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (home / "authorized_keys").write_text("".join(f"{key}\n" for key in config.ssh_keys))
+    (home / "authorized_keys").chmod(0o600)
+    host_key = Path("/etc/kubeedge/ssh_host_ed25519")  # on the data partition
+    if not host_key.exists():
+        _run("dropbearkey", "-t", "ed25519", "-f", str(host_key))
+    _run("dropbear", "-s", "-g", "-r", str(host_key), "-P", "/run/dropbear.pid", "-T", "3", "-I", "600")
+
+
+def _ask(server: str, earliest: int) -> float | None:
+    nonce = secrets.randbits(64)
+    family, kind, protocol, _, address = socket.getaddrinfo(server, sntp.PORT, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind, protocol) as channel:
+        channel.settimeout(_PATIENCE)
+        channel.connect(address)
+        channel.send(sntp.request(nonce))
+        return sntp.answer(channel.recv(512), nonce, earliest)
+
+
+def _alive(pid_file: Path) -> bool:
+    try:
+        os.kill(int(pid_file.read_text()), 0)
+        return True
+    except (OSError, ValueError):
+        return False
+
+
+def _run(*arguments: str) -> str:
+    """What it said, whether that was success or not."""
+    done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    return done.stdout.strip()

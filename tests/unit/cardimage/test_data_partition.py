@@ -1,0 +1,113 @@
+"""The data partition of a card, made by the very script of the initramfs (under busybox), and cut off after each of its writes."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cardimage import mbr
+from cardimage.root import FILES
+
+SECTORS = 1 << 20  # of the card
+ROOT_END = 8192 + 16384
+_LARGEST = (1 << 32) - 1
+
+# what init defines there: what is done is told, and `cut` is the write after which the power goes
+_SCRIPT = """
+work=$1 cut=$4 writes=0
+. "$5"
+said() { echo "$*" >>"$work/done"; }
+power() { writes=$((writes + 1)); [ $writes != "$cut" ] || kill -9 $$; }
+reread() { said reread; }
+flush() { power; }
+make_file_system() { said make; printf made >"$work/file-system"; power; }
+make_data_partition "$2" "$3"
+"""
+
+
+class Card:
+    """A card of which the first sector is real, and the file system a file."""
+
+    def __init__(self, directory: Path, partitions: list[mbr.Partition]) -> None:
+        self.directory = directory
+        self.disk = directory / "disk"
+        self.disk.write_bytes(mbr.table(partitions, 0x12345678) + bytes(4096))
+
+    def start(self, *, cut: int = 0, sectors: int = SECTORS) -> subprocess.CompletedProcess[str]:
+        (self.directory / "done").unlink(missing_ok=True)
+        arguments = [str(self.directory), str(self.disk), str(sectors), str(cut), str(FILES / "data-partition")]
+        return subprocess.run(["busybox", "sh", "-c", _SCRIPT, "sh", *arguments], capture_output=True, text=True)
+
+    @property
+    def done(self) -> list[str]:
+        path = self.directory / "done"
+        return path.read_text().splitlines() if path.exists() else []
+
+    @property
+    def partitions(self) -> list[mbr.Partition]:
+        return mbr.read(self.disk.read_bytes()[:512])
+
+
+@pytest.fixture
+def parts() -> list[mbr.Partition]:
+    return [mbr.Partition(mbr.FAT, 8192, 8192, active=True), mbr.Partition(mbr.LINUX, 16384, ROOT_END - 16384)]
+
+
+def test_the_first_start_makes_it_up_to_the_end_of_the_card_and_later_ones_leave_it(
+    tmp_path: Path, parts: list[mbr.Partition]
+) -> None:
+    card = Card(tmp_path, parts)
+    assert card.start().returncode == 0
+    assert card.done == ["reread", "make"]
+    assert card.partitions == [*parts, mbr.Partition(mbr.LINUX, ROOT_END, SECTORS - ROOT_END)]
+    before = card.disk.read_bytes()
+    assert card.start().returncode == 0 and card.done == []
+    assert card.disk.read_bytes() == before
+    assert len(before) == 512 + 4096 and before[:440] == bytes(440), "nothing else of the card was written"
+
+
+@pytest.mark.parametrize("first", range(1, 6))
+@pytest.mark.parametrize("second", (0, 2, 4))
+def test_wherever_the_power_goes_the_next_start_ends_in_a_whole_partition(
+    tmp_path: Path, parts: list[mbr.Partition], first: int, second: int
+) -> None:
+    card = Card(tmp_path, parts)
+    for cut in filter(None, (first, second)):
+        card.start(cut=cut)
+        assert card.partitions[:2] == parts
+        if card.partitions[2:] and card.partitions[2].kind == mbr.LINUX:
+            assert (tmp_path / "file-system").exists(), "said to be whole before it was made"
+            (tmp_path / "file-system").write_text("data")
+    assert card.start().returncode == 0
+    assert card.partitions[2] == mbr.Partition(mbr.LINUX, ROOT_END, SECTORS - ROOT_END)
+    assert (tmp_path / "file-system").read_text() in ("made", "data")
+    assert not ((tmp_path / "file-system").read_text() == "made" and card.done == []) or first > 3 or second > 3
+
+
+def test_data_is_never_made_again(tmp_path: Path, parts: list[mbr.Partition]) -> None:
+    card = Card(tmp_path, [*parts, mbr.Partition(mbr.LINUX, 32768, 4096)])
+    assert card.start().returncode == 0
+    assert card.done == []
+
+
+def test_a_card_without_space_says_so(tmp_path: Path, parts: list[mbr.Partition]) -> None:
+    card = Card(tmp_path, parts)
+    done = card.start(sectors=ROOT_END + 100)
+    assert done.returncode != 0 and "too small" in done.stdout
+    assert card.partitions == parts
+
+
+def test_a_card_that_cannot_be_written_says_so(tmp_path: Path, parts: list[mbr.Partition]) -> None:
+    card = Card(tmp_path, parts)
+    real, card.disk = card.disk, Path("/dev/full")
+    done = card.start()
+    assert done.returncode != 0
+    assert mbr.read(real.read_bytes()[:512]) == parts
+
+
+def test_a_card_that_is_larger_than_a_partition_table_can_say(tmp_path: Path, parts: list[mbr.Partition]) -> None:
+    card = Card(tmp_path, parts)
+    assert card.start(sectors=1 << 33).returncode == 0
+    assert card.partitions[2].end == _LARGEST
