@@ -47,7 +47,7 @@ deb:             ## Debian packages of agent and cloud side for amd64, arm64, ar
 image: $(STAMP)  ## an image for a card, in dist/images: BOARD=tiny (QEMU, 64-bit ARM, 128 MB); needs mtools dosfstools squashfs-tools kmod binutils
 	PYTHONPATH=src:firmware-images:. $(BIN)/python -m cardimage build --board $(or $(BOARD),tiny) $(if $(DEBS),--debs $(DEBS))
 
-test-boot: $(BUILT) ## that image in an emulated machine: it joins, runs pods, loses its power; needs qemu-system-arm: [BOARD=tiny]
+test-boot: $(BUILT) ## that image in an emulated machine: it joins, runs pods, loses its power; needs qemu-system-arm u-boot-qemu: [BOARD=tiny]
 	$(BIN)/python -m bench.boot $(wildcard dist/images/kubeedge-$(or $(BOARD),tiny)-*.img.xz)
 
 cloud-image: wheel $(STAMP) ## the cloud side as an OCI image without a container daemon: build/image/kubeedge-cloud.tar and its SBOM ([IMAGE=name:tag])

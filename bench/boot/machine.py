@@ -24,9 +24,10 @@ class Machine:
     def __init__(self, host: Host, card: Path, kernel: Path, early: Path, command_line: str, logs: Path) -> None:
         self._host, self._logs = host, logs
         self._command = [
-            *QEMU, "-kernel", str(kernel), "-initrd", str(early), "-append", f"{command_line} card.memory=2",
-            "-drive", f"if=none,file={card},format=raw,id=card,cache=writethrough", "-device", "virtio-blk-pci,drive=card",
+            *QEMU, "-drive", f"if=none,file={card},format=raw,id=card,cache=writethrough",
+            "-device", "virtio-blk-pci,drive=card",
         ]  # fmt: skip
+        self._kernel = ["-kernel", str(kernel), "-initrd", str(early), "-append", f"{command_line} card.memory=2"]
         self._process: subprocess.Popen[bytes] | None = None
         self.starts = 0
         self.began = 0.0
@@ -36,12 +37,13 @@ class Machine:
         """What its console has shown since it was started last."""
         return self._logs / f"console-{self.starts}.log"
 
-    def start(self) -> None:
-        """Power on."""
+    def start(self, firmware: Path | None = None) -> None:
+        """Power on. The firmware (U-Boot) finds the kernel by itself; without one QEMU brings it, with figures of memory."""
         self.starts += 1
         self.log.unlink(missing_ok=True)
         self.began = time.monotonic()
-        self._process = self._host.spawn("nice", "-n", "19", *self._command, log=self.log)
+        how = ["-bios", str(firmware)] if firmware else self._kernel
+        self._process = self._host.spawn("nice", "-n", "19", *self._command, *how, log=self.log)
 
     def cut(self) -> None:
         """Power off, at once: nothing of the machine is asked."""

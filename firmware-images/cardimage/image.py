@@ -37,7 +37,7 @@ def command_line(board: Board) -> str:
     """What the kernel is told. The initramfs reads card.*."""
     return (
         f"console={board.console} card.disk={board.disk} card.separator={board.separator} net.ifnames=0 panic=10 quiet "
-        "cma=0 cgroup_enable=memory random.trust_cpu=on"
+        "cma=0 transparent_hugepage=never cgroup_enable=memory random.trust_cpu=on"
     )
 
 
