@@ -10,17 +10,21 @@ import io
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
 import kubeedge
 from kubeedge.cli.main import main as kubeedge_command
+from kubeedge.config import edge
+from kubeedge.errors import Invalid
 from kubeedge_card import boot_partition, config, machine, status
 
 FILE = "kubeedge.yaml"
 _JOINED = Path("/etc/kubeedge/node.json")
 _AGENT_CONFIG = Path("/etc/kubeedge/kubeedge.yaml")
+_LAST = Path("/etc/kubeedge/card.yaml")  # what the boot partition had last, without the token
 _PAUSE = Path("/run/agent-pause")  # seconds before the next try
 _PROBLEM = Path("/run/card-problem")  # what the initramfs has found wrong with the card
 _LONGEST = 60  # seconds
@@ -32,24 +36,43 @@ class NotYet(Exception):
 
 
 def main() -> int:
-    """The exit status of a try that failed; it does not return from one that did not."""
+    """The exit status of a try that failed; it does not return from one that did not. A machine that has joined works on with what it was told
+    last, whatever is on the card now: somebody far away may have no other way to reach it."""
+    problems = [_PROBLEM.read_text().strip()] if _PROBLEM.exists() else []
     wanted = None
     try:
-        wanted = _read()
-        _become_a_node(wanted)
+        text, wanted = _read(problems)
+        problems += _set_up(wanted)
+        if not _JOINED.exists():
+            _join(wanted)
+        _remember(text)
+        problems += _forget_token(wanted)
     except (NotYet, OSError) as exc:
-        _say("failed", str(exc), wanted)
+        _say("failed", "\n".join([str(exc), *problems]), wanted)
         _wait_longer()
         return 1
+    _say("joined", "\n".join(problems), wanted)
     _PAUSE.unlink(missing_ok=True)
     os.execv(sys.executable, [sys.executable, "-OO", "-m", "kubeedge", "edge"])
 
 
-def _read() -> config.CardConfig:
+def _read(problems: list[str]) -> tuple[str, config.CardConfig]:
+    """Of the boot partition; of the last time, which is added to `problems`, where that cannot be used."""
     try:
         text = boot_partition.read(FILE, config.MAX_BYTES)
         if text is None:
             raise NotYet(f"there is no {FILE} on the boot partition; {FILE}.example beside it says what is in it")
+        return text, _parse(text)
+    except (NotYet, ValueError, OSError) as exc:
+        if not (_JOINED.exists() and _LAST.exists()):
+            raise NotYet(str(exc)) from exc
+        problems.append(f"{exc}; what was there before is used")
+        text = _LAST.read_text()
+        return text, _parse(text)
+
+
+def _parse(text: str) -> config.CardConfig:
+    try:
         return config.parse(yaml.safe_load(text))
     except (ValueError, yaml.YAMLError, RecursionError) as exc:
         # never what a line of it has in it: that may be the token
@@ -58,31 +81,66 @@ def _read() -> config.CardConfig:
         raise NotYet(f"{FILE}: {where}") from exc
 
 
-def _become_a_node(wanted: config.CardConfig) -> None:
-    machine.name(wanted.name)
-    machine.zone(wanted.time_zone)
-    lacking = machine.network(wanted.network)
-    machine.ssh(wanted)
-    _configure_agent(wanted)
-    if not _JOINED.exists():
-        if lacking:
-            raise NotYet(lacking)
-        machine.clock(wanted.time_servers)
-        _join(wanted)
-    elif not lacking:
-        machine.clock(wanted.time_servers)
-    if wanted.token and (text := boot_partition.read(FILE, config.MAX_BYTES)) is not None:
-        boot_partition.write(FILE, config.without_token(text))
-    _say("joined", _PROBLEM.read_text().strip() if _PROBLEM.exists() else "", wanted)
+def _set_up(wanted: config.CardConfig) -> list[str]:
+    """What could not be done, none of which keeps a node from working."""
+    problems = []
+    steps: tuple[Callable[[], str | None], ...] = (
+        lambda: machine.name(wanted.name),
+        lambda: machine.zone(wanted.time_zone),
+        lambda: machine.network(wanted.network),
+        lambda: machine.ssh(wanted),
+        lambda: machine.clock(wanted.time_servers),
+        lambda: _configure_agent(wanted),
+    )
+    for step in steps:
+        try:
+            if said := step():
+                problems.append(said)
+        except OSError as exc:
+            problems.append(str(exc))
+    return problems
 
 
-def _configure_agent(wanted: config.CardConfig) -> None:
-    if wanted.agent:
-        text = yaml.safe_dump(
-            {"apiVersion": "edge.kubeedge.io/v1alpha1", "kind": "EdgeCore", **wanted.agent}, sort_keys=False
-        )
-        _AGENT_CONFIG.write_text(text)
-        _AGENT_CONFIG.chmod(0o600)
+def _configure_agent(wanted: config.CardConfig) -> str:
+    """ "" or why the agent keeps the configuration that it has."""
+    if not wanted.agent:
+        return ""
+    document = {"apiVersion": "edge.kubeedge.io/v1alpha1", "kind": "EdgeCore", **wanted.agent}
+    new = _AGENT_CONFIG.with_suffix(".new")
+    _private_text(new, yaml.safe_dump(document, sort_keys=False))
+    try:
+        edge.load(new)
+    except Invalid as exc:
+        return f"agent: {exc}"
+    new.replace(_AGENT_CONFIG)
+    return ""
+
+
+def _remember(text: str) -> None:
+    """For a start at which the boot partition has nothing that can be used."""
+    text = config.without_token(text)
+    if not _LAST.exists() or _LAST.read_text() != text:
+        new = _LAST.with_suffix(".new")
+        _private_text(new, text)
+        new.replace(_LAST)
+
+
+def _forget_token(wanted: config.CardConfig) -> list[str]:
+    try:
+        text = boot_partition.read(FILE, config.MAX_BYTES) if wanted.token else None
+        if text is not None:
+            boot_partition.write(FILE, config.without_token(text))
+    except OSError as exc:
+        return [f"the token is still on the card: {exc}"]
+    return []
+
+
+def _private_text(path: Path, text: str) -> None:
+    """A file that only root reads, and that is on the card when this returns."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _join(wanted: config.CardConfig) -> None:

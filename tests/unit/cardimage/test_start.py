@@ -1,0 +1,119 @@
+"""From the file on the boot partition to the agent: a machine that has joined starts its agent whatever is on the card; one that has not says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kubeedge_card import __main__ as start
+from kubeedge_card import boot_partition, machine, status
+
+FILE = {"name": "cam7", "cloud": "cloud.example", "token": "t0ken"}
+
+
+class Agent(Exception):
+    """It was started."""
+
+
+class Card:
+    """The directories of a machine, whose network and cloud are not there."""
+
+    def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
+        self.boot, self.etc = directory / "boot", directory / "etc"
+        self.refusal, self.joins = "", 0
+        for path in (self.boot, self.etc):
+            path.mkdir()
+        patch.setattr(boot_partition, "DIRECTORY", self.boot)
+        patch.setattr(boot_partition, "_remount", lambda mode: None)
+        for name, file in {"_JOINED": "node.json", "_LAST": "card.yaml", "_AGENT_CONFIG": "kubeedge.yaml"}.items():
+            patch.setattr(start, name, self.etc / file)
+        for name in ("_PAUSE", "_PROBLEM"):
+            patch.setattr(start, name, directory / name)
+        for name in ("name", "network", "clock", "zone", "ssh", "addresses"):
+            patch.setattr(machine, name, lambda *arguments: "")
+        patch.setattr(start, "kubeedge_command", self._join)
+        patch.setattr(start.os, "execv", self._exec)
+
+    def _join(self, arguments: list[str]) -> int:
+        self.joins += 1
+        if self.refusal:
+            print(self.refusal, file=start.sys.stderr)
+            return 1
+        (self.etc / "node.json").write_text("{}")
+        return 0
+
+    def _exec(self, *arguments: object) -> None:
+        raise Agent
+
+    def write(self, text: str) -> None:
+        (self.boot / start.FILE).write_text(text)
+
+    @property
+    def said(self) -> str:
+        return (self.boot / status.NAME).read_text()
+
+    @property
+    def works(self) -> bool:
+        try:
+            start.main()
+        except Agent:
+            return True
+        return False
+
+
+@pytest.fixture
+def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Card:
+    return Card(tmp_path, monkeypatch)
+
+
+def test_the_first_start_joins_and_the_token_goes(card: Card) -> None:
+    card.write(f"# mine\n{yaml.safe_dump(FILE)}")
+    assert card.works and card.joins == 1 and "state: joined" in card.said
+    text = (card.boot / start.FILE).read_text()
+    assert "t0ken" not in text and "# mine" in text
+    assert "t0ken" not in (card.etc / "card.yaml").read_text()
+    assert card.works and card.joins == 1, "the next start needs no token"
+
+
+def test_a_refusal_is_said_without_the_token_and_tried_again_ever_later(card: Card, tmp_path: Path) -> None:
+    card.write(yaml.safe_dump(FILE))
+    card.refusal = "t0ken has expired"
+    pauses = []
+    for _ in range(7):
+        assert not card.works
+        pauses.append(int((tmp_path / "_PAUSE").read_text()))
+    assert pauses == [2, 4, 8, 16, 32, 60, 60]
+    assert "state: failed" in card.said and "TOKEN has expired" in card.said and "t0ken" not in card.said
+    card.refusal = ""
+    assert card.works and not (tmp_path / "_PAUSE").exists()
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "name: [", "name: cam7", "\0", "a: &a [*a, *a]", "x" * 70_000, "- " * 2_000]
+)
+def test_what_cannot_be_used_is_said_and_keeps_no_node_from_working(card: Card, text: str | None) -> None:
+    if text is not None:
+        card.write(text)
+    assert not card.works and "state: failed" in card.said
+    card.write(yaml.safe_dump(FILE))
+    assert card.works
+    (card.boot / start.FILE).unlink() if text is None else card.write(text)
+    assert card.works and "what was there before is used" in card.said
+
+
+def test_a_configuration_of_the_agent_that_is_wrong_leaves_the_one_before(card: Card) -> None:
+    card.write(yaml.safe_dump({**FILE, "agent": {"node": {"labels": ["a=b"]}}}))
+    assert card.works
+    before = (card.etc / "kubeedge.yaml").read_text()
+    assert "a=b" in before
+    card.write(yaml.safe_dump({**FILE, "agent": {"nodule": 1}}))
+    assert card.works and "nodule" in card.said
+    assert (card.etc / "kubeedge.yaml").read_text() == before
+
+
+def test_a_problem_of_the_card_itself_is_said(card: Card, tmp_path: Path) -> None:
+    (tmp_path / "_PROBLEM").write_text("the card cannot be written\n")
+    card.write(yaml.safe_dump(FILE))
+    assert card.works and "the card cannot be written" in card.said
