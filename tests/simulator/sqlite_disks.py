@@ -101,12 +101,12 @@ class SqliteDisk(Disk):
 
     def _create(self) -> None:
         path, data = self.place / "store.db", self.data
-        known = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=data.store_id))
-        before, sqlite_file.uuid = sqlite_file.uuid, known  # type: ignore[assignment]
+        known = SimpleNamespace(token_hex=lambda size: data.store_id)
+        before, sqlite_file.secrets = sqlite_file.secrets, known  # type: ignore[assignment]
         try:
             sqlite_file.create(path, SETTINGS)
         finally:
-            sqlite_file.uuid = before
+            sqlite_file.secrets = before
         if data.revision > 1:
             with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
                 db.execute("BEGIN")
