@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 from kubeedge.api.json_bounds import MAX_DEPTH, MAX_VALUES, JsonBounds, TooManyValues
 from kubeedge.api.names import Object
 from kubeedge.errors import Invalid
+from kubeedge.kit.varint import varint
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -257,7 +258,7 @@ def encode(types: ProtoTypes, kind: str, message: Mapping[str, Any]) -> bytes:
         elif field.kind[0] == "{":
             for key, item in value.items():
                 entry = _encoded(types, 1, "str", key) + _encoded(types, 2, field.inner, item)
-                out += _tag(number, 2) + _number_bytes(len(entry)) + entry
+                out += _tag(number, 2) + varint(len(entry)) + entry
         elif value or (value is not None and field.kind not in _EMPTY):
             out += _encoded(types, number, field.kind, value)
     return bytes(out)
@@ -265,24 +266,15 @@ def encode(types: ProtoTypes, kind: str, message: Mapping[str, Any]) -> bytes:
 
 def _encoded(types: ProtoTypes, number: int, kind: str, value: Any) -> bytes:
     if kind in ("int", "bool"):
-        return _tag(number, 0) + _number_bytes(int(value) & (1 << 64) - 1)
+        return _tag(number, 0) + varint(int(value) & (1 << 64) - 1)
     if kind == "str":
         data = str(value).encode()
     elif kind == "raw":
         data = value.encode() if isinstance(value, str) else bytes(value)
     else:
         data = encode(types, kind, value)
-    return _tag(number, 2) + _number_bytes(len(data)) + data
+    return _tag(number, 2) + varint(len(data)) + data
 
 
 def _tag(number: int, wire: int) -> bytes:
-    return _number_bytes(number << 3 | wire)
-
-
-def _number_bytes(number: int) -> bytes:
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    return varint(number << 3 | wire)
