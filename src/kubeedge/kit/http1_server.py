@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import re
+import socket
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -349,18 +350,22 @@ class _ServerConnection:
 
 
 async def start_unix_server(path: Path, handler: RequestHandler, *, mode: int = 0o600) -> asyncio.Server:
-    """The socket file replaces one that a killed process left behind."""
+    """The socket file replaces one that a killed process left behind, and has its mode from the first moment on. Raises OSError."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await serve_connection(reader, writer, handler)
 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    mask = os.umask(0o777 & ~mode)
+    listener = socket.socket(socket.AF_UNIX)
     try:
-        return await asyncio.start_unix_server(connected, path)
-    finally:
-        os.umask(mask)
+        # unix(7), Linux: the file of a socket gets the mode of the socket. A umask would be that of all files which others write meanwhile
+        os.fchmod(listener.fileno(), mode)
+        listener.bind(str(path))
+        return await asyncio.start_unix_server(connected, sock=listener)
+    except BaseException:
+        listener.close()
+        raise
 
 
 def _has_body(head: h11.Request) -> bool:

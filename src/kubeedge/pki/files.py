@@ -14,12 +14,13 @@ def write_secret(path: Path, data: bytes) -> None:
 
 
 def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """The file has its old content or the new one, whenever the power fails. Raises OSError."""
+    """The file has its old content or the new one, whenever the power fails, and this mode, whatever the umask is. Raises OSError."""
     temporary = path.with_name(f".{path.name}.tmp")  # one name: what a crash left is replaced
     temporary.unlink(missing_ok=True)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
         with open(fd, "wb") as file:
+            os.fchmod(fd, mode)
             file.write(data)
             file.flush()
             os.fsync(fd)

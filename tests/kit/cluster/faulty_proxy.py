@@ -3,8 +3,9 @@
     python -m tests.kit.cluster.faulty_proxy '{"listen": 7000, "cert": ..., "key": ..., "ca": ..., "server": [host, port], "mode": FILE}'
 
 FILE holds "" (all passes), "slow 5" (seconds before each answer), "expired" (each watch that goes on from a version gets 410, as after a
-compaction) or "away" (each connection is closed); it is read for each request. Counts of requests are written to FILE.counts as JSON: "lists",
-"expired", "all". Credentials must be a token: a certificate of the client ends here.
+compaction) or "away" (each connection is closed); it is read for each request, and watches that are open end when it changes: they last for minutes
+otherwise. Counts of requests are written to FILE.counts as JSON: "lists", "expired", "all". Credentials must be a token: a certificate of the client
+ends here.
 """
 
 from __future__ import annotations
@@ -38,6 +39,18 @@ class FaultyProxy:
         self._server: tuple[str, int] = (config["server"][0], config["server"][1])
         self._upstream = ssl.create_default_context(cafile=config["ca"])
         self._counts: Counter[str] = Counter()
+        self._watches: set[Connection] = set()
+
+    async def follow(self) -> None:
+        """A changed mode is every request's, those that are watches for minutes too."""
+        before = self._words()
+        while True:
+            await asyncio.sleep(0.1)
+            words = self._words()
+            if words != before:
+                before = words
+                for connection in tuple(self._watches):
+                    connection.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._words() == ["away"]:
@@ -61,32 +74,37 @@ class FaultyProxy:
             await asyncio.sleep(float(words[1]))
         if expires:
             return json_response(410, status.failure(410, "Expired", "too old resource version", {}))
-        return await self._passed(request)
+        return await self._passed(request, watches)
 
-    async def _passed(self, request: Request) -> Response:
+    async def _passed(self, request: Request, watches: bool) -> Response:
         body = await request.read(16 * 1024 * 1024)
         streams = await asyncio.open_connection(*self._server, ssl=self._upstream)
         connection = Connection(*streams)
+        if watches:
+            self._watches.add(connection)
         headers = [pair for pair in request.headers if pair[0] not in (*_HOP, "content-length")]
         answer = await connection.request(request.method, request.target, headers, body)
         returned = [pair for pair in answer.headers if pair[0] not in _HOP]
-        return Response(answer.status, returned, _stream(connection, answer))
+        return Response(answer.status, returned, self._stream(connection, answer))
 
-
-async def _stream(connection: Connection, answer: ClientResponse) -> AsyncGenerator[bytes, None]:
-    try:
-        async for chunk in answer.stream():
-            yield chunk
-    finally:
-        connection.abort()
+    async def _stream(self, connection: Connection, answer: ClientResponse) -> AsyncGenerator[bytes, None]:
+        try:
+            async for chunk in answer.stream():
+                yield chunk
+        finally:
+            self._watches.discard(connection)
+            connection.abort()
 
 
 async def main(config: dict[str, Any]) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(config["cert"], config["key"])
-    server = await asyncio.start_server(FaultyProxy(config).serve, "127.0.0.1", config["listen"], ssl=context)
+    proxy = FaultyProxy(config)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", config["listen"], ssl=context)
     print("ready", flush=True)
-    await server.serve_forever()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(proxy.follow(), name="mode")
+        await server.serve_forever()
 
 
 if __name__ == "__main__":

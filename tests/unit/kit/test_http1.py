@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +21,7 @@ from kubeedge.kit.http1 import (
     Response,
     Upgrade,
     json_response,
+    start_unix_server,
     text_response,
 )
 from tests.kit.http_server import start_tcp_server
@@ -349,3 +353,38 @@ def test_a_client_refuses_an_endless_answer() -> None:
 
 def test_json_response_is_compact() -> None:
     assert json_response(200, {"a": [1]}).body == b'{"a":[1]}'
+
+
+def test_the_socket_of_a_server_has_its_mode_and_no_other_file_gets_it(tmp_path: Path) -> None:
+    """Others write files while it starts: a umask that was set for the socket would be theirs too."""
+    before = os.umask(0o022)
+    written: list[int] = []
+
+    async def write_files() -> None:
+        for n in range(20):
+            path = tmp_path / f"{len(written)}-{n}"
+            path.write_bytes(b"")
+            written.append(stat.S_IMODE(path.stat().st_mode))
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        writing = asyncio.create_task(write_files())
+        for n in range(10):
+            server = await start_unix_server(tmp_path / f"s{n}", echo)
+            assert stat.S_IMODE((tmp_path / f"s{n}").stat().st_mode) == 0o600
+            server.close()
+        await writing
+
+    try:
+        asyncio.run(run())
+    finally:
+        os.umask(before)
+    assert set(written) == {0o644}, written
+
+
+def test_a_socket_that_cannot_be_bound_is_closed(tmp_path: Path) -> None:
+    async def run() -> None:
+        with pytest.raises(OSError):
+            await start_unix_server(tmp_path / ("x" * 120), echo)
+
+    asyncio.run(run())
