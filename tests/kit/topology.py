@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -45,15 +46,23 @@ DEFAULT_TIMEOUT = (
 _serial = itertools.count(1)
 
 
+class CommandFailed(RuntimeError):
+    """A command ended with another status than 0; the text has what it said."""
+
+
+#: what a look at something raises that is not there yet, or not there any more: a command is refused, a file is being replaced, a list is empty
+NOT_YET = (CommandFailed, OSError, LookupError, StopIteration, json.JSONDecodeError, subprocess.TimeoutExpired)
+
+
 def _die_with_parent() -> None:
     libc.set_parent_death_signal(signal.SIGKILL)
 
 
 def run(*argv: str, check: bool = True, timeout: float = DEFAULT_TIMEOUT, input: str | None = None) -> str:
-    """Run one command outside of the hosts; stdout. A failure carries what the command said."""
+    """Run one command outside of the hosts; stdout. Raises CommandFailed, which carries what the command said."""
     done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, input=input)
     if check and done.returncode:
-        raise RuntimeError(
+        raise CommandFailed(
             f"{' '.join(argv)} ended with {done.returncode}: {done.stderr.strip()} {done.stdout.strip()}"
         )
     return done.stdout
@@ -64,14 +73,19 @@ def until(
 ) -> float:
     """Wait for a condition; seconds it took. AssertionError naming `what`, and what was seen instead, when it does not come.
 
-    A `timeout` is said where it is a bound of the product, or where a look takes long.
+    A `timeout` is said where it is a bound of the product, or where a look takes long. A look that raises NOT_YET is one more that did not see it.
     """
     start = time.monotonic()
-    while not condition():
+    while True:
+        try:
+            if condition():
+                return time.monotonic() - start
+            raised = ""
+        except NOT_YET as exc:
+            raised = f"\n  the last look raised {type(exc).__name__}: {exc}"
         if time.monotonic() - start > timeout:
-            raise AssertionError(f"{what}: not within {timeout:g} s{explained(condition)}")
+            raise AssertionError(f"{what}: not within {timeout:g} s{raised}{explained(condition)}")
         time.sleep(interval)
-    return time.monotonic() - start
 
 
 def descendants(pid: int) -> list[int]:
@@ -179,9 +193,10 @@ class Host:
         return found[0]
 
     def power_cut(self) -> int:
-        """SIGKILL to every process of the host at once, several rounds until none is left; how many there were."""
+        """SIGKILL to every process of the host at once, in rounds until none is left; how many there were."""
         killed = 0
-        for _ in range(50):
+        deadline = time.monotonic() + DEFAULT_TIMEOUT
+        while time.monotonic() < deadline:  # one that the kernel keeps for a while, in a system call, ends later
             victims = [p for p in self.processes() if not _is_zombie(p)]
             if not victims:
                 break

@@ -11,7 +11,7 @@ import pytest
 
 from tests.kit import log_tails
 from tests.kit.condition import explained
-from tests.kit.topology import until
+from tests.kit.topology import CommandFailed, run, until
 
 
 class Place:
@@ -36,6 +36,26 @@ def test_a_wait_that_fails_says_what_was_seen_instead() -> None:
     with pytest.raises(AssertionError) as failed:
         until(lambda: place.found() == [other, "c"], timeout=0.05, what="both")
     assert str(failed.value) == "both: not within 0.05 s\n  place.found() is ['a']\n  [other, 'c'] is ['b', 'c']"
+
+
+def test_a_look_at_what_is_not_there_yet_is_one_more_and_the_last_one_is_told(tmp_path: Path) -> None:
+    """A command that is refused, a file that comes later, a list that is empty: none of it ends a wait."""
+    raised = iter([CommandFailed("refused"), FileNotFoundError("a"), KeyError("status"), None])
+
+    def comes() -> bool:
+        if error := next(raised):
+            raise error
+        return True
+
+    until(comes, what="it comes", interval=0)
+    with pytest.raises(AssertionError) as failed:
+        until(lambda: (tmp_path / "never").read_text() == "x", timeout=0.05, what="a file")
+    assert "a file: not within 0.05 s\n  the last look raised FileNotFoundError: " in str(failed.value)
+    with pytest.raises(CommandFailed, match="ended with 7: away") as ended:
+        run("sh", "-c", "echo away >&2; exit 7")
+    assert isinstance(ended.value, RuntimeError)
+    with pytest.raises(RuntimeError, match="it is away"):  # that is no look that came too early
+        until(Place().broken, what="nothing")
 
 
 def test_parts_of_conditions_are_shown_as_they_are_now() -> None:

@@ -67,7 +67,7 @@ class FaultyProxy:
         is_list = begins or (request.method == "GET" and not watches and "limit=" in request.target)
         expires = words == ["expired"] and watches and not begins
         self._counts.update(["all", *(["lists"] if is_list else []), *(["expired"] if expires else [])])
-        Path(f"{self._mode}.counts").write_text(json.dumps(self._counts))
+        self._tell()
         if words == ["away"]:
             raise ClientGone
         if words[:1] == ["slow"]:
@@ -75,6 +75,12 @@ class FaultyProxy:
         if expires:
             return json_response(410, status.failure(410, "Expired", "too old resource version", {}))
         return await self._passed(request, watches)
+
+    def _tell(self) -> None:
+        """Whole at any time: who reads it may come in between."""
+        new = Path(f"{self._mode}.counts.new")
+        new.write_text(json.dumps(self._counts))
+        new.replace(f"{self._mode}.counts")
 
     async def _passed(self, request: Request, watches: bool) -> Response:
         body = await request.read(16 * 1024 * 1024)
