@@ -46,8 +46,11 @@ def test_a_connection_between_nodes_survives_the_death_of_a_relay_and_of_an_etcd
     until(lambda: relays_of(site, "edge0") == {first} and relays_of(site, "edge1") == {second}, what="each node at its relay")  # fmt: skip
     for host in (here, there):  # the processes of the cloud, too, each at its own address
         for n in (0, 1):
-            assert "1 received" in host.run("ping", "-c1", "-W2", site.overlay(n), check=False), (host.name, n)
-    path = here.run("traceroute", "-n", "-q1", "-w2", "-m6", address).splitlines()[1:]
+            until(
+                lambda host=host, n=n: "1 received" in host.run("ping", "-c1", "-W1", site.overlay(n), check=False),  # type: ignore[misc]
+                what=f"{host.name} reaches cloud process {n}",
+            )
+    path = here.run("traceroute", "-n", "-q1", "-w20", "-m6", address).splitlines()[1:]
     assert path[-1].split()[1] == address and len(path) <= 3, path
     with (
         contextlib.closing(TcpPair(here, there, address, seconds=5)) as pair,

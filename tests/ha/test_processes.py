@@ -359,7 +359,7 @@ def test_an_etcd_without_space_is_read_on_and_when_it_has_some_nothing_is_missin
                 await everywhere.call(rpc.MaintenanceStub, "Alarm", off, repeatable=True)
             await everywhere.close()
 
-            took = await poll(all_attached, "the nodes are back", 60)
+            took = await poll(all_attached, "the nodes are back")
             print(f"all nodes were back after {took:.1f} s")
             await poll(lambda: capacity("8"), "what the nodes said meanwhile")
             await registry.merge_patch(CONFIGMAPS, "default", "shared", {"data": {"n": "1"}})

@@ -122,6 +122,13 @@ class Bench:
             await self.runtime.remove_pod(uid)
             await asyncio.to_thread(volumes.remove, uid, pod)
 
+    async def printed(self, uid: str, words: bytes) -> None:
+        """Returns when the main container of another pod has said that: its trap is set, say. A signal before that is not heard."""
+        log = logs.path(self.root / "logs", "default", uid, uid, "main", 0)
+        async with asyncio.timeout(60):
+            while not log.exists() or words not in log.read_bytes():
+                await asyncio.sleep(0.01)
+
     async def says(self, id: str, command: str) -> str:
         """What a shell in a container answers, with its exit status when that is not 0."""
         result = await self.runtime.exec_sync(id, ["sh", "-c", command], 30)
@@ -545,10 +552,7 @@ async def signals_and_resizes(bench: Bench) -> dict[str, Any]:
         except StartError as exc:
             seen["too small"] = str(exc)
         seen["still"] = limits() == seen["lifted"]
-        async with asyncio.timeout(60):
-            log = logs.path(bench.root / "logs", "default", "u2", "u2", "main", 0)
-            while b"set" not in log.read_bytes():
-                await asyncio.sleep(0.01)
+        await bench.printed("u2", b"set")
         await bench.runtime.stop_container(id, 20)
         seen["exit"] = (await bench.exits.get()).exit_code
         try:
@@ -561,7 +565,7 @@ async def signals_and_resizes(bench: Bench) -> dict[str, Any]:
 async def another_oci_runtime(bench: Bench) -> dict[str, Any]:
     """Pods of two RuntimeClasses side by side, each by its own program."""
     seen: dict[str, Any] = {"handlers": list(bench.runtime.handlers)}
-    loop = sleeper(command="trap 'exit 9' TERM; while :; do sleep 0.05; done")
+    loop = sleeper(command="trap 'exit 9' TERM; echo set; while :; do sleep 0.05; done")
     for handler in [name for name in bench.runtime.handlers if name]:
         spec = {"runtimeClassName": handler, "shareProcessNamespace": True, "containers": [loop]}
         async with bench.another_pod(f"u-{handler}", **spec) as start:
@@ -570,6 +574,7 @@ async def another_oci_runtime(bench: Bench) -> dict[str, Any]:
             states = [p.name for p in (bench.root / f"run/oci-{handler}").iterdir()]
             streams = await everything(await bench.runtime.exec(id, ["echo", handler]))
             await bench.runtime.update_container(id, ResourceRequirements(500, 64 << 20, 0, 0))
+            await bench.printed(f"u-{handler}", b"set")
             await bench.runtime.stop_container(id, 10)
             ended = await bench.exits.get()
             seen[handler] = [status and status.handler, sorted(states) == sorted([id, f"pause-u-{handler}"]),

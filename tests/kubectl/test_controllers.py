@@ -165,7 +165,8 @@ def test_describe_tells_the_story(kubectl: Kubectl, namespace: str) -> None:
         pods = kubectl(
             "describe", *inside, "pods", "--show-events=true"
         )  # the newest tells them of several pods only when asked
-        told = "ScalingReplicaSet" in deployment and "Scheduled" in pods and "FailedScheduling" in pods
+        told = all(words in deployment for words in ("Scaled up replica set web-", "NewReplicaSetAvailable"))
+        told = told and "Successfully assigned" in pods and "FailedScheduling" in pods
         if told or time.monotonic() > deadline:
             break
         time.sleep(0.1)

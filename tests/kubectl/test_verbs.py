@@ -386,6 +386,7 @@ def test_replace_and_wait(kubectl: Kubectl, cluster: Cluster, namespace: str) ->
     assert kubectl("get", "deploy", "web", "-n", namespace, "-o", "jsonpath={.spec.replicas}") == "5"
     start_pod(cluster, namespace, "one")
     assert "condition met" in kubectl("wait", "--for=condition=Ready", "pod/one", "-n", namespace, "--timeout=60s")
+    poll(lambda: not cluster.server.open_watches(TenantId("a")))  # of clients that have left
     with kubectl.started("wait", "--for=delete", "pod/one", "-n", namespace, "--timeout=60s") as process:
         # A kubectl that finds nothing to wait for is an error in old versions: the pod goes while it waits.
         poll(lambda: cluster.server.open_watches(TenantId("a")))

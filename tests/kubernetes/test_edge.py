@@ -348,7 +348,12 @@ def test_a_node_that_is_away_is_found_by_the_cluster_and_its_pods_go_on(site: Si
     eventually(lambda: ready(site, "edge1") == "True", "Ready again")
     eventually(lambda: not site.cluster.json("get", "node", "edge1")["spec"].get("taints"), "without taints")
     assert wait_ready(site, "offline")["metadata"]["uid"] == uid
-    assert "Unknown" not in {c["status"] for c in site.cluster.json("get", "node", "edge1")["status"]["conditions"]}
+
+    def unknown() -> list[str]:
+        conditions = site.cluster.json("get", "node", "edge1")["status"]["conditions"]
+        return [condition["type"] for condition in conditions if condition["status"] == "Unknown"]
+
+    eventually(lambda: unknown() == [], "all conditions are known again")
     site.cluster.kubectl("delete", "pod", "offline", timeout=150)
 
 

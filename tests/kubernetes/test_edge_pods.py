@@ -50,8 +50,12 @@ def test_a_pod_of_higher_priority_takes_the_room_of_another(site: Site) -> None:
     found = wait_ready(site, "urgent")
     assert found["spec"]["priority"] == 1000 and found["spec"]["nodeName"] == "edge1"
     gone(site, "pod", "yields")
-    events = site.cluster.json("get", "events", "--field-selector=reason=Preempted")["items"]
-    assert [event["involvedObject"]["uid"] for event in events] == [before["metadata"]["uid"]]
+
+    def preempted() -> set[str]:
+        events = site.cluster.json("get", "events", "--field-selector=reason=Preempted")["items"]
+        return {event["involvedObject"]["uid"] for event in events}
+
+    eventually(lambda: preempted() == {before["metadata"]["uid"]}, "the Event, which the scheduler writes by the way")
     site.cluster.kubectl("delete", "pod", "urgent", timeout=150)
     site.cluster.kubectl("delete", "priorityclass", "low", "high")
 

@@ -133,6 +133,7 @@ def test_use_of_processor_and_memory_is_told_by_the_node(installation: Installat
     def raw(path: str) -> str:
         return installation.cluster.kubectl("get", "--raw", f"{base}/{path}")
 
+    until(lambda: len(json.loads(raw("stats/summary"))["pods"][0]["containers"]) == 4, what="all are measured")
     summary = json.loads(raw("stats/summary"))
     (pod,) = summary["pods"]
     assert pod["podRef"]["name"] == "box" and len(pod["containers"]) == 4

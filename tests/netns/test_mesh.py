@@ -241,7 +241,7 @@ def test_rules_survive_the_agent_and_those_who_flush_them(node: Node) -> None:
     node.edge.run("nft", "-f", "-", input="table ip other {\n chain c {\n }\n}\n")
     node.edge.run("nft", "flush", "ruleset")
     until(lambda: ask(client, "10.96.0.1", 80) == "pod1 10.244.1.3", what="the rules are back")
-    assert node.say(ask="counts")["restored"] == 1
+    until(lambda: node.say(ask="counts")["restored"] == 1, what="once")
     node.stop()  # SIGKILL
     assert ask(client, "10.96.0.1", 80) == "pod1 10.244.1.3", "no agent is needed"
     node.edge.run("nft", "-f", "-", input="add chain ip kubeedge-mesh in-left\n")  # of an agent that knew more
@@ -306,8 +306,13 @@ def test_pods_find_names_of_the_cluster_and_of_the_world(node: Node, tmp_path: P
     assert resolve(client, "false.example.com") == ["198.51.100.7"], "an answer with another ID does not count"
     assert len(resolve(client, "large.example.com")) == 100, "what is too large comes over TCP"
     assert resolve(client, "nothing.example.com") == resolve(client, "nothing") == "gaierror"
-    before = log.read_text()
-    assert resolve(client, "www.example.com") == ["198.51.100.7"] and log.read_text() == before, "kept"
+
+    def asked() -> int:
+        """Not of other names: a question without an answer may be asked again at any time."""
+        return log.read_text().count(" www.example.com. ")
+
+    before = asked()
+    assert before and resolve(client, "www.example.com") == ["198.51.100.7"] and asked() == before, "kept"
 
     # the cloud is away and so is the upstream: the cluster's names go on
     node.lan.stop(upstream)

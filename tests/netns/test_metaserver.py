@@ -8,7 +8,7 @@ import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 
 from kubeedge.appengine.runtime import cgroups
 from tests.kit import images
-from tests.kit.topology import Topology, until
+from tests.kit.topology import DEFAULT_TIMEOUT, CommandFailed, Topology, until
 from tests.netns.test_join import KUBECTL, KUBEEDGE, PREFIX, Site
 
 pytestmark = pytest.mark.root
@@ -88,12 +88,15 @@ class EdgeSite(Site):
         command = self.machine.command(
             "env", f"HOME={self.directory}", KUBECTL, "--kubeconfig", str(self.kubeconfig), *arguments
         )
-        return subprocess.run(command, input=input, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            command, input=input, capture_output=True, text=True, timeout=DEFAULT_TIMEOUT, check=False
+        )
 
     def edge(self, *arguments: str, input: str | None = None) -> str:
-        """kubectl on the node, with what the agent wrote for its administrator."""
+        """kubectl on the node, with what the agent wrote for its administrator. Raises CommandFailed."""
         done = self.asked(*arguments, input=input)
-        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}"
+        if done.returncode:
+            raise CommandFailed(f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}")
         return done.stdout
 
     def fails(self, *arguments: str, input: str | None = None) -> str:
@@ -185,9 +188,13 @@ def test_an_offline_node_is_operated_with_kubectl_and_the_cloud_agrees_afterward
     for ask in (site.kubectl, site.edge):
         until(lambda ask=ask: json.loads(ask("get", *web, "-o", "json"))["data"] == merged, what="one truth")  # type: ignore[misc]
         until(lambda ask=ask: "EdgeWriteConflict" in ask("get", "events"), what="the event")  # type: ignore[misc]
-        pod = json.loads(ask("get", "pod", "sleeper", "-o", "json"))["metadata"]
-        assert pod["labels"]["shift"] == "night" and pod["annotations"]["example.com/by"] == "ops"
-        assert "SchedulingDisabled" in ask("get", "nodes")
+
+        def is_merged(ask: Callable[..., str] = ask) -> bool:
+            pod = json.loads(ask("get", "pod", "sleeper", "-o", "json"))["metadata"]
+            return bool(pod["labels"]["shift"] == "night" and pod["annotations"]["example.com/by"] == "ops")
+
+        until(is_merged, what="what was written at the pod")
+        until(lambda ask=ask: "SchedulingDisabled" in ask("get", "nodes"), what="what was written at the node")  # type: ignore[misc]
     until(lambda: site.mounted("a") == "cloud", what="the pod sees the merge")
 
     def nothing_waits() -> bool:
@@ -209,7 +216,7 @@ def test_an_offline_node_is_operated_with_kubectl_and_the_cloud_agrees_afterward
     # a deletion
     site.cut()
     site.edge("delete", "pod", "sleeper", "--timeout=80s")
-    assert cgroups.processes(PREFIX) == []
+    until(lambda: cgroups.processes(PREFIX) == [], what="the end of its processes")
     site.heal()
     until(lambda: "sleeper" not in site.kubectl("get", "pods"), timeout=90, what="deleted in the cloud")
 

@@ -192,10 +192,10 @@ def test_two_edges_and_the_cloud_are_one_network(overlay: Overlay, offload: str)
     second.expect("up")
     assert overlay.relay.expect("up")["uri"].endswith("/tenant/t1/node/n1")
     overlay.relay.expect("up")
-    assert "3 received" in e1.run("ping", "-c3", "-i0.1", "-W2", "100.64.0.2")
-    assert "3 received" in e1.run("ping", "-c3", "-i0.1", "-W2", "100.64.255.254")
-    assert "3 received" in overlay.cloud.run("ping", "-c3", "-i0.1", "-W2", "100.64.0.2")
-    assert "1 received" in e1.run("ping", "-c1", "-s", "9000", "-W2", "100.64.0.2")  # fragments
+    assert "3 received" in e1.run("ping", "-c3", "-i0.1", "-W20", "100.64.0.2")
+    assert "3 received" in e1.run("ping", "-c3", "-i0.1", "-W20", "100.64.255.254")
+    assert "3 received" in overlay.cloud.run("ping", "-c3", "-i0.1", "-W20", "100.64.0.2")
+    assert "1 received" in e1.run("ping", "-c1", "-s", "9000", "-W20", "100.64.0.2")  # fragments
     for sender, receiver_host, address in ((e2, e1, "100.64.0.1"), (e1, e2, "100.64.0.2")):
         with receive_file(receiver_host, 5000, 20 << 20) as receiver:
             digest = send_file(sender, address, 5000, 20 << 20)
@@ -220,7 +220,7 @@ def test_a_spoofed_source_is_dropped_and_counted(overlay: Overlay) -> None:
     e1.ip("addr", "add", "100.64.0.77/32", "dev", "kb0")
     assert "0 received" in e1.run("ping", "-c2", "-i0.1", "-W0.5", "-I", "100.64.0.77", "100.64.0.2", check=False)
     assert overlay.relay.counters()["bad_source"] >= 2
-    assert "1 received" in e1.run("ping", "-c1", "-W2", "100.64.0.2")
+    assert "1 received" in e1.run("ping", "-c1", "-W20", "100.64.0.2")
 
 
 def test_tenants_may_use_the_same_addresses_and_do_not_meet(overlay: Overlay) -> None:
@@ -233,7 +233,7 @@ def test_tenants_may_use_the_same_addresses_and_do_not_meet(overlay: Overlay) ->
     overlay.edge(a2, 1, 2).expect("up")
     for _ in range(3):
         overlay.relay.expect("up")
-    assert "1 received" in a1.run("ping", "-c1", "-W2", "100.64.0.2")
+    assert "1 received" in a1.run("ping", "-c1", "-W20", "100.64.0.2")
     before = b2.run("cat", "/sys/class/net/kb0/statistics/rx_packets", check=False)
     a1.run("ping", "-c3", "-i0.1", "-W2", "100.64.0.2")
     assert b2.run("cat", "/sys/class/net/kb0/statistics/rx_packets", check=False) == before
@@ -276,7 +276,7 @@ def test_unauthenticated_peers_cost_little_and_disturb_no_node(overlay: Overlay,
         "import time; time.sleep(0.5)\n"
     )
     e2.run(sys.executable, "-c", noise)
-    assert "3 received" in e1.run("ping", "-c3", "-i0.1", "-W2", "100.64.255.254")
+    assert "3 received" in e1.run("ping", "-c3", "-i0.1", "-W20", "100.64.255.254")
     assert _rss(overlay.relay.pid) - memory < 8 << 20
 
 
@@ -308,7 +308,7 @@ def test_an_admitted_link_that_sends_garbage_is_closed_alone(overlay: Overlay) -
         )
         e2.run(sys.executable, "-c", send)
         assert reason in overlay.relay.expect("down")["reason"]
-    assert "1 received" in e1.run("ping", "-c1", "-W2", "100.64.255.254")
+    assert "1 received" in e1.run("ping", "-c1", "-W20", "100.64.255.254")
 
 
 def test_unknown_kinds_from_128_are_skipped(overlay: Overlay) -> None:
@@ -348,7 +348,7 @@ def test_a_reader_that_does_not_read_blocks_nobody(overlay: Overlay) -> None:
     )
     memory = _rss(overlay.relay.pid)
     e1.run(sys.executable, "-c", flood)
-    assert "3 received" in e1.run("ping", "-c3", "-i0.1", "-W2", "100.64.255.254")
+    assert "3 received" in e1.run("ping", "-c3", "-i0.1", "-W20", "100.64.255.254")
     assert _rss(overlay.relay.pid) - memory < 4 << 20
     os.kill(two.pid, 18)
     until(
@@ -438,9 +438,9 @@ def two(overlay: Overlay, **relay: Any) -> tuple[Host, Host, Process]:
 
 def test_traceroute_shows_the_relay_and_the_node(overlay: Overlay) -> None:
     e1, _, _ = two(overlay)
-    lines = e1.run("traceroute", "-n", "-I", "-q1", "-w2", "100.64.0.2").splitlines()[1:]
+    lines = e1.run("traceroute", "-n", "-I", "-q1", "-w20", "100.64.0.2").splitlines()[1:]
     assert [line.split()[1] for line in lines] == ["100.64.255.254", "100.64.0.2"]
-    lines = e1.run("traceroute", "-n", "-q2", "-w2", "100.64.0.2").splitlines()[1:]  # UDP
+    lines = e1.run("traceroute", "-n", "-q2", "-w20", "100.64.0.2").splitlines()[1:]  # UDP
     assert [line.split()[1] for line in lines] == ["100.64.255.254", "100.64.0.2"]
 
 
@@ -463,7 +463,7 @@ def test_path_mtu_is_found_and_connections_fit_without_it(overlay: Overlay) -> N
     e1, e2, _ = two(overlay, mtus={"2": 1300})
     said = e1.run("ping", "-c1", "-M", "do", "-s", "1400", "-W2", "100.64.0.2", check=False)
     assert "mtu = 1300" in said or "mtu=1300" in said
-    assert "1 received" in e1.run("ping", "-c1", "-M", "do", "-s", "1272", "-W2", "100.64.0.2")
+    assert "1 received" in e1.run("ping", "-c1", "-M", "do", "-s", "1272", "-W20", "100.64.0.2")
     e1.ip("route", "flush", "cache")
     assert "pmtu 1300" in e1.run("tracepath", "-n", "100.64.0.2")
     e1.ip("route", "flush", "cache")
@@ -486,8 +486,8 @@ def test_a_pod_network_with_a_smaller_mtu_works_without_tuning(overlay: Overlay)
             digest = send_file(client, address, 5000, 4 << 20)
             assert receiver.stdout
             assert receiver.stdout.readline().split() == [str(4 << 20), digest]
-    assert "1 received" in e1.run("ping", "-c1", "-s", "3000", "-W2", "10.244.2.7")
-    lines = e1.run("traceroute", "-n", "-I", "-q1", "-w2", "10.244.2.7").splitlines()[1:]
+    assert "1 received" in e1.run("ping", "-c1", "-s", "3000", "-W20", "10.244.2.7")
+    lines = e1.run("traceroute", "-n", "-I", "-q1", "-w20", "10.244.2.7").splitlines()[1:]
     assert [line.split()[1] for line in lines] == ["100.64.255.254", "100.64.0.2", "10.244.2.7"]
 
 
@@ -497,9 +497,9 @@ def test_ipv6_from_end_to_end(overlay: Overlay) -> None:
         host.ip("-6", "addr", "add", f"{address}/64", "dev", "kb0", "nodad")
     reaches = lambda: "1 received" in e1.run("ping", "-c1", "-W1", "fd64::2", check=False)  # noqa: E731
     until(reaches, what="the addresses that were just given")  # a loaded kernel takes its time
-    assert "3 received" in e1.run("ping", "-c3", "-i0.1", "-W2", "fd64::2")
-    assert "1 received" in e2.run("ping", "-c1", "-W2", "fd64::fffe")
-    assert "1 received" in e1.run("ping", "-c1", "-s", "9000", "-W2", "fd64::2")
+    assert "3 received" in e1.run("ping", "-c3", "-i0.1", "-W20", "fd64::2")
+    assert "1 received" in e2.run("ping", "-c1", "-W20", "fd64::fffe")
+    assert "1 received" in e1.run("ping", "-c1", "-s", "9000", "-W20", "fd64::2")
     code = (
         "import socket,hashlib\n"
         "s=socket.create_server(('::', 5000), family=socket.AF_INET6); s.settimeout(60); print('ready', flush=True)\n"
@@ -511,7 +511,7 @@ def test_ipv6_from_end_to_end(overlay: Overlay) -> None:
         assert receiver.stdout and receiver.stdout.readline() == "ready\n"
         digest = send_file(e1, "fd64::2", 5000, 8 << 20)
         assert receiver.stdout.readline().split() == [str(8 << 20), digest]
-    lines = e1.run("traceroute", "-6", "-n", "-I", "-q1", "-w2", "fd64::2").splitlines()[1:]
+    lines = e1.run("traceroute", "-6", "-n", "-I", "-q1", "-w20", "fd64::2").splitlines()[1:]
     assert [line.split()[1] for line in lines] == ["fd64::fffe", "fd64::2"]
     os.kill(second.pid, 9)
     overlay.relay.expect("down")
@@ -547,6 +547,6 @@ def test_on_a_long_path_bbr_is_used_and_leaves_its_startup_under_an_upload(overl
             timeout=30,
             what="the end of the startup",  # which lasts as long as the upload, if it is left alone
         )
-        assert "1 received" in e1.run("ping", "-c1", "-W2", "100.64.255.254")
+        assert "1 received" in e1.run("ping", "-c1", "-W20", "100.64.255.254")
         e1.stop(sender)
         receiver.kill()

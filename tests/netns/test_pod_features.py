@@ -45,6 +45,7 @@ def test_a_pod_ends_at_its_deadline_by_rules_and_with_hooks(engine: Engine) -> N
             "volumeMounts": [{"name": "www", "mountPath": "/www"}],
             "lifecycle": {"postStart": {"sleep": {"seconds": 1}},
                           "preStop": {"httpGet": {"port": 8080, "path": "/missing"}}},
+            "readinessProbe": {"httpGet": {"port": 8080, "path": "/hi"}, "periodSeconds": 1},
         },
     )  # fmt: skip
     for name, spec in (("rules", rules), ("deadline", deadline), ("hooks", hooks)):
@@ -83,9 +84,12 @@ def test_a_pod_is_looked_into_and_resized_while_it_runs(engine: Engine) -> None:
     assert seen["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 5
     (log,) = engine.root.glob("logs/default_web_uid-web/debug/0.log")
     until(lambda: "sleep 1000" in log.read_text(), what="what it saw of the other's processes")
-    after = engine.until("web", lambda s: container(s)["resources"]["limits"] == large, "other limits")
+    after = engine.until(
+        "web",
+        lambda s: container(s)["resources"]["limits"] == large and ready(s) and s["observedGeneration"] == 2,
+        "other limits",
+    )
     assert container(after)["restartCount"] == 0 and container(after)["containerID"] == container(before)["containerID"]
-    assert ready(after) and after["observedGeneration"] == 2
     engine.kill()
     engine.start()
     spec["spec"]["containers"][0]["resources"] = {"limits": {**large, "memory": "900Ti"}}

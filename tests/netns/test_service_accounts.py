@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kubeedge.appengine.runtime import cgroups
-from tests.kit.topology import Topology, until
+from tests.kit.topology import DEFAULT_TIMEOUT, CommandFailed, Topology, until
 from tests.netns.test_join import PREFIX
 from tests.netns.test_metaserver import EdgeSite
 
@@ -103,10 +103,11 @@ class PodSite(EdgeSite):
             [*command, sys.executable, "-c", CLIENT, str(self.files)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=DEFAULT_TIMEOUT,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
+        if done.returncode:
+            raise CommandFailed(done.stderr)
         return dict(json.loads(done.stdout))
 
 
@@ -139,7 +140,7 @@ def test_a_program_in_a_pod_uses_the_api_online_and_reads_offline_with_one_token
     site.machine.signal(site.agent, 9)
     site.agent.wait(90)
     site.start_again()
-    assert site.client()["pods"] == ["client", "sleeper"]
+    until(lambda: site.client()["pods"] == ["client", "sleeper"], what="the node answers again")
     assert site.token() == token or site.client()["web"] == "1"
     site.heal()
     until(lambda: site.client()["create"] in ("ConfigMap", 409), what="the cloud answers again")

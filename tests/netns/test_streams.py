@@ -30,7 +30,8 @@ from tests.netns.test_node_conditions import uplink_of
 
 pytestmark = pytest.mark.root
 
-SERVER = "while :; do printf 'ready\\n' >/dev/null; nc -l -p 8080 -e cat; done"
+#: it listens while it serves: between two servers nobody would
+SERVER = "exec nc -ll -p 8080 -e cat"
 #: while /tmp/go is there: a piece of output, and a line in /tmp/beats that says when it was taken
 FLOOD = """
 line=0123456789abcdef; for _ in 1 2 3 4 5 6 7 8 9 10; do line=$line$line; done
@@ -155,13 +156,20 @@ def test_the_node_s_own_api_execs_too(site: StreamSite, kubectl: str) -> None:
 
 
 def test_top_shows_the_node_and_the_pod(site: StreamSite, kubectl: str) -> None:
-    done = site.ask(kubectl, "top", "node", "--no-headers")
-    assert done.returncode == 0 and done.stdout.split()[0] == b"edge1", done.stderr
+    def rows(*what: str, at: str = "cloud") -> list[list[bytes]]:
+        """Of what is measured: usage of a processor is that between two looks."""
+        return [line.split() for line in site.ask(kubectl, "top", *what, "--no-headers", at=at).stdout.splitlines()]
+
+    until(lambda: [row[0] for row in rows("node")] == [b"edge1"], what="the node")
     for at in ("cloud", "edge"):
-        done = site.ask(kubectl, "top", "pod", "box", "--containers", "--no-headers", at=at)
-        rows = [line.split() for line in done.stdout.splitlines()]
-        assert sorted(row[1] for row in rows) == [b"echo", b"flood", b"main", b"reader"], done.stderr
-        assert all(row[2].endswith(b"m") and row[3].endswith(b"Mi") for row in rows)
+        seen: list[list[bytes]] = []
+
+        def all_there(at: str = at, seen: list[list[bytes]] = seen) -> bool:
+            seen[:] = rows("pod", "box", "--containers", at=at)
+            return sorted(row[1] for row in seen) == [b"echo", b"flood", b"main", b"reader"]
+
+        until(all_there, what=f"its containers, at the {at}")
+        assert all(row[2].endswith(b"m") and row[3].endswith(b"Mi") for row in seen)
 
 
 def lines_until(pipe: IO[bytes], wanted: bytes) -> bytes:

@@ -15,7 +15,7 @@ LISTEN = """
 import asyncio, contextlib
 from kubeedge.networkwatch.driver import address_changes
 async def main():
-    async with contextlib.aclosing(address_changes(settle=0.2)) as changes:
+    async with contextlib.aclosing(address_changes(settle=1.0)) as changes:  # longer than a burst takes on a busy machine
         first = asyncio.ensure_future(anext(changes))
         await asyncio.sleep(0)
         print("ready", flush=True)
