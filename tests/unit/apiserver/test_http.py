@@ -307,7 +307,7 @@ async def watch(api: Api, target: str, **headers: str) -> AsyncIterator[Callable
     body = answer.body
 
     async def following() -> Any:
-        return json.loads(await asyncio.wait_for(anext(body), 5))
+        return json.loads(await asyncio.wait_for(anext(body), 60))
 
     try:
         yield following
@@ -358,7 +358,7 @@ async def test_all_who_watch_get_the_same_bytes(api: Api) -> None:
     answers = [await api.raw("GET", f"{DEFAULT}/configmaps?watch=true") for _ in range(3)]
     await api("POST", f"{DEFAULT}/configmaps", configmap("c"))
     bodies: list[Any] = [answer.body for answer in answers]
-    events = [await asyncio.wait_for(anext(body), 5) for body in bodies]
+    events = [await asyncio.wait_for(anext(body), 60) for body in bodies]
     assert all(event is events[0] for event in events)
     assert api.server.unread.of(TenantId("a")) == 4 * len(events[0])  # once, and in the buffers of each
     for body in bodies:
@@ -394,7 +394,7 @@ async def test_a_large_event_is_decoded_and_encoded_once_off_the_loop(api: Api) 
     meta.decode, meta.encode = decoded, encoded
     try:
         await api.store.put(key, changed)
-        events = await asyncio.wait_for(asyncio.gather(*waiting), 10)
+        events = await asyncio.wait_for(asyncio.gather(*waiting), 60)
     finally:
         meta.decode, meta.encode = decode, encode
     assert all(event is events[0] for event in events) and b"MODIFIED" in events[0]

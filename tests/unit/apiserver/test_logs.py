@@ -46,7 +46,7 @@ class Node:
         return await asyncio.open_connection(sock=ours)
 
     async def finished(self) -> None:
-        await asyncio.wait_for(asyncio.gather(*self._tasks, return_exceptions=True), 5)
+        await asyncio.wait_for(asyncio.gather(*self._tasks, return_exceptions=True), 60)
 
 
 def asked(
@@ -81,7 +81,7 @@ def asked(
         await node.finished()
         await store.close()
 
-    asyncio.run(asyncio.wait_for(run(), 10))
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def answering(data: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
@@ -155,7 +155,7 @@ def test_a_follower_that_leaves_closes_the_nodes_stream() -> None:
         assert not isinstance(answer.body, bytes)
         assert await anext(answer.body) == b"one\n"
         await answer.body.aclose()  # type: ignore[attr-defined]
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), 60)
 
     asked(script, check, "?follow=true")
 

@@ -92,7 +92,7 @@ async def watching(events: AsyncGenerator[WatchEvent, None]) -> AsyncIterator[Ca
     async with contextlib.aclosing(events):
 
         async def following() -> WatchEvent:
-            return await asyncio.wait_for(anext(events), 5)
+            return await asyncio.wait_for(anext(events), 60)
 
         yield following
 

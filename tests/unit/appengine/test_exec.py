@@ -15,6 +15,7 @@ from kubeedge.appengine.runtime import cgroups
 from kubeedge.appengine.runtime.base import CHUNK, EXEC_OUTPUT, StartError
 from kubeedge.appengine.runtime.exec import Execs
 from kubeedge.appengine.runtime.programs import Programs
+from tests.kit.descriptors import descriptors
 from tests.kit.topology import until
 
 BOUND = 12 * CHUNK  # bytes: what waits to be received, a reader's buffer, and a pipe of the kernel
@@ -66,9 +67,9 @@ def test_a_runtime_that_is_missing_is_an_error_and_leaves_no_descriptor(tmp_path
 
     for tty in (False, True):
         asyncio.run(scenario(tty))
-        before = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         asyncio.run(scenario(tty))
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert descriptors() == before
 
 
 def test_all_that_a_command_says_is_kept_up_to_the_bound(tmp_path: Path) -> None:

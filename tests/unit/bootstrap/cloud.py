@@ -96,7 +96,7 @@ class Cloud:
         return self.module.port
 
     def client(self, **options: Any) -> Client:
-        return Client("127.0.0.1", self.port, timeout=5.0, **options)
+        return Client("127.0.0.1", self.port, timeout=30.0, **options)
 
     async def token(
         self, node: str = "", *, tenant: TenantId = DEFAULT_TENANT, ttl: float = 3600.0, replace: bool = False

@@ -11,10 +11,11 @@ from typing import Any, cast
 
 import pytest
 
-from kubeedge.kit.acceptor import Acceptor
+from kubeedge.kit.acceptor import Accepted, Acceptor
 from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kubebus.l3.plane import Plane, TlsContext
 from kubeedge_cloud.bushub.accepted import AcceptedLinks
+from tests.kit.descriptors import descriptors
 
 LIMITS = ConnectionLimits(unauthenticated=10, authenticated=10, per_identity=10)
 
@@ -36,14 +37,21 @@ class FakePlane:
 async def enter(plane: FakePlane) -> tuple[AcceptedLinks, Acceptor, socket.socket]:
     """A client's connection that has spoken."""
     links = AcceptedLinks(cast(Plane, plane), cast(TlsContext, None), LIMITS, congestion="")
-    acceptor = Acceptor(LIMITS, links._begin)
+    begun = asyncio.Event()
+
+    def begin(accepted: Accepted) -> None:
+        links._begin(accepted)
+        begun.set()
+
+    acceptor = Acceptor(LIMITS, begin)
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = socket.create_connection(server.getsockname())
         connection, _ = server.accept()
     client.sendall(b"\x16")
     acceptor.enter(connection)
-    await asyncio.sleep(0.05)
-    client.settimeout(5.0)
+    async with asyncio.timeout(60):
+        await begun.wait()
+    client.settimeout(60.0)
     return links, acceptor, client
 
 
@@ -60,14 +68,14 @@ def test_a_link_for_which_there_is_no_descriptor_leaves_none_behind(
             monkeypatch.setattr("kubeedge_cloud.bushub.accepted.os.dup", dup)
         failures: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
-        before = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         links, acceptor, client = await enter(FakePlane(full=True))
         with client:
             with contextlib.suppress(ConnectionResetError):  # what it said was not read
                 assert client.recv(1) == b""
             assert not failures
             assert not acceptor._serving and not links.is_unauthenticated(30)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert descriptors() == before
 
     asyncio.run(scenario())
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from kubeedge._fastpath import libc
 
+from tests.kit.descriptors import descriptors
+
 
 def test_a_failure_is_an_oserror_with_its_number_and_what_was_asked(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=rf"mount nosuchfs on {tmp_path}/missing: ") as failed:
@@ -48,10 +50,10 @@ def test_inotify_tells_of_a_rename_and_leaves_no_descriptor_when_it_fails(tmp_pa
         assert not os.get_inheritable(fd) and not os.get_blocking(fd)
     finally:
         os.close(fd)
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     with pytest.raises(OSError, match="inotify on"):
         libc.inotify(tmp_path / "missing", libc.IN_MOVED_TO)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 def test_a_descriptor_of_another_process_is_taken_over(tmp_path: Path) -> None:

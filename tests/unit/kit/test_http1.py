@@ -41,7 +41,7 @@ def serving(handler: RequestHandler, scenario: Callable[[int], Awaitable[None]],
             server.close()
             await server.wait_closed()
             pending = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
-            await asyncio.wait_for(asyncio.gather(*pending, return_exceptions=True), 5)
+            await asyncio.wait_for(asyncio.gather(*pending, return_exceptions=True), 60)
 
     asyncio.run(run())
 
@@ -56,7 +56,7 @@ async def exchange(port: int, *pieces: bytes, end: bool = True) -> bytes:
         if end:
             writer.write_eof()
     try:
-        return await asyncio.wait_for(reader.read(), 10)
+        return await asyncio.wait_for(reader.read(), 60)
     except ConnectionError:
         return b""
     finally:
@@ -140,7 +140,7 @@ def test_a_streamed_body_goes_out_chunk_by_chunk_and_ends_when_the_client_leaves
         answer = await client.request("GET", "/")
         assert await anext(answer.stream()) == b"one"
         client.writer.transport.abort()
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 60)
         await client.close()
 
     serving(handler, scenario)
@@ -196,7 +196,7 @@ def test_a_response_that_breaks_in_the_middle_is_never_taken_for_a_whole_one(
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.0\r\n\r\n")
         with pytest.raises(ConnectionResetError):
-            while await asyncio.wait_for(reader.read(100), 5):
+            while await asyncio.wait_for(reader.read(100), 60):
                 pass
         writer.close()
         with contextlib.suppress(ConnectionError):
@@ -221,7 +221,7 @@ def test_a_handler_may_ask_whether_anybody_still_waits() -> None:
         await asyncio.sleep(0.05)
         assert not heard.is_set()
         writer.close()
-        await asyncio.wait_for(heard.wait(), 5)
+        await asyncio.wait_for(heard.wait(), 60)
         await writer.wait_closed()
 
     serving(handler, scenario)
@@ -252,7 +252,7 @@ def test_a_request_whose_body_fails_does_not_wait_for_an_answer() -> None:
     async def scenario(port: int) -> None:
         client = Connection(*await asyncio.open_connection("127.0.0.1", port))
         with pytest.raises(RuntimeError, match="secret"):
-            await asyncio.wait_for(client.request("POST", "/", body=failing_body()), 5)
+            await asyncio.wait_for(client.request("POST", "/", body=failing_body()), 60)
         assert not client.reusable
         await client.close()
 
@@ -323,9 +323,9 @@ def test_expect_100_continue_is_answered_before_the_body_is_sent() -> None:
         writer.write(
             b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\nconnection: close\r\n\r\n"
         )
-        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 100")
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)).startswith(b"HTTP/1.1 100")
         writer.write(b"hi")
-        assert b"POST / 2" in await asyncio.wait_for(reader.read(), 5)
+        assert b"POST / 2" in await asyncio.wait_for(reader.read(), 60)
         writer.close()
         await writer.wait_closed()
 

@@ -53,7 +53,7 @@ async def conversation(pieces: list[bytes]) -> tuple[list[str], bytes]:
             writer.write(piece)
             await asyncio.sleep(0)
         writer.write_eof()
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await asyncio.wait_for(reader.read(), 60)
         writer.close()
         await writer.wait_closed()
     return seen, answer

@@ -147,7 +147,7 @@ def test_joined_streams_pass_bytes_and_ends() -> None:
         b[1].write(b"answer")
         b[1].write_eof()
         assert await a[0].read() == b"answer"
-        await asyncio.wait_for(joined, 5)
+        await asyncio.wait_for(joined, 60)
         for _, writer in (a, a_far, b, b_far):
             await close_writer(writer)
 
@@ -218,7 +218,7 @@ def test_joined_streams_end_when_one_breaks() -> None:
             b_far = await server_side.get()
             joined = asyncio.create_task(splice(a_far, b_far))
             reset_writer(b[1])
-            await asyncio.wait_for(joined, 5)
+            await asyncio.wait_for(joined, 60)
             for _, writer in (a, a_far, b, b_far):
                 await close_writer(writer)
 

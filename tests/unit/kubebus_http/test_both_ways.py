@@ -267,7 +267,7 @@ def test_a_first_answer_may_take_longer_than_connecting_may(fast: bool) -> None:
                 head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
                 assert head.startswith(b"HTTP/1.1 200 ") and await reader.readexactly(2) == b"ok"
 
-    limits = ProxyLimits(connect=0.5)
+    limits = ProxyLimits(connect=1.5)
     scenario(tell, fast=fast, client=limits, server=limits)
 
 

@@ -20,7 +20,7 @@ both_ways = pytest.mark.parametrize("fast", [False, True], ids=["slow", "fast"])
 async def quiet(count: list[int]) -> int:
     """The first element, once it has not moved for a while."""
     before = -1
-    while count[0] != before:
+    while count[0] != before or not before:
         before = count[0]
         await asyncio.sleep(0.3)
     return before

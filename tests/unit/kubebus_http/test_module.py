@@ -90,13 +90,13 @@ def test_it_stops_in_the_middle_of_everything_and_starts_again() -> None:
                     clients.append(await asyncio.open_connection(*module.address))
                     clients[-1][1].write(wire)
                 for waiting in (0, 1, 4):  # the others never hear anything
-                    assert await asyncio.wait_for(clients[waiting][0].readline(), 5)
+                    assert await asyncio.wait_for(clients[waiting][0].readline(), 60)
                 await until(lambda: len(tasks) >= 5)
-                await asyncio.wait_for(cancel_and_wait(running), 5)
+                await asyncio.wait_for(cancel_and_wait(running), 60)
                 await until(lambda: len(tasks) == 0)
                 for reader, writer in clients:
                     try:
-                        await asyncio.wait_for(reader.read(), 5)
+                        await asyncio.wait_for(reader.read(), 60)
                     except ConnectionResetError:
                         pass
                     await close_writer(writer)
@@ -126,7 +126,7 @@ def test_the_server_proxy_works_without_a_client_proxy() -> None:
             await cancel_and_wait(running)
             stopped = Connection(*await l4.connect(TenantId("t1"), NodeName("n1"), 80))  # L4 still has our handler
             with pytest.raises(OSError):
-                await asyncio.wait_for(stopped.request("GET", "/web/"), 5)
+                await asyncio.wait_for(stopped.request("GET", "/web/"), 60)
             await stopped.close()
 
     asyncio.run(run())

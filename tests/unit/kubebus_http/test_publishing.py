@@ -151,7 +151,7 @@ def test_a_client_that_does_not_read_stops_the_service(fast: bool) -> None:
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             writer.write(get("/t1/n1/video/"))
             before = -1
-            while sent != before:  # until nothing has moved for a while
+            while sent != before or not sent:  # until nothing has moved for a while
                 before = sent
                 await asyncio.sleep(0.3)
             assert 0 < sent < 48 * MB  # what the kernel's socket buffers took, and a little
@@ -174,9 +174,9 @@ def test_an_event_arrives_before_the_answer_ends_and_the_service_hears_of_the_en
         async with world.client() as (reader, writer):
             writer.write(get("/t1/n1/events/"))
             await read_head(reader)
-            assert b"data: first\n\n" in await asyncio.wait_for(reader.readuntil(b"\n\n"), 5)
+            assert b"data: first\n\n" in await asyncio.wait_for(reader.readuntil(b"\n\n"), 60)
             assert not service_ended.is_set()
-        await asyncio.wait_for(service_ended.wait(), 5)
+        await asyncio.wait_for(service_ended.wait(), 60)
 
     scenario(tell, fast=fast)
 
@@ -193,7 +193,7 @@ def test_a_client_that_leaves_before_the_answer_frees_the_service(fast: bool) ->
         async with world.client() as (_, writer):
             writer.write(get("/t1/n1/slow/"))
             await until(lambda: world.server_in_progress == 1)
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), 60)
 
     scenario(tell, fast=fast)
 
@@ -211,8 +211,8 @@ def test_a_client_that_leaves_in_its_body_frees_the_service(fast: bool) -> None:
         await world.serve("slow", service)
         async with world.client() as (_, writer):
             writer.write(get("/t1/n1/slow/", "Content-Length: 1000", method="POST") + b"begin")
-            assert await asyncio.wait_for(got.get(), 5) == b"begin"
-        assert await asyncio.wait_for(got.get(), 5) == b""
+            assert await asyncio.wait_for(got.get(), 60) == b"begin"
+        assert await asyncio.wait_for(got.get(), 60) == b""
 
     scenario(tell, fast=fast)
 
@@ -245,9 +245,9 @@ def test_an_upgraded_connection_carries_bytes_both_ways(first: bytes, fast: bool
             assert await reader.readexactly(5 + len(first)) == b"hello" + first.upper()
             big = b"x" * MB
             writer.write(big)
-            assert await asyncio.wait_for(reader.readexactly(MB), 10) == big.upper()
+            assert await asyncio.wait_for(reader.readexactly(MB), 60) == big.upper()
             writer.write_eof()  # one direction ends; the other still has something to say
-            assert await asyncio.wait_for(reader.read(), 5) == b"-bye"
+            assert await asyncio.wait_for(reader.read(), 60) == b"-bye"
 
     scenario(tell, fast=fast)
 
@@ -299,7 +299,7 @@ def test_the_network_may_cut_requests_anywhere(cuts: list[int], fast: bool) -> N
                 rest = rest[cut:]
                 await asyncio.sleep(0)
             writer.write(rest)
-            answer = await asyncio.wait_for(reader.read(), 10)
+            answer = await asyncio.wait_for(reader.read(), 60)
         assert answer.count(b"HTTP/1.1 200") == 2
         assert b'"target": "/a", "body": "abcde"' in answer and b'"target": "/b", "body": ""' in answer
 
@@ -350,7 +350,7 @@ def test_an_early_answer_ends_a_long_request(fast: bool) -> None:
             writer.write(get("/t1/n1/small/", "Content-Length: 999999999", close=False, method="POST") + bytes(MB))
             head = await read_head(reader)
             assert head.startswith(b"HTTP/1.1 413") and await reader.readexactly(3) == b"no!"
-            assert await asyncio.wait_for(reader.read(), 5) == b""  # the connection cannot go on
+            assert await asyncio.wait_for(reader.read(), 60) == b""  # the connection cannot go on
 
     scenario(tell, fast=fast)
 
@@ -368,7 +368,7 @@ def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(fast: bool) -> N
         if b" 502 " in await read_head(reader):  # the break has overtaken the beginning of the answer
             return
         with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(reader.read(), 5)
+            await asyncio.wait_for(reader.read(), 60)
 
     async def tell(world: World) -> None:
         await world.serve("flaky", service)
@@ -530,11 +530,11 @@ def test_an_upload_may_last_longer_than_the_timeout_of_its_answer_while_it_moves
         async with world.client() as (reader, writer):
             writer.write(get("/t1/n1/shop/", "Content-Length: 10", method="PUT"))
             for _ in range(10):
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.3)
                 writer.write(b"x")
-            assert b" 200 " in await asyncio.wait_for(reader.readline(), 5)
+            assert b" 200 " in await asyncio.wait_for(reader.readline(), 60)
 
-    scenario(tell, fast=fast, client=ProxyLimits(answer=0.5), server=ProxyLimits(answer=0.5))
+    scenario(tell, fast=fast, client=ProxyLimits(answer=2.0), server=ProxyLimits(answer=2.0))
 
 
 def test_a_tenant_has_its_share_of_requests_and_no_more(fast: bool) -> None:
@@ -577,7 +577,7 @@ def test_a_client_that_dribbles_its_request_is_let_go(fast: bool) -> None:
                     await asyncio.sleep(0.02)
 
             dribbling = asyncio.create_task(dribble())
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await asyncio.wait_for(reader.read(), 60) == b""
             assert asyncio.get_running_loop().time() - began < 2
             dribbling.cancel()
             await asyncio.gather(dribbling, return_exceptions=True)

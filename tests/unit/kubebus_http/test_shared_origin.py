@@ -133,7 +133,7 @@ def test_an_upgrade_obeys_the_same_rules() -> None:
         await world.serve("ws", service)
         async with world.client() as (reader, writer):
             writer.write(get("/t1/n1/ws", "Connection: upgrade", "Upgrade: echo", close=False))
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
         assert head.startswith(b"HTTP/1.1 101 ")  # a WebSocket client follows no redirect to the slash
         assert ("set-cookie", "a=1; Path=/t1/n1/ws") in fields(head) and b"clear-site-data" not in head.lower()
 

@@ -181,7 +181,7 @@ class World:
         """Everything that comes back, to the end of the connection."""
         async with self.client() as (reader, writer):
             writer.write(wire)
-            return await asyncio.wait_for(reader.read(), 10)
+            return await asyncio.wait_for(reader.read(), 60)
 
 
 def _in_progress(proxy: Any) -> int:
@@ -222,4 +222,4 @@ def get(path: str, *headers: str, close: bool = True, method: str = "GET") -> by
 
 
 async def read_head(reader: asyncio.StreamReader) -> bytes:
-    return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)

@@ -17,6 +17,7 @@ import pytest
 from kubeedge.kubebus.l3.plane import Plane, PortClosed, PortConnected, SegmentReceived, TlsContext
 from kubeedge.wire_format.frame import CONTROL, MAX_CONTROL_BYTES, PACKET, SEGMENT, encode, encode_segment
 from tests.kit.certs import Credentials, TestAuthority
+from tests.kit.descriptors import descriptors
 from tests.kit.planes import ControlFrame, Harness, Peer, is_open
 from tests.reference.ip import UDP, ipv4
 from tests.unit.kubebus_l3.conftest import Certificates
@@ -464,7 +465,7 @@ def test_drop_says_goodbye_and_close_gives_every_descriptor_back(
     implementation: str, certificates: Certificates
 ) -> None:
     with Harness() as harness:
-        before = set(os.listdir("/proc/self/fd"))
+        before = descriptors()
         peer, port = harness.link(certificates.relay, certificates.nodes[1])
         harness.plane.send(port, CONTROL, b"bye")
         harness.plane.drop(port, "asked to")
@@ -485,7 +486,7 @@ def test_drop_says_goodbye_and_close_gives_every_descriptor_back(
         with pytest.raises(ValueError, match="closed"):
             harness.plane.events()
         tun.close()
-        assert len(set(os.listdir("/proc/self/fd")) - before) <= 2  # the harness' own ends
+        assert len(descriptors() - before) <= 2  # the harness' own ends
 
 
 def test_a_plane_without_work_uses_no_processor(harness: Harness, certificates: Certificates) -> None:
@@ -497,7 +498,7 @@ def test_a_plane_without_work_uses_no_processor(harness: Harness, certificates: 
 
 
 def test_a_forgotten_plane_ends_by_itself(implementation: str) -> None:
-    fds = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     if implementation == "c":  # the reference implementation's thread keeps it alive until close()
         Plane(1)
-        assert len(os.listdir("/proc/self/fd")) == fds
+        assert descriptors() == before

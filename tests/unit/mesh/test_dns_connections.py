@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import socket
 import struct
 from collections import Counter
@@ -18,6 +17,7 @@ from kubeedge.mesh.dns.server import DnsServer
 from kubeedge.mesh.dns.upstream import Upstream
 from kubeedge.mesh.dns.zone import Zone
 from kubeedge.mesh.table import MeshTable
+from tests.kit.descriptors import descriptors
 from tests.kit.ports import ADDRESS, ports
 from tests.unit.mesh.test_dns import put, query
 
@@ -145,11 +145,11 @@ def test_a_client_that_reads_no_answers_is_cut_off_with_all_that_waits_for_it(mo
     monkeypatch.setattr(dns, "_IDLE", 0.2)
 
     async def scenario(world: World) -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(descriptors())
         _, writer = await world.say(ASKED * 5_000)  # 16 MB of answers; the kernel takes some
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         await until(lambda: world.served == 1)
         await until(lambda: world.served == 0)
-        await until(lambda: len(os.listdir("/proc/self/fd")) <= before + 1)  # the client's own, until it notices
+        await until(lambda: len(descriptors()) <= before + 1)  # the client's own, until it notices
 
     serving(scenario)

@@ -338,7 +338,7 @@ async def test_a_link_opens_nothing_of_another_tenant_and_nothing_without_a_toke
     )
     data = b""
     while data.count(b"HTTP/1.1 401") < 2:
-        data += await asyncio.wait_for(reader.readuntil(b"}"), 5)
+        data += await asyncio.wait_for(reader.readuntil(b"}"), 60)
     writer.close()
     site.number = TenantNumber(3)  # removed meanwhile
     assert (await site("GET", f"{NS}/pods"))[0] == 503
