@@ -21,6 +21,10 @@ from tests.kit.topology import until
 BOUND = 12 * CHUNK  # bytes: what waits to be received, a reader's buffer, and a pipe of the kernel
 
 
+#: into the file that the arguments name, as a runtime does it: who ends the process waits a minute for its number otherwise
+SAY_NUMBER = 'while [ "$1" != --pid-file ]; do shift; done; echo $$ >"$2"'
+
+
 def programs(tmp_path: Path, script: str) -> Programs:
     """A runtime that is this script; its arguments are those of `crun exec`."""
     runtime = tmp_path / "runtime"
@@ -40,7 +44,12 @@ def test_a_flood_that_nobody_receives_is_throttled(tmp_path: Path) -> None:
     async def scenario() -> None:
         execs = Execs(tmp_path, tmp_path)
         streams = await execs.start(
-            programs(tmp_path, "echo $$; exec cat /dev/zero"), "id", "group", ["x"], stdin=False, tty=False
+            programs(tmp_path, f"{SAY_NUMBER}; echo $$; exec cat /dev/zero"),
+            "id",
+            "group",
+            ["x"],
+            stdin=False,
+            tty=False,
         )
         output = await streams.receive()
         assert output is not None
