@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -248,6 +249,25 @@ def test_rules_survive_the_agent_and_those_who_flush_them(node: Node) -> None:
     node.start()
     until(lambda: "in-left" not in node.edge.run("nft", "list", "table", "ip", "kubeedge-mesh"), what="the rules anew")
     assert node.say(ask="problem") == "" and ask(client, "10.96.0.1", 80) == "pod1 10.244.1.3"
+
+
+def test_rules_that_are_flushed_before_they_are_looked_at_come_back(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent's nft is followed by another program's, at once and once."""
+    flag, program = tmp_path / "flush", tmp_path / "nft"
+    real = shutil.which("nft")
+    program.write_text(f'#!/bin/sh\n{real} "$@" || exit 1\nrm {flag} 2>/dev/null && {real} flush ruleset\nexit 0\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    node.start()
+    node.say(put={**pod(1, {"app": "web"}), **service("web", "10.96.0.1", "web")})
+    until(lambda: ask(node.pods[1], "10.96.0.1", 80) == "pod1 10.244.1.3", what="the service")
+    flag.touch()
+    node.say(put=service("other", "10.96.0.2", "web"))
+    for address in ("10.96.0.1", "10.96.0.2"):
+        until(lambda a=address: ask(node.pods[1], a, 80) == "pod1 10.244.1.3", what=f"{address} again")  # type: ignore[misc]
+    assert not flag.exists() and node.say(ask="counts")["restored"] >= 1
 
 
 RESOLVE = """

@@ -85,12 +85,16 @@ class ServiceProxy:
             async with aclosing(nft.changes_of_rules()) as bursts:
                 async for _ in bursts:
                     if self._states and not self._wake.is_set() and self._is_damaged():
-                        self.restored += 1
-                        self._again = True
-                        self._wake.set()
-                        log.warning("another program removed our nftables rules; they are written again")
+                        self._restore()
         except OSError as exc:
             log.warning("nftables cannot be watched: %s", exc)
+
+    def _restore(self) -> None:
+        """Soon, from the beginning."""
+        self.restored += 1
+        self._again = True
+        self._wake.set()
+        log.warning("another program removed our nftables rules; they are written again")
 
     def _is_damaged(self) -> bool:
         with contextlib.suppress(OSError):
@@ -137,7 +141,9 @@ class ServiceProxy:
             self._states.pop(version, None)
             await nft.commit(commands)
             self.transactions += 1
-            self._states[version] = nft.table_state(ruleset.TABLE, version)
+            self._states[version] = state = nft.table_state(ruleset.TABLE, version)
+            if state is None and not self._again:  # removed before this look, which is what the watch compares with
+                self._restore()
         self._rules[version] = new
 
     async def _nothing(self, version: int) -> None:
