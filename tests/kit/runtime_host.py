@@ -42,7 +42,7 @@ from kubeedge.appengine.runtime.embedded import EmbeddedRuntime
 from kubeedge.appengine.runtime.settings import EmbeddedSettings
 from kubeedge.appengine.volumes.manager import VolumeManager
 from kubeedge.kit.grpc import GrpcError
-from tests.kit import containerd
+from tests.kit import containerd, control_groups
 
 IMAGE = "docker.io/library/demo:1"
 LINE = b"0123456789abcdef" * 64  # one KiB
@@ -56,7 +56,7 @@ class Bench:
     def __init__(self, root: Path, cgroup: str, socket: str = "") -> None:
         self.root = root
         self.is_embedded = not socket
-        self.socket, self._cgroup = socket, cgroup
+        self.socket, self.cgroup = socket, cgroup
         self.runtime = self.another_runtime()
         self.exits: asyncio.Queue[Exit] = asyncio.Queue()
         self.pod = parse({"metadata": {"name": "p", "namespace": "default", "uid": "u1"}, "spec": {"containers": [
@@ -65,7 +65,7 @@ class Bench:
 
     def another_runtime(self) -> Runtime:
         """As a restart of the agent makes it."""
-        return self._cri(Path(self.socket), self._cgroup) if self.socket else self._embedded(self._cgroup)
+        return self._cri(Path(self.socket), self.cgroup) if self.socket else self._embedded(self.cgroup)
 
     def _embedded(self, cgroup: str) -> Runtime:
         self.store = ImageStore(self.root / "state/images")
@@ -458,7 +458,7 @@ async def shared_processes(bench: Bench) -> dict[str, Any]:
         again = await start("main")
         seen["again"] = [sorted(gone), await bench.says(again, "tr '\\0' ' ' < /proc/1/cmdline")]
         before = processes(b"/pause")
-    seen["left"] = [before, processes(b"/pause"), [str(p) for p in Path("/sys/fs/cgroup").glob("**/podu2")]]
+    seen["left"] = [before, processes(b"/pause"), [str(path) for path in control_groups.find(bench.cgroup, "*podu2")]]
     return seen
 
 
@@ -536,7 +536,7 @@ async def signals_and_resizes(bench: Bench) -> dict[str, Any]:
     fields = {"lifecycle": {"stopSignal": "SIGUSR1"}, "resources": {"limits": {"cpu": "500m", "memory": "32Mi"}}}
     async with bench.another_pod("u2", containers=[sleeper(command=loop, **fields)]) as start:
         id = await start("main")
-        group = [p for p in Path("/sys/fs/cgroup").glob(f"**/podu2/{id}") if p.is_dir()]
+        group = control_groups.find(bench.cgroup, "*podu2", id)
 
         def limits() -> list[str]:
             names = ("memory.limit_in_bytes", "cpu.cfs_quota_us", "cpu.shares", "memory.max", "cpu.max")

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.kit import images
+from tests.kit import control_groups, images
 from tests.kit.layers import Image, directory, entry, layer, link
 from tests.kit.topology import DEFAULT_TIMEOUT, Host, Topology, until
 
@@ -139,10 +139,7 @@ def engine(topology: Topology, tmp_path: Path) -> Iterator[Engine]:
     finally:
         engine.close()
         engine.host.power_cut()
-        for group in Path("/sys/fs/cgroup").glob(f"**/{cgroup}"):
-            for path in sorted([*group.rglob("*/"), group], reverse=True):
-                with contextlib.suppress(OSError):
-                    path.rmdir()
+        control_groups.remove(cgroup)
 
 
 def pod(name: str, command: str, uid: str = "", **spec: Any) -> dict[str, Any]:
@@ -203,7 +200,7 @@ def test_a_pod_runs_with_its_config_and_goes_without_a_trace(engine: Engine) -> 
     until(lambda: engine.reported.get("/reported/pods/default/web", 1) is None, what="the end of the pod")
     assert not engine.host.running(b"httpd")
     assert "uid-web" not in engine.host.run("cat", "/proc/self/mountinfo")
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/{engine.cgroup}/poduid-web"))
+    assert control_groups.find(engine.cgroup, "*poduid-web") == []
     assert not (engine.root / "state/pods/uid-web").exists()
     assert engine.host.run("ls", str(engine.root / "run/ns")).strip() == ""
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from kubeedge.appengine.runtime import mounts
-from tests.kit import containerd, images
+from tests.kit import containerd, control_groups, images
 from tests.kit.runtime_host import IMAGE
 from tests.kit.topology import Topology
 
@@ -73,10 +73,7 @@ def scenarios(topology: Topology, tmp_path: Path, *, without: str = "", cri: str
     finally:
         host.power_cut()
         mounts.remove_tree(tmp_path / "c")
-        for group in Path("/sys/fs/cgroup").glob(f"**/{cgroup}"):
-            for path in sorted([*group.rglob("*/"), group], reverse=True):
-                with contextlib.suppress(OSError):
-                    path.rmdir()
+        control_groups.remove(cgroup)
 
 
 def test_exec_has_its_own_streams_and_exit_status(play: Scenario) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.kit import images
+from tests.kit import control_groups, images
 from tests.kit.topology import Host, edges_behind_nat, until
 
 pytestmark = pytest.mark.root
@@ -122,10 +121,7 @@ def site() -> Iterator[Site]:
                 edge.power_cut()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-        for group in Path("/sys/fs/cgroup").glob(f"**/{PREFIX}-*"):
-            for path in sorted([*group.rglob("*/"), group], reverse=True):
-                with contextlib.suppress(OSError):
-                    path.rmdir()
+        control_groups.remove(f"{PREFIX}-*")
 
 
 def test_each_tenant_has_its_own_objects_under_the_same_names(site: Site) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.kit import images
+from tests.kit import control_groups, images
 from tests.kit.cluster import rights
 from tests.kit.cluster.cluster import KubernetesCluster
 from tests.kit.topology import DEFAULT_TIMEOUT, Host, edges_behind_nat, until
@@ -165,10 +165,7 @@ def kubernetes_site(prefix: str, count: int = 2) -> Iterator[Site]:
                 edge.power_cut()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-        for group in Path("/sys/fs/cgroup").glob(f"**/{prefix}-*"):
-            for path in sorted([*group.rglob("*/"), group], reverse=True):
-                with contextlib.suppress(OSError):
-                    path.rmdir()
+        control_groups.remove(f"{prefix}-*")
 
 
 def _made(directory: Path) -> Path:
