@@ -140,6 +140,8 @@ def test_the_authority_of_a_cluster_is_replaced_under_a_running_cloud(site: Site
     both.replace(known)
     for part in ("kube-controller-manager", "kube-scheduler"):  # these read it when they start
         cluster.kill(part)
+    cluster.wait_for_api()  # they end when it does not know their roles yet
+    for part in ("kube-controller-manager", "kube-scheduler"):
         cluster.start_part(part)
     cluster.wait()
     acme.runs_a_pod("rotated")

@@ -64,7 +64,7 @@ class KubernetesCluster:
         """All of them; returns when pods can be created. Controllers and scheduler end when the API server does not know their roles yet."""
         self.start_part("etcd")
         self.start_part("kube-apiserver")
-        self._wait_for_api()
+        self.wait_for_api()
         self.start_part("kube-controller-manager")
         self.start_part("kube-scheduler")
         self.wait()
@@ -98,13 +98,14 @@ class KubernetesCluster:
 
     def wait(self) -> None:
         """Until the API server is ready and the controllers have made the default ServiceAccount."""
-        self._wait_for_api()
+        self.wait_for_api()
         until(
             lambda: self._alive() and self._try("get", "serviceaccount", "default", "-o", "name") != "",
             timeout=_TIMEOUT, what="the controllers", interval=0.1,
         )  # fmt: skip
 
-    def _wait_for_api(self) -> None:
+    def wait_for_api(self) -> None:
+        """Until the API server is ready."""
         until(lambda: self._alive() and self._ready(), timeout=_TIMEOUT, what="the API server", interval=0.1)
 
     def _ready(self) -> bool:
