@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Protocol
 
@@ -25,6 +25,9 @@ from kubeedge_cloud.clusters.core import Access, CircuitBreaker
 
 #: requests; watches are not counted. A server that is busy answers in 0.3 s: with 16 a thousand nodes that register wait two minutes
 _AT_ONCE = 32
+#: seconds that a request counts among those, from its beginning. A webhook may hang on one kind of object for 30 s: requests for that kind would
+#: have all the turns, and the Leases of all nodes be late. How many hang is bounded by those who ask
+_TURN = 2.0
 _CONNECT = 10.0  # seconds
 _REQUEST = 30.0  # seconds, to the end of the answer
 _MOST = 64 * 1024 * 1024  # bytes of an answer: a chunk of a list has 500 objects
@@ -74,12 +77,24 @@ class ClusterTransport:
         self, method: str, target: str, headers: Headers = (), body: bytes = b"", *, timeout: float = _REQUEST
     ) -> bytes:
         """The body of a 2xx answer. Raises the error of kubeedge.api.status that the answer is, and ServerUnavailable without one."""
-        async with self._turns, self._exchange(method, target, headers, body, timeout) as answer:
+        async with self._turn(), self._exchange(method, target, headers, body, timeout) as answer:
             try:
                 async with asyncio.timeout(timeout):
                     return await answer.read(_MOST)
             except (OSError, TimeoutError, PeerError, Invalid) as exc:
                 raise _broken(exc) from exc
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        await self._turns.acquire()
+        end = ExitStack()  # which ends once
+        end.callback(self._turns.release)
+        timer = asyncio.get_running_loop().call_later(_TURN, end.close)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            end.close()
 
     @asynccontextmanager
     async def stream(self, target: str, headers: Headers = (), *, idle: float) -> AsyncIterator[AsyncIterator[bytes]]:

@@ -14,7 +14,7 @@ import pytest
 
 from kubeedge.api import status
 from kubeedge.api.names import NodeName
-from kubeedge.api.resources import CONFIGMAPS, DEPLOYMENTS, PODS
+from kubeedge.api.resources import CONFIGMAPS, DEPLOYMENTS, EVENTS, PODS
 from kubeedge.errors import Conflict, Gone, Invalid, NotFound, Refused, Unavailable
 from kubeedge.kit.http1 import Request, Response, serve_connection
 from kubeedge_cloud.clusters import core
@@ -527,6 +527,41 @@ def test_a_request_that_takes_too_long_ends() -> None:
     async def test(server: Server, client: RemoteClient) -> None:
         with pytest.raises(status.ServerUnavailable, match="in time"):
             await client.get(PODS, "n", "a")
+
+    scenario(handle, test)
+
+
+def test_requests_that_hang_leave_the_others_their_turns() -> None:
+    """A webhook hangs on Events; a hundred of them wait."""
+
+    async def handle(request: Request) -> Response:
+        if request.method == "POST":
+            await asyncio.Event().wait()
+        return answer(200, obj("a"))
+
+    async def test(server: Server, client: RemoteClient) -> None:
+        now = asyncio.get_running_loop().time
+        async with asyncio.TaskGroup() as group:
+            hanging = [group.create_task(client.create(EVENTS, "n", obj(f"e{n}"))) for n in range(100)]
+            await asyncio.sleep(0.1)
+            assert len(server.seen) < 40, "a server that is busy gets no more at a time"
+            began = now()
+            await client.get(PODS, "n", "a")
+            assert now() - began < 10
+            for task in hanging:
+                task.cancel()
+        began = now()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(500):
+                group.create_task(client.get(PODS, "n", "a"))
+        assert now() == began, "each turn came back"
+        seen = len(server.seen)
+        async with asyncio.TaskGroup() as group:
+            hanging = [group.create_task(client.create(EVENTS, "n", obj(f"e{n}"))) for n in range(100)]
+            await asyncio.sleep(0.1)
+            assert len(server.seen) - seen < 40, "and none twice"
+            for task in hanging:
+                task.cancel()
 
     scenario(handle, test)
 
