@@ -40,7 +40,7 @@ _UNSAID = {
     "message": "the edge agent has not reported the node's status yet",
 }
 _REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
-EVENT_LIFE = 3600.0  # seconds: the API keeps no event longer, so an older one is not brought there again
+EVENT_LIFE = 3600.0  # seconds: the API keeps no event longer, so one that was there is not brought there again
 _NODE_REPORT: Mapping[str, type] = {
     "capacity": dict,
     "allocatable": dict,
@@ -127,10 +127,10 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     return patch
 
 
-def event(obj: Mapping[str, Any], node: str, namespace: str, name: str, now: float) -> Object | None:
-    """The Event to keep; None for what is not one, is too old, or is about another node."""
-    involved, last = obj.get("involvedObject"), meta.parse_timestamp(obj.get("lastTimestamp"))
-    if not isinstance(involved, dict) or last is None or last < now - EVENT_LIFE:
+def event(obj: Mapping[str, Any], node: str, namespace: str, name: str) -> Object | None:
+    """The Event to keep; None for what is not one, or is about another node."""
+    involved = obj.get("involvedObject")
+    if not isinstance(involved, dict) or meta.parse_timestamp(obj.get("lastTimestamp")) is None:
         return None
     if involved.get("kind") == "Node" and involved.get("name") != node:
         return None
@@ -143,6 +143,24 @@ def event(obj: Mapping[str, Any], node: str, namespace: str, name: str, now: flo
         "metadata": {"name": name, "namespace": namespace},
         "source": {"component": str(component or "kubelet")[:128], "host": node},
     }
+
+
+def with_plausible_times(event: Object, arrived: float, *, backlog: bool) -> Object:
+    """An Event cannot have happened after it arrived; nor more than an hour before, unless it is of the `backlog` of a node that was away. A clock
+    that says so is wrong, and its times are moved as a whole, in whole seconds."""
+    last = meta.parse_timestamp(event["lastTimestamp"]) or 0.0
+    if last <= arrived and (backlog or last >= arrived - EVENT_LIFE):
+        return event
+    off = int(arrived) - last
+    moved = {"lastTimestamp": meta.timestamp(last + off)}
+    if (first := meta.parse_timestamp(event.get("firstTimestamp"))) is not None:
+        moved["firstTimestamp"] = meta.timestamp(max(0.0, min(first, last) + off))
+    return {**event, **moved}
+
+
+def is_over(event: Object, now: float) -> bool:
+    """The API has kept it for as long as it keeps events."""
+    return (meta.parse_timestamp(event["lastTimestamp"]) or 0.0) < now - EVENT_LIFE
 
 
 def node_labels(status: Mapping[str, Any]) -> dict[str, str]:

@@ -92,7 +92,9 @@ class TenantEdgeController:
             for first in firsts:
                 await first.wait()
             await self._desired.begin()
-            for queue in (self._desired.queue, self._reports.queue, self._nodes.queue, self._writes.queue):
+            for reported in self._reports.queues:
+                group.create_task(reported.run())
+            for queue in (self._desired.queue, self._nodes.queue, self._writes.queue):
                 group.create_task(queue.run())
             group.create_task(self._publications.queue.run())
             group.create_task(self._leases.queue.run())
@@ -193,8 +195,10 @@ class TenantEdgeController:
             async for values, changed in changes:
                 for key in changed:
                     node, _, rest = _parts(key.removeprefix(prefix))
-                    part = self._writes if rest.startswith(pending_writes.PREFIX) else self._reports
-                    part.changed(NodeName(node), rest, values.get(key))
+                    if rest.startswith(pending_writes.PREFIX):
+                        self._writes.changed(NodeName(node), rest, values.get(key))
+                    else:
+                        self._reports.changed(NodeName(node), rest, values.get(key), arrives=first.is_set())
                     if rest == services.REPORT:
                         self._desired.queue.add(NodeName(node))
                 first.set()

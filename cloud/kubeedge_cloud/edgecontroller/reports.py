@@ -8,29 +8,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from kubeedge.api import schema, strict_json
 from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.api.names import NodeName, Object
-from kubeedge.api.resources import EVENTS, NODES, PODS
+from kubeedge.api.resources import NODES, PODS
 from kubeedge.api.status import StatusError
-from kubeedge.errors import Conflict, Invalid, NotFound, Refused
+from kubeedge.errors import Conflict, Invalid, NotFound
 from kubeedge.kit.bucket import Bucket
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.edgecontroller import core, grown_claims
 from kubeedge_cloud.edgecontroller.csi_nodes import CsiNodes
 from kubeedge_cloud.edgecontroller.kubelet_endpoint import with_endpoint
 from kubeedge_cloud.edgecontroller.mirror_pods import MirrorPods
+from kubeedge_cloud.edgecontroller.node_events import NodeEvents
 from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses
 from kubeedge_cloud.edgecontroller.state import EdgeState, mirrored
 
 log = logging.getLogger("kubeedge.edgecontroller")
 
-#: events of one node, a second in the long run and at once after a pause. Each becomes an object here, though the node may have taken its
-#: key away at once to make room for the next. An agent keeps 100 events
-_EVENT_RATE, _EVENT_BURST = 1.0, 300.0
-_EVENT_LATER = 30.0  # seconds until one that was too many is looked at again: its node may have thousands
 #: writes through the API of what one node reports, by resource, a second in the long run and at once after a pause. What is reported meanwhile
 #: is not written; the newest is. A node has one status, some conditions, which decide whether it is Ready, and 110 pods
 _WRITES = {"nodes": (0.5, 10.0), "conditions": (1.0, 30.0), "pods": (10.0, 1000.0)}
@@ -38,6 +36,8 @@ _WRITES = {"nodes": (0.5, 10.0), "conditions": (1.0, 30.0), "pods": (10.0, 1000.
 _LATER = {"nodes": 0.1, "conditions": 0.1, "pods": 2.0}
 #: values of one report; a pod with 60 containers has about 2,000, and what is done to each of them delays everything else
 _REPORT = JsonBounds(values=5_000)
+_STATE = "state"  # the queue of all the other reports, those of the node itself
+_EVENTS_AT_ONCE = 8
 _LARGE = 4 * 1024  # bytes of a report; smaller ones are not counted
 _LARGE_RATE, _LARGE_BURST = 32 * 1024.0, 1024 * 1024.0  # bytes a second in large reports of one node, and at once
 
@@ -45,43 +45,58 @@ _LARGE_RATE, _LARGE_BURST = 32 * 1024.0, 1024 * 1024.0  # bytes a second in larg
 class _Paces:
     """How often things happen for one node."""
 
-    __slots__ = ("events", "large", "writes")
+    __slots__ = ("large", "writes")
 
     def __init__(self, now: float) -> None:
-        self.events = Bucket(_EVENT_RATE, _EVENT_BURST, now)
         self.large = Bucket(_LARGE_RATE, _LARGE_BURST, now)
         self.writes = {resource: Bucket(rate, burst, now) for resource, (rate, burst) in _WRITES.items()}
 
 
 class ReportedState:
-    """Keys of the queue are (node, rest), `rest` being RESOURCE/NAMESPACE/NAME. Events, large reports and writes have a rate limit a node."""
+    """Keys of the queues are (node, rest), `rest` being RESOURCE/NAMESPACE/NAME. Events, large reports and writes have a rate limit a node."""
 
     def __init__(self, state: EdgeState, nodes: NodeStatuses) -> None:
         self._state = state
         self._nodes = nodes
         self._mirrors = MirrorPods(state)
         self._drivers = CsiNodes(state)
+        self._events = NodeEvents(state)
         self._paces: dict[NodeName, _Paces] = {}
-        self.queue: WorkQueue[tuple[NodeName, str]] = WorkQueue(
-            f"reported state of {state.tenant}", self._sync_up, workers=nodes.workers
-        )
+        #: pods and events have queues of their own: a webhook of the cluster may hang on one kind of object, and holds up all of that kind
+        self._queues: dict[str, WorkQueue[tuple[NodeName, str]]] = {
+            kind: WorkQueue(f"reported {kind} of {state.tenant}", self._sync_up, workers=workers)
+            for kind, workers in (("pods", nodes.workers), ("events", _EVENTS_AT_ONCE), (_STATE, nodes.workers))
+        }
 
-    def changed(self, node: NodeName, rest: str, value: bytes | None) -> None:
-        """A report, by the rest of its key; None: it was taken back."""
+    @property
+    def queues(self) -> Sequence[WorkQueue[tuple[NodeName, str]]]:
+        """To be run, all of them."""
+        return tuple(self._queues.values())
+
+    def changed(self, node: NodeName, rest: str, value: bytes | None, *, arrives: bool) -> None:
+        """A report, by the rest of its key; None: it was taken back. `arrives`: it was not there when this process began."""
         short = f"{node}/reported/{rest}"
+        resource, _, tail = rest.partition("/")
+        namespace, _, name = tail.partition("/")
         if value is not None:
             self._state.reported[short] = value
+            if arrives and resource == "events":
+                self._events.arrived(node, (namespace, name))
         else:
             self._state.reported.pop(short, None)
-        self.queue.add((node, rest))
+            if resource == "events":
+                self._events.taken_back(node, (namespace, name))
+        self.again(node, rest)
 
     def again(self, node: NodeName, rest: str) -> None:
         """Look at that report again, though it has not changed."""
-        self.queue.add((node, rest))
+        kind = rest.partition("/")[0]
+        self._queues[kind if kind in self._queues else _STATE].add((node, rest))
 
     def forget(self, node: NodeName) -> None:
         """The node was removed: its rate limits start over if it comes back."""
         self._paces.pop(node, None)
+        self._events.forget(node)
 
     async def _sync_up(self, key: tuple[NodeName, str]) -> float | None:
         name, rest = key
@@ -116,7 +131,7 @@ class ReportedState:
                 case "conditions" if rest in CONDITIONS:
                     await self._condition_reported(name, CONDITIONS[rest], report)
                 case "events":
-                    return await self._event_reported(name, namespace, object_name, report)
+                    return await self._events.write(name, (namespace, object_name), report)
         except Invalid as exc:  # what one node says must not stop the others
             if self._state.cluster and isinstance(exc, StatusError) and resource != "events":
                 raise  # a policy or webhook of the cluster refuses it, for now: it is tried again
@@ -223,24 +238,6 @@ class ReportedState:
             reason, warning = core.condition_event(condition)
             message = condition["message"]
             self._state.recorder.event(NODES, node, reason, message, component="edgecontroller", warning=warning)
-
-    async def _event_reported(self, node: NodeName, namespace: str, name: str, report: dict[str, Any]) -> float | None:
-        event = core.event(report, node, namespace, name, self._state.wall())
-        if event is None:
-            return None
-        involved = event["involvedObject"]
-        if involved.get("kind") == "Pod":
-            pod = self._state.pods.get(namespace, str(involved.get("name", "")))
-            if pod is not None and pod.get("spec", {}).get("nodeName") != node:
-                return None  # it speaks about what is not its own
-        now = asyncio.get_running_loop().time()
-        if wait := self._paces_of(node).events.take(now):
-            return max(wait, _EVENT_LATER)
-        with contextlib.suppress(
-            Conflict, NotFound, Refused
-        ):  # it is there already, its namespace is gone, the quota is full
-            await self._state.client_of(node).create(EVENTS, namespace, event)
-        return None
 
 
 def _check(kind: str, status: Object) -> None:

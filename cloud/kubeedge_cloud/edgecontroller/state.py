@@ -98,6 +98,7 @@ class EdgeState:
         self.started = 0.0  # a node that was there then and is not attached yet has the grace period to come back
         self.node_grace = node_grace
         self._lost_at: dict[NodeName, float] = {}
+        self._attached_at: dict[NodeName, float] = {}
         self._pods_on: dict[NodeName, dict[NamespacedName, None]] = {}  # an index: many nodes have few pods each
 
     def now(self) -> str:
@@ -179,13 +180,20 @@ class EdgeState:
     def attached(self, node: NodeName) -> None:
         """The node's session key is there."""
         self.sessions.add(node)
+        self._attached_at[node] = asyncio.get_running_loop().time()
         self._lost_at.pop(node, None)
 
     def detached(self, node: NodeName) -> None:
         """The node's session key is gone: its grace period begins."""
         self.sessions.discard(node)
+        self._attached_at.pop(node, None)
         if node in self.records:  # of one that was removed nobody asks
             self._lost_at[node] = asyncio.get_running_loop().time()
+
+    def attached_for(self, node: NodeName) -> float:
+        """Seconds since the node's channel was attached; 0.0: it is not."""
+        now = asyncio.get_running_loop().time()
+        return now - self._attached_at.get(node, now)
 
     def forget(self, node: NodeName) -> None:
         """The node was removed: when it was lost does not matter any more."""

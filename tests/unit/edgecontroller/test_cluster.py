@@ -432,6 +432,48 @@ async def test_a_status_that_a_policy_of_the_cluster_refuses_is_written_when_it_
 
 
 @in_cluster
+async def test_a_webhook_that_hangs_on_events_or_pods_holds_nothing_else_up(world: ClusterWorld) -> None:
+    """As an API server answers for it: 500 after the webhook's 10 s. What hung comes when it does not any more."""
+    check, kind = world.cluster.check, EVENTS
+
+    async def hang(who: str, verb: str, resource: Resource, namespace: str, name: str) -> None:
+        if who and verb in ("patch", "create") and resource == kind:
+            await asyncio.sleep(10)
+            raise ServerUnavailable('failed calling webhook "slow.example.com": context deadline exceeded')
+        await check(who, verb, resource, namespace, name)
+
+    async def runs(name: str) -> bool:
+        return (await world.get(PODS, name))["status"].get("phase") == "Running"
+
+    async def pressed() -> bool:
+        conditions = (await world.get(NODES, "edge1"))["status"]["conditions"]
+        return any(c["type"] == "MemoryPressure" and c["status"] == "True" for c in conditions)
+
+    async with world.cloud():
+        agent = await world.join("edge1")
+        await world.settle(5)
+        world.cluster.check = hang  # type: ignore[method-assign]
+        for n in range(100):
+            about = {"kind": "Pod", "namespace": "default", "name": "a"}
+            stamp = meta.timestamp(world.wall())
+            event = {"involvedObject": about, "reason": "Started", "type": "Normal", "lastTimestamp": stamp}
+            await agent.report(f"events/default/e{n}", event)
+        await world.pod("a", "edge1")
+        await world.until(lambda: runs("a"), "a pod's status is not behind them", within=5)
+        kind = PODS
+        for n in range(60):
+            await world.pod(f"b{n}", "edge1")
+        await world.settle(5)
+        said = {"type": "MemoryPressure", "status": "True", "reason": "KubeletHasInsufficientMemory", "message": "m"}
+        await agent.report("conditions/_/memorypressure", said)
+        await world.until(pressed, "what the node says of itself is not behind them", within=5)
+        world.cluster.check = check  # type: ignore[method-assign]
+        await world.until(lambda: runs("b59"), "all is said", within=60)
+        await world.settle(120)
+        assert len([e for e in await world.all(EVENTS) if e["reason"] == "Started"]) == 100
+
+
+@in_cluster
 async def test_what_others_say_of_a_node_and_its_pods_stays(world: ClusterWorld) -> None:
     theirs = {"type": "KernelDeadlock", "status": "False", "reason": "KernelHasNoDeadlock", "message": "none"}
     gate = {"type": "example.com/balanced", "status": "True"}

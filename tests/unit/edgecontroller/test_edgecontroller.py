@@ -352,6 +352,26 @@ async def test_who_may_use_a_service_goes_to_its_nodes_and_of_tokens_only_the_ha
         assert (await world.desired("edge1"))["webservices/_/shop"]["access"] == "friends"  # for the node to refuse
 
 
+def pulled(world: World, name: str, about: str, age: float = 0.0, count: int = 1) -> tuple[str, Object]:
+    """An Event as a node whose clock is right, or off, reports it: the rest of its key, and its value."""
+    stamp = meta.timestamp(world.wall() - age)
+    return f"events/default/{name}", {
+        "metadata": {"name": name, "namespace": "default"},
+        "involvedObject": {"kind": "Pod", "namespace": "default", "name": about},
+        "type": "Normal",
+        "reason": "Pulled",
+        "message": "m",
+        "source": {"component": "kubelet", "host": "elsewhere"},
+        "firstTimestamp": meta.timestamp(world.wall() - age - 10.0),
+        "lastTimestamp": stamp,
+        "count": count,
+    }
+
+
+async def all_pulled(world: World) -> dict[str, Object]:
+    return {e["metadata"]["name"]: e for e in await world.all(EVENTS) if e["reason"] == "Pulled"}
+
+
 @in_world
 async def test_events_of_a_node_come_once_and_only_about_its_own(world: World) -> None:
     async with world.cloud():
@@ -359,31 +379,65 @@ async def test_events_of_a_node_come_once_and_only_about_its_own(world: World) -
         await world.join("edge2")
         for node, name in (("edge1", "p"), ("edge2", "q")):
             await world.api().create(PODS, "default", pod_on(node, name))
-
-        def event(name: str, about: str, age: float = 0.0) -> tuple[str, Object]:
-            stamp = meta.timestamp(world.wall() - age)
-            return f"events/default/{name}", {
-                "metadata": {"name": name, "namespace": "default"},
-                "involvedObject": {"kind": "Pod", "namespace": "default", "name": about},
-                "type": "Normal",
-                "reason": "Pulled",
-                "message": "m",
-                "source": {"component": "kubelet", "host": "elsewhere"},
-                "firstTimestamp": stamp,
-                "lastTimestamp": stamp,
-                "count": 1,
-            }
-
         await world.settle()
         for arguments in (("ours", "p"), ("theirs", "q"), ("old", "p", 7200.0)):
-            await agent.report(*event(*arguments))
+            await agent.report(*pulled(world, *arguments))
         await world.settle()
-        pulled = [e for e in await world.all(EVENTS) if e["reason"] == "Pulled"]
-        assert [e["metadata"]["name"] for e in pulled] == ["ours"]
-        assert pulled[0]["source"]["host"] == "edge1"
+        found = await all_pulled(world)
+        assert found.keys() == {"ours", "old"}, "what happened while the node was away is told, too"
+        assert found["ours"]["source"]["host"] == "edge1"
+        assert found["old"]["lastTimestamp"] <= meta.timestamp(world.wall() - 7200.0)
+        await world.api().delete(EVENTS, "default", "old")
     async with world.cloud():
         await world.settle()
-        assert len([e for e in await world.all(EVENTS) if e["reason"] == "Pulled"]) == 1
+        assert (await all_pulled(world)).keys() == {"ours"}, "not once more after the API has let it go"
+
+
+@in_world
+async def test_no_event_is_lost_by_a_clock_and_none_is_of_a_time_that_cannot_be(world: World) -> None:
+    async with world.cloud():
+        agent = await world.join("edge1")
+        await world.api().create(PODS, "default", pod_on("edge1"))
+        await world.settle(90)  # attached for long enough: nothing is left of what happened before
+        arrived = world.wall()
+        for name, age in (
+            ("behind", 3 * 3600.0),
+            ("years", 20 * 365 * 86400.0),
+            ("ahead", -3 * 3600.0),
+            ("late", 900.0),
+        ):
+            await agent.report(*pulled(world, name, "p", age))
+        await world.settle()
+        found = await all_pulled(world)
+        for name in ("behind", "years", "ahead"):
+            first, last = (meta.parse_timestamp(found[name][which]) for which in ("firstTimestamp", "lastTimestamp"))
+            assert first is not None and last is not None
+            assert arrived - 2 <= last <= world.wall() and last - first == 10, (name, found[name])
+        assert found["late"]["lastTimestamp"] == meta.timestamp(arrived - 900.0), "a line may be that slow"
+
+
+@in_world
+async def test_an_event_that_repeats_is_counted_and_comes_anew_when_the_api_let_it_go(world: World) -> None:
+    async with world.cloud():
+        agent = await world.join("edge1")
+        await world.join("edge2")
+        await world.api().create(PODS, "default", pod_on("edge1"))
+        await world.settle()
+        for count in (1, 2, 3):
+            await agent.report(*pulled(world, "again", "p", count=count))
+            await world.settle(5)
+            found = await all_pulled(world)
+            assert found["again"]["count"] == count and len(found) == 1
+        assert found["again"]["lastTimestamp"] > found["again"]["firstTimestamp"]
+        await world.api().delete(EVENTS, "default", "again")
+        await agent.report(*pulled(world, "again", "p", count=4))
+        await world.settle()
+        assert (await all_pulled(world))["again"]["count"] == 4
+        _, other = pulled(world, "foreign", "q")
+        await world.api().create(EVENTS, "default", other)
+        await agent.report(*pulled(world, "foreign", "p", count=9))
+        await world.settle()
+        assert (await all_pulled(world))["foreign"]["count"] == 1, "an Event of that name is another's"
 
 
 @in_world
