@@ -26,6 +26,7 @@ from kubeedge.kit.http1 import (
     text_response,
 )
 from kubeedge.kit.streams import StreamPair, splice
+from kubeedge.streaming.refusal import refused
 from kubeedge_cloud.kubelets.core import Caller, bearer, right_for
 from kubeedge_cloud.kubelets.reviews import Reviews
 
@@ -74,7 +75,7 @@ class AuthorizingProxy:
         except StatusError as exc:
             log.warning("request of %s for node=%s was not judged: %s", self._address, self._node, exc)
             code = exc.code if exc.code == 429 else 503
-            return text_response(code, f"the cluster could not say whether this is allowed: {exc}\n")
+            return refused(code, f"the cluster could not say whether this is allowed: {exc}")
         return refusal or await self._forward(request)
 
     async def _refusal(self, request: Request) -> Response | None:
@@ -90,7 +91,7 @@ class AuthorizingProxy:
         if not await self._reviews.may(user, self._node, right, self._address):
             what = f"user={user.name}, verb={right.verb}, resource=nodes, subresource={right.subresource}"
             log.info("forbidden at node=%s: %s", self._node, what)
-            return text_response(403, f"Forbidden ({what})\n")
+            return refused(403, f"Forbidden ({what})")
         if not self._welcome(user):
             return text_response(429, "this user has too many connections\n", [("connection", "close")])
         return None
@@ -126,7 +127,7 @@ class AuthorizingProxy:
 def unreachable(node: NodeName, exc: BaseException) -> Response:
     """An API server shows it to the user."""
     reason = str(exc) or type(exc).__name__
-    return text_response(503, f"node {node} cannot be reached: {reason}\n", [("connection", "close")])
+    return refused(503, f"node {node} cannot be reached: {reason}", [("connection", "close")])
 
 
 async def _body(answer: ClientResponse) -> AsyncGenerator[bytes, None]:

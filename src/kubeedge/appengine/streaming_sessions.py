@@ -14,7 +14,7 @@ from kubeedge.appengine.module import AppEngine
 from kubeedge.appengine.runtime.base import Streams
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, PeerError, Refused
 from kubeedge.kit.held_bytes import HeldBytes
-from kubeedge.kit.http1 import Request, Response, Upgrade, text_response
+from kubeedge.kit.http1 import Request, Response, Upgrade
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.streaming import negotiation
 from kubeedge.streaming.byte_stream import HELD, IDLE, ByteStream, SocketStream
@@ -25,6 +25,7 @@ from kubeedge.streaming.command import (
     until_hung_up,
 )
 from kubeedge.streaming.negotiation import Choice
+from kubeedge.streaming.refusal import refused
 from kubeedge.streaming.status import exited, failed, success
 
 log = logging.getLogger("kubeedge.appengine.streaming_sessions")
@@ -102,7 +103,7 @@ class StreamingSessions:
 
     def _upgrade(self, choice: Choice, serve: Callable[[SocketStream], Awaitable[None]]) -> Response | Upgrade:
         if self._open >= SESSIONS:
-            return text_response(429, f"{SESSIONS} streaming sessions are open on this node: close some of them\n")
+            return refused(429, f"{SESSIONS} streaming sessions are open on this node: close some of them")
 
         async def takeover(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes) -> None:
             connection = SocketStream(reader, writer, first, idle=self._idle)
@@ -252,4 +253,4 @@ def _options(request: Request) -> CommandOptions:
 def answer_to(exc: KubeEdgeError) -> Response:
     """To a request that is not upgraded."""
     status = 404 if isinstance(exc, NotFound) else 403 if isinstance(exc, Refused) else 400
-    return text_response(status, str(exc))
+    return refused(status, str(exc))
