@@ -105,6 +105,12 @@ class Site:
             timeout=300,
         )
 
+    def refused_by_helm(self, *arguments: str) -> str:
+        """What Helm said, which has to fail."""
+        with pytest.raises(RuntimeError) as caught:
+            self.helm(*arguments)
+        return str(caught.value)
+
     def pods(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.cluster.json("get", "pods", "-n", "kubeedge")["items"]
         return found
@@ -246,6 +252,10 @@ def test_init_installs_it_once_and_removes_it(site: Site) -> None:
     assert "a cloud side already, in namespace kubeedge" in site.kubeedge(
         "init", "-n", "other", "--advertise", VM, status=1
     )
+    for namespace in ("kubeedge", "default"):
+        values = ("--set", f"advertise={{{VM}}}", "--set", VALUES)
+        said = site.refused_by_helm("install", "by-helm", str(CHART), *values, f"--namespace={namespace}")
+        assert "installed by `kubeedge init` in namespace kubeedge" in said
     assert "--force" in site.kubeedge("reset", "cloud", status=1)
     site.kubeedge("reset", "cloud", "--force", "--delete-data")
     assert not site.cluster.kubectl("get", "namespace", "kubeedge", "--ignore-not-found")
@@ -385,6 +395,16 @@ def test_helm_installs_upgrades_and_removes_it(site: Site) -> None:
     )
     (after,) = (pod for pod in site.pods() if not pod["metadata"].get("deletionTimestamp"))
     assert after["metadata"]["name"] != before["metadata"]["name"]
+    there = "this cluster has a cloud side already, release kubeedge in namespace kubeedge"
+    assert there in site.refused_by_helm("install", "second", str(CHART), *values)
+    assert there in site.refused_by_helm("install", "kubeedge", str(CHART), *values, "--namespace=default")
+    assert "still in use" in site.refused_by_helm("install", "kubeedge", str(CHART), *values)
+    assert "a cloud side already, in namespace kubeedge" in site.kubeedge(
+        "init", "-n", "other", "--advertise", VM, status=1
+    )
+    assert site.helm("list", "--all-namespaces", "--short").split() == ["kubeedge"]
+    (still,) = site.pods()
+    assert still["metadata"]["uid"] == after["metadata"]["uid"]
     site.helm("uninstall", "kubeedge", "--wait", "--timeout", "120s")
     until(lambda: not site.pods() and not site.processes(), what="the end of the pod")
     site.cluster.kubectl("delete", "namespace", "kubeedge")

@@ -135,6 +135,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "join": lambda between, items: between.join(map(text, items)),
     "len": len,
     "list": lambda *items: list(items),
+    "lookup": lambda *_: {},  # as in `helm template`: no cluster is asked
     "lt": lambda a, b: a < b,
     "mergeOverwrite": overlaid,
     "ne": lambda a, b: a != b,

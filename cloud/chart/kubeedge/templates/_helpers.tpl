@@ -45,6 +45,7 @@ app.kubernetes.io/part-of: kubeedge
 {{- if not .Values.advertise }}
 {{- fail "advertise: which names or addresses do nodes use? For example --set advertise={cloud.example.org}" }}
 {{- end }}
+{{- include "kubeedge.checkOthers" . }}
 {{- if and (gt (int .Values.replicas) 1) (not .Values.store.etcd.endpoints) }}
 {{- fail "replicas: more than one needs store.etcd.endpoints, for SQLite has one writer" }}
 {{- end }}
@@ -62,5 +63,23 @@ app.kubernetes.io/part-of: kubeedge
 {{- end }}
 {{- if and .Values.serviceMonitor.enabled (or (eq .Values.expose.type "HostNetwork") .Values.router.enabled) }}
 {{- fail "serviceMonitor.enabled: on the machine's own network the metrics are on loopback of the machine alone" }}
+{{- end }}
+{{- end }}
+
+{{- /* two would both be the edge nodes' cloud; `kubeedge init` asks the cluster itself */ -}}
+{{- define "kubeedge.checkOthers" -}}
+{{- if .Values.rbac.create }}
+{{- with lookup "rbac.authorization.k8s.io/v1" "ClusterRole" "" (include "kubeedge.name" .) }}
+{{- $labels := .metadata.labels | default (dict) }}
+{{- $where := index $labels "kubeedge.io/installed-in" | default "" }}
+{{- $by := index $labels "app.kubernetes.io/managed-by" | default "" }}
+{{- $release := index $labels "app.kubernetes.io/instance" | default "" }}
+{{- if and $where (ne $by $.Release.Service) }}
+{{- fail (printf "this cluster has a cloud side already, installed by `kubeedge init` in namespace %s: change it with `kubeedge upgrade --namespace %s`, or remove it with `kubeedge reset cloud`" $where $where) }}
+{{- end }}
+{{- if and $where (or (ne $where $.Release.Namespace) (ne $release $.Release.Name)) }}
+{{- fail (printf "this cluster has a cloud side already, release %s in namespace %s: one serves all edge nodes, and other clusters as tenants; change it with `helm upgrade %s -n %s`, or remove it first" $release $where $release $where) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
