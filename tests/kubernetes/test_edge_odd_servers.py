@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kubeedge.api import meta
 from tests.kit.clock import YEAR, WallClock
-from tests.kit.cluster import rights
+from tests.kit.cluster import rights, webhook
 from tests.kit.cluster.site import Site
 from tests.kit.topology import until
 from tests.kubernetes.workloads import eventually, pod, ready, runs, wait_ready
@@ -20,7 +23,7 @@ pytestmark = pytest.mark.root
 
 ADMISSION = "admissionregistration.k8s.io/v1"
 HOUR = 3600
-PROXY = 7000  # port
+PROXY, HOOK = 7000, 7100  # ports
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,146 @@ def test_a_policy_that_refuses_what_nodes_say_is_named_and_what_they_said_comes_
     for n in range(94201, number + 1):
         site.cluster.kubectl("wait", "--for=condition=Ready", f"pod/muted-{n}", "--timeout=120s", timeout=150)
         site.cluster.kubectl("delete", "pod", f"muted-{n}", timeout=150)
+    assert steady()
+
+
+class Hooked:
+    """What nodes say of themselves, of their pods and in Events goes by an admission webhook."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.mode = site, site.directory / "webhook"
+        self.mode.write_text("")
+        authority = site.cluster.identities.cluster
+        own = authority.issue("webhook", hosts=["127.0.0.1"], file="webhook")
+        config = {"listen": HOOK, "cert": str(own.cert), "key": str(own.key), "mode": str(self.mode)}
+        log = site.directory / "webhook.log"
+        self.process = site.cloud.spawn(
+            sys.executable, "-m", "tests.kit.cluster.webhook", json.dumps(config),
+            log=log, env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        )  # fmt: skip
+        until(lambda: "ready" in log.read_text(), what="the webhook's server")
+        site.cluster.apply(
+            self._configuration("Validating", authority.ca, "pods/status", "nodes/status", "events"),
+            self._configuration("Mutating", authority.ca, "pods/status", "nodes/status"),
+        )
+
+    @staticmethod
+    def _configuration(kind: str, ca: Path, *resources: str) -> dict[str, Any]:
+        rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": resources}
+        path = "mutate" if kind == "Mutating" else "validate"
+        hook = {
+            "name": "nodes.example.com", "rules": [rule], "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            "failurePolicy": "Fail", "timeoutSeconds": 10,
+            "clientConfig": {
+                "url": f"https://127.0.0.1:{HOOK}/{path}", "caBundle": base64.b64encode(ca.read_bytes()).decode(),
+            },
+            "matchConditions": [{"name": "nodes", "expression": "request.userInfo.username.startsWith('system:node:')"}],
+        }  # fmt: skip
+        name = {"name": "nodes.example.com"}
+        return {"apiVersion": ADMISSION, "kind": f"{kind}WebhookConfiguration", "metadata": name, "webhooks": [hook]}
+
+    def become(self, mode: str) -> None:
+        new = self.mode.with_suffix(".new")
+        new.write_text(mode)
+        new.replace(self.mode)
+
+    def asked(self, resource: str) -> int:
+        try:
+            return int(json.loads(Path(f"{self.mode}.counts").read_text()).get(resource, 0))
+        except (FileNotFoundError, ValueError):  # it is being written
+            return 0
+
+    def end(self) -> None:
+        both = "validatingwebhookconfiguration,mutatingwebhookconfiguration"
+        self.site.cluster.kubectl("delete", both, "nodes.example.com")
+        self.site.cloud.stop(self.process, timeout=60)
+
+
+@pytest.fixture
+def hooked(site: Site) -> Iterator[Hooked]:
+    found = Hooked(site)
+    yield found
+    found.end()
+
+
+def test_webhooks_that_refuse_hang_lie_and_change_what_nodes_say_lose_nothing(
+    site: Site, hooked: Hooked, steady: Callable[[], bool]
+) -> None:
+    names: list[str] = []
+
+    def says(text: str) -> bool:
+        """By a new pod each time: a webhook is asked a moment after it was made."""
+        number = 94300 + len(names)
+        names.append(f"hooked-{number}")
+        site.cluster.apply(pod(names[-1], command=f"exec sleep {number}"))
+        until(lambda: runs(site, "edge1", str(number).encode()), what="it runs all the same")
+        return text in log(site)[before:]
+
+    for mode, text in (
+        ("refuse", webhook.MESSAGE),
+        ("broken", 'no kind "Pod" is registered'),
+        ("hang", "context deadline exceeded"),
+    ):
+        before = len(log(site))
+        hooked.become(mode)
+        until(lambda text=text: says(text), timeout=120, what=f"the cloud says {text}", interval=1.0)  # type: ignore[misc]
+        assert site.cluster.json("get", "pod", names[-1])["status"]["phase"] == "Pending"
+    for _ in range(2):  # while it hangs: the Leases are not behind what does
+        renewed_since(site)
+        assert ready(site, "edge1") == ready(site, "edge2") == "True"
+
+    hooked.become("mark")
+    for name in names:
+        site.cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=120s", timeout=150)
+    eventually(lambda: "Started" in {event["reason"] for event in events(site, names[-1])}, "what hung is told")
+    wrong = json.dumps({"status": {"addresses": [{"type": "Hostname", "address": "by-hand"}]}})
+    site.cluster.kubectl("patch", "node", "edge1", "--subresource=status", "--type=merge", "-p", wrong)
+    eventually(lambda: webhook.CONDITION in conditions(site, "node", "edge1"), "the webhook's own word stays")
+    assert webhook.CONDITION in conditions(site, "pod", names[-1])
+    asked = hooked.asked("nodes/status")
+    renewed_since(site)
+    assert hooked.asked("nodes/status") - asked <= 4, "what a webhook adds is not written against"
+    site.cluster.kubectl("delete", "pod", *names, timeout=150)
+    assert steady()
+
+
+def conditions(site: Site, kind: str, name: str) -> set[str]:
+    return {condition["type"] for condition in site.cluster.json("get", kind, name)["status"].get("conditions") or ()}
+
+
+def events(site: Site, name: str) -> list[dict[str, Any]]:
+    """Of that pod, by its node."""
+    found = site.cluster.json("get", "events", f"--field-selector=involvedObject.name={name},source=kubelet")
+    return list(found["items"])
+
+
+def test_an_edge_whose_clock_is_hours_off_loses_no_event(
+    site: Site, steady: Callable[[], bool], tmp_path: Path
+) -> None:
+    """Set back and set ahead while it is attached: by a clock that is that far behind the cloud's certificate would not count yet."""
+    clock = WallClock(tmp_path / "edge.clock")
+    site.stop_agent("edge1")
+    site.start_agent("edge1", env=clock.env)
+
+    def started(name: str, times: int) -> bool:
+        found = [event for event in events(site, name) if event["reason"] == "Started"]
+        return bool(sum(event["count"] for event in found) >= times)
+
+    site.cluster.apply(pod("before", command="exec sleep 94126"))
+    wait_ready(site, "before")  # it is attached
+    clock.set(-3 * HOUR)
+    site.cluster.apply(pod("restarting", command="sleep 1"))
+    until(lambda: started("restarting", 2), timeout=180, what="told, and counted", interval=1.0)
+    clock.set(3 * HOUR)
+    site.cluster.apply(pod("ahead", command="exec sleep 94125"))
+    wait_ready(site, "ahead")
+    until(lambda: started("ahead", 1), timeout=180, what="told", interval=1.0)
+    for event in events(site, "ahead"):
+        assert event["lastTimestamp"] <= meta.timestamp(time.time()), "nothing has happened after now"
+    site.cluster.kubectl("delete", "pod", "before", "restarting", "ahead", timeout=150)
+    site.stop_agent("edge1")
+    site.start_agent("edge1")
+    eventually(lambda: ready(site, "edge1") == "True", "Ready")
     assert steady()
 
 
