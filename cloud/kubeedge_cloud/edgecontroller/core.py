@@ -49,6 +49,10 @@ _NODE_REPORT: Mapping[str, type] = {
     "daemonEndpoints": dict,
     "images": list,
 }
+#: of a pod, that its node alone writes: one that it does not speak of any more is over
+_NODES_OF_POD = frozenset(
+    "PodReadyToStartContainers Initialized Ready ContainersReady PodResizePending PodResizeInProgress".split()
+)
 _OTHERS_STATUS = ("nominatedNodeName", "resourceClaimStatuses", "extendedResourceClaimStatus")  # of a pod
 
 
@@ -292,14 +296,15 @@ def with_taint(taints: Iterable[Mapping[str, Any]], attached: bool) -> list[Mapp
 
 
 def with_others(current: Mapping[str, Any], reported: Mapping[str, Any]) -> dict[str, Any]:
-    """The status of a pod as its node reports it, with what others have written there: conditions that the node says nothing of (those of
+    """The status of a pod as its node reports it, with what others have written there: conditions that are not a node's (those of
     readiness gates, DisruptionTarget), and fields that are not a node's. The class of service is the API server's, once it is set: it knows fields
     by which it is another one, and refuses a status that differs in it."""
-    said = {condition.get("type") for condition in reported.get("conditions") or ()}
+    said = {condition.get("type") for condition in reported.get("conditions") or ()} | _NODES_OF_POD
     others = [c for c in current.get("conditions") or () if c.get("type") not in said]
     kept = {name: current[name] for name in _OTHERS_STATUS if name in current}
     fixed = {"qosClass": current["qosClass"]} if current.get("qosClass") else {}
-    return {**kept, **reported, **fixed, "conditions": [*(reported.get("conditions") or ()), *others]}
+    conditions = [*(reported.get("conditions") or ()), *others]
+    return {**kept, **reported, **fixed, **({"conditions": conditions} if conditions else {})}
 
 
 def with_pressure_taints(taints: Iterable[Mapping[str, Any]], status: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -41,10 +41,18 @@ def canonical(obj: Mapping[str, Any]) -> bytes:
 
 
 def pod(obj: Object) -> bytes:
-    """A pod as its node needs it: no status, no history."""
+    """A pod as its node needs it: no history, and of its status what others say of its readiness gates."""
     inner = {key: obj["metadata"][key] for key in _POD_METADATA if obj["metadata"].get(key) is not None}
     inner.pop("annotations", None)
-    return canonical({"metadata": {**inner, **_annotations(obj)}, "spec": obj.get("spec", {})})
+    return canonical({"metadata": {**inner, **_annotations(obj)}, "spec": obj.get("spec", {}), **_gates(obj)})
+
+
+def _gates(obj: Object) -> dict[str, Any]:
+    """The conditions that readiness gates ask for, without their times and words, which change nothing."""
+    gates = {gate.get("conditionType") for gate in obj.get("spec", {}).get("readinessGates") or ()}
+    conditions = (obj.get("status") or {}).get("conditions") or () if gates else ()
+    said = {str(c.get("type")): str(c.get("status")) for c in conditions if c.get("type") in gates}
+    return {"status": {"conditions": [{"type": t, "status": s} for t, s in sorted(said.items())]}} if said else {}
 
 
 def data_object(obj: Object) -> bytes:

@@ -109,10 +109,11 @@ class NodeStatuses:
                 await self.write_pod_status(pod, status)
 
     async def write_pod_status(self, pod: Object, status: dict[str, Any]) -> None:
-        """Replaces the status of that very pod (by uid); nothing is written when it is the same or the pod is gone."""
+        """The status of that very pod (by uid), beside what others say there; nothing is written when it is the same or the pod is gone."""
         namespace, name = meta.namespace_of(pod), meta.name_of(pod)
         try:
             current = await self._state.client.get(PODS, namespace, name)
+            status = core.with_others(current.get("status") or {}, status)
             if current["metadata"].get("uid") == pod["metadata"].get("uid") and current.get("status") != status:
                 await self._state.client.update(PODS, namespace, {**current, "status": status}, subresource="status")
         except NotFound:

@@ -195,7 +195,8 @@ class ReportedState:
         await self._write_pod_status(node, pod, status)
 
     async def _write_pod_status(self, node: NodeName, pod: Object, status: dict[str, Any]) -> None:
-        if pod.get("status") != status:
+        known = pod.get("status") or {}
+        if known != core.with_others(known, status):
             self._wrote(node, "pods")
             await self._nodes.write_pod_status(pod, status)
 

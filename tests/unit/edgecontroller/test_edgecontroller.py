@@ -297,6 +297,41 @@ async def test_only_what_the_node_needs_to_know_is_written(world: World) -> None
 
 
 @in_world
+async def test_what_others_say_of_readiness_gates_goes_to_the_node_and_outlives_its_reports(world: World) -> None:
+    gate = "example.com/checked"
+    async with world.cloud():
+        agent = await world.join("edge1")
+        agent.starts_after = 1e6
+        pod = await world.api().create(PODS, "default", pod_on("edge1", readinessGates=[{"conditionType": gate}]))
+        await world.settle()
+        assert "status" not in (await world.desired("edge1"))["pods/default/p"]
+
+        async def report(*conditions: Object) -> dict[str, str]:
+            status = {"phase": "Running", "conditions": list(conditions)}
+            await agent.report("pods/default/p", {"uid": pod["metadata"]["uid"], "status": status})
+            await world.settle(0.1)
+            return {c["type"]: c["status"] for c in (await world.get(PODS, "p"))["status"]["conditions"]}
+
+        async def say(status: str) -> None:
+            current = await world.get(PODS, "p")
+            others = [c for c in current["status"]["conditions"] if c["type"] != gate]
+            said = {"type": gate, "status": status, "lastTransitionTime": "2026-01-01T00:00:00Z", "message": "so it is"}
+            changed = {**current, "status": {**current["status"], "conditions": [*others, said]}}
+            await world.api().update(PODS, "default", changed, subresource="status")
+            await world.settle()
+
+        waits = {"type": "Ready", "status": "False"}
+        resizing = {"type": "PodResizePending", "status": "True"}
+        await report(waits, resizing)
+        for status in ("True", "False"):
+            await say(status)
+            told = (await world.desired("edge1"))["pods/default/p"]["status"]
+            assert told == {"conditions": [{"type": gate, "status": status}]}
+        left = {"Ready": "False", gate: "False", "PodScheduled": "True"}
+        assert await report({**waits, "reason": "Other"}) == left, "and no resize any more"
+
+
+@in_world
 async def test_a_service_is_published_on_the_nodes_of_its_pods(world: World) -> None:
     async with world.cloud():
         await world.join("edge1")
