@@ -66,6 +66,48 @@ def test_a_pod_ends_at_its_deadline_by_rules_and_with_hooks(engine: Engine) -> N
     assert not engine.host.running(b"sleep\x001000")
 
 
+def test_a_pod_says_when_it_is_not_ready_any_more_while_it_ends_and_what_its_gates_and_its_node_say(
+    engine: Engine,  # noqa: F811
+) -> None:
+    """A container that is told to end takes its time, and says by its readiness probe that nobody shall come any more; it is not restarted
+    for its liveness probe. Beside it: readiness gates, a name of the user's choice, and pods that are never for this node."""
+    look = {"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 1}
+    ending = pod(
+        "ending", "trap 'rm -f /tmp/up' TERM; touch /tmp/up; while :; do sleep 0.1; done", terminationGracePeriodSeconds=600,
+        container={"startupProbe": {**look, "failureThreshold": 600}, "readinessProbe": look, "livenessProbe": look},
+    )  # fmt: skip
+    gated = pod("gated", "hostname; hostname -f; exec sleep 1000", readinessGates=[{"conditionType": "example.com/checked"}],
+                hostname="web-0", subdomain="web", hostnameOverride="other.example.host")  # fmt: skip
+    unsafe = {"sysctls": [{"name": "kernel.msgmax", "value": "65536"}]}
+    refused = {
+        "PodOSNotSupported": pod("windows", "true", os={"name": "windows"}),
+        "SysctlForbidden": pod("unsafe", "true", securityContext=unsafe),
+    }
+    for spec in (ending, gated, *refused.values()):
+        engine.put("pods", spec["metadata"]["name"], spec)
+    for reason, spec in refused.items():
+        status = engine.until(spec["metadata"]["name"], lambda s, r=reason: s.get("reason") == r, "the refusal")
+        assert status["phase"] == "Failed" and not status.get("containerStatuses")
+    engine.until("ending", ready, "the pod Ready")
+    ending["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z", deletionGracePeriodSeconds=600)
+    engine.put("pods", "ending", ending)
+    waits = engine.until("ending", lambda s: conditions(s)["Ready"]["status"] == "False", "the pod not Ready")
+    assert (
+        waits["phase"] == "Running" and container(waits)["restartCount"] == 0 and "running" in container(waits)["state"]
+    )
+    assert not container(waits)["ready"] and "Liveness probe failed" not in events(engine)
+    closed = engine.until("gated", lambda s: s.get("containerStatuses", [{}])[0].get("ready"), "its container ready")
+    assert conditions(closed)["Ready"]["reason"] == "ReadinessGatesNotReady"
+    assert conditions(closed)["ContainersReady"]["status"] == "True"
+    gated["status"] = {"conditions": [{"type": "example.com/checked", "status": "True"}]}
+    engine.put("pods", "gated", gated)
+    engine.until("gated", ready, "the pod Ready by its gate")
+    until(lambda: engine.logs("gated") == "other.example.host\nother.example.host\n", what="its name")
+    ending["metadata"]["deletionGracePeriodSeconds"] = 1
+    engine.put("pods", "ending", ending)
+    until(lambda: engine.reported["/reported/pods/default/ending"].get("gone"), what="the end")
+
+
 def test_a_pod_is_looked_into_and_resized_while_it_runs(engine: Engine) -> None:  # noqa: F811
     small, large = {"cpu": "100m", "memory": "16Mi"}, {"cpu": "200m", "memory": "32Mi"}
     spec = pod("web", "exec sleep 1000", container={"resources": {"limits": small}})

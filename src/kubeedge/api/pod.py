@@ -22,6 +22,14 @@ class Unsupported(Invalid):
     controller would make another one, and another one."""
 
 
+class NotAdmitted(Invalid):
+    """Well-formed, and never for a node like this one: the pod is Failed, with `reason` in its status, as with the kubelet."""
+
+    def __init__(self, reason: str, message: str, *, path: str) -> None:
+        super().__init__(message, path=path)
+        self.reason = reason
+
+
 @dataclass(frozen=True, slots=True)
 class EnvVar:
     """An EnvVar v1: either a value or a source (valueFrom), which is read when the container starts."""
@@ -71,6 +79,7 @@ class Probe:
     success_threshold: int = 1
     grace: float | None = None  # seconds from a failure to SIGKILL; None: the pod's
     service: str = ""  # of grpc
+    tls: bool = False  # of http; the certificate is not verified
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +238,8 @@ class Pod:
     runtime_class: str = ""
     fs_group_on_mismatch: bool = False  # fsGroupChangePolicy OnRootMismatch
     service_links: bool = True  # variables for the Services of the namespace
+    #: types of conditions that others set, and what they say by now ("True"; "": nothing yet): the pod is not Ready without them
+    readiness_gates: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def all_containers(self) -> Sequence[Container]:

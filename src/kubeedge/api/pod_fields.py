@@ -16,6 +16,8 @@ _HONOURED = """
 PodSpec volumes initContainers containers restartPolicy terminationGracePeriodSeconds hostNetwork securityContext imagePullSecrets
 PodSpec hostname subdomain hostAliases dnsConfig serviceAccountName serviceAccount hostUsers dnsPolicy ephemeralContainers
 PodSpec enableServiceLinks runtimeClassName activeDeadlineSeconds hostPID hostIPC shareProcessNamespace setHostnameAsFQDN
+PodSpec hostnameOverride readinessGates os
+ReadinessGate conditionType
 LocalRef name
 HostAlias ip hostnames
 PodDNSConfig nameservers searches options
@@ -44,7 +46,7 @@ VolumeMount name readOnly recursiveReadOnly mountPath subPath mountPropagation s
 Probe exec httpGet tcpSocket grpc initialDelaySeconds timeoutSeconds periodSeconds successThreshold failureThreshold
 Probe terminationGracePeriodSeconds
 ExecAction command
-HTTPGet path port host httpHeaders
+HTTPGet scheme path port host httpHeaders
 HTTPHeader name value
 TCPSocket port host
 GRPCAction port service
@@ -71,14 +73,8 @@ ProjectedSecret name items optional
 _ELSEWHERE = """
 PodSpec nodeName nodeSelector affinity tolerations schedulerName priority priorityClassName preemptionPolicy topologySpreadConstraints
 PodSpec automountServiceAccountToken schedulingGates overhead
-ReadinessGate conditionType
-"""  # the scheduler's and the controllers'; or, of the last line, there is nothing that it could switch off here
+"""  # the scheduler's and the controllers'
 
-#: what a field says anyway when it is left out
-_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
-    "HTTPGet.scheme": ("HTTP",),
-    "PodSpec.os": ({"name": "linux"},),
-}
 #: parts that the schema keeps as they come
 _INNER: Mapping[str, tuple[str, bool]] = {  # field -> (type, is a list)
     "PodSpec.dnsConfig": ("PodDNSConfig", False),
@@ -122,7 +118,7 @@ def _walk(kind: str, values: Any, path: str) -> Iterator[str]:
         return
     for name, value in values.items():
         field, where = f"{kind}.{name}", f"{path}.{name}"
-        if value is None or value is False or value in _DEFAULTS.get(field, ()):
+        if value is None or value is False:
             continue
         if field not in decided():
             yield where

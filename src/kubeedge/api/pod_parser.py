@@ -27,7 +27,7 @@ from kubeedge.api.json_fields import (
     read_texts,
 )
 from kubeedge.api.names import Object
-from kubeedge.api.pod import IMAGE_VOLUME, VOLUME_KINDS, Container, Pod, Unsupported, VolumeSpec
+from kubeedge.api.pod import IMAGE_VOLUME, VOLUME_KINDS, Container, NotAdmitted, Pod, Unsupported, VolumeSpec
 from kubeedge.api.probe_parser import seconds
 from kubeedge.errors import Invalid
 
@@ -37,6 +37,7 @@ _HOSTNAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9.]{0,251}[A-Za-z0-9])?")
 _DNS_OPTION = re.compile(r"[a-z0-9][-a-z0-9]{0,62}(:[-a-z0-9.]{1,63})?")
 _SYSCTL = re.compile(r"[a-z0-9]([-_a-z0-9]*[a-z0-9])?([./][a-z0-9]([-_a-z0-9]*[a-z0-9])?)*")
 _SYSCTL_VALUE = re.compile(r"[\x20-\x7e\t]{1,256}")
+_MAX_HOSTNAME = 64  # characters: HOST_NAME_MAX of Linux
 #: of a namespace that the pod has for itself, and without effect on what other pods may use
 SAFE_SYSCTLS = frozenset(
     """
@@ -48,8 +49,10 @@ net.ipv4.tcp_keepalive_intvl net.ipv4.tcp_keepalive_probes net.ipv4.tcp_rmem net
 
 
 def parse(obj: Object) -> Pod:
-    """Raises Invalid with the path of the first mistake, Unsupported for what Kubernetes can do and this node cannot."""
+    """Raises Invalid with the path of the first mistake, Unsupported for what Kubernetes can do and this node cannot, NotAdmitted for what no
+    node of this kind runs."""
     meta, spec = read_mapping(obj, "metadata", ""), read_mapping(obj, "spec", "")
+    _check_system(spec)
     pod_security = read_mapping(spec, "securityContext", "spec")
     if not read(spec, "hostUsers", bool, "spec", True):
         raise Unsupported("user namespaces are not supported here", path="spec.hostUsers")
@@ -62,6 +65,7 @@ def parse(obj: Object) -> Pod:
     if not read_list(spec, "containers", "spec"):
         raise Invalid("required", path="spec.containers")
     name = read_name(meta, "name", "metadata", _SUBDOMAIN)
+    hostname, subdomain = _names_of_host(spec, name)
     grace = meta.get("deletionGracePeriodSeconds", spec.get("terminationGracePeriodSeconds"))
     pod = Pod(
         namespace=read_name(meta, "namespace", "metadata", LABEL, "default"),
@@ -73,7 +77,7 @@ def parse(obj: Object) -> Pod:
         grace=seconds(grace, "spec.terminationGracePeriodSeconds"),
         restart_policy=read_choice(spec, "restartPolicy", "spec", RESTART_POLICIES),
         host_network=read(spec, "hostNetwork", bool, "spec", False),
-        hostname=read_name(spec, "hostname", "spec", LABEL, name[:63].rstrip("-.")),
+        hostname=hostname,
         host_aliases=tuple(
             _host_alias(a, f"spec.hostAliases[{n}]") for n, a in enumerate(read_list(spec, "hostAliases", "spec"))
         ),
@@ -97,7 +101,7 @@ def parse(obj: Object) -> Pod:
         dns=_dns(spec),
         has_finalizers=bool(meta.get("finalizers")),
         dns_policy=read(spec, "dnsPolicy", str, "spec", "ClusterFirst"),
-        subdomain=_subdomain(spec),
+        subdomain=subdomain,
         unsupported=tuple(pod_fields.without_effect(spec)),
         generation=read(meta, "generation", int, "metadata", 0),
         active_deadline=_active_deadline(spec),
@@ -110,6 +114,7 @@ def parse(obj: Object) -> Pod:
         sysctls=_sysctls(spec, pod_security),
         runtime_class=read_name(spec, "runtimeClassName", "spec", _SUBDOMAIN) if spec.get("runtimeClassName") else "",
         service_links=read(spec, "enableServiceLinks", bool, "spec", True),
+        readiness_gates=_readiness_gates(obj, spec),
     )
     _check_names(pod)
     return pod
@@ -148,7 +153,7 @@ def _active_deadline(spec: Mapping[str, Any]) -> float | None:
 
 
 def _sysctls(spec: Mapping[str, Any], security: Mapping[str, Any]) -> Mapping[str, str]:
-    """By the name with dots. Kernel parameters that are not known to be safe are refused, as by a kubelet that does not allow them."""
+    """By the name with dots. A pod with kernel parameters that are not known to be safe fails, as with a kubelet that does not allow them."""
     sysctls = {}
     for n, item in enumerate(read_list(security, "sysctls", "spec.securityContext")):
         path = f"spec.securityContext.sysctls[{n}]"
@@ -160,7 +165,8 @@ def _sysctls(spec: Mapping[str, Any], security: Mapping[str, Any]) -> Mapping[st
             raise Invalid(f"{value!r:.80} is not the value of a kernel parameter", path=f"{path}.value")
         name = name.replace("/", ".")
         if name not in SAFE_SYSCTLS:
-            raise Unsupported(f"{name} is not among the safe kernel parameters", path=f"{path}.name")
+            message = f"{name} is not among the safe kernel parameters"
+            raise NotAdmitted("SysctlForbidden", message, path=f"{path}.name")
         shared = "hostNetwork" if name.startswith("net.") else "hostIPC"
         if spec.get(shared):
             raise Invalid(f"{name} would change the machine: not together with {shared}", path=f"{path}.name")
@@ -203,8 +209,40 @@ def _dns_option(item: Any, path: str) -> str:
     return text
 
 
-def _subdomain(spec: Mapping[str, Any]) -> str:
-    return read_name(spec, "subdomain", "spec", LABEL) if spec.get("subdomain") else ""
+def _check_system(spec: Mapping[str, Any]) -> None:
+    """Before all else: what a pod of another system has in its other fields need not make sense here."""
+    if read(read_mapping(spec, "os", "spec"), "name", str, "spec.os", "") not in ("", "linux"):
+        message = "Failed to admit pod as the OS field doesn't match node OS"
+        raise NotAdmitted("PodOSNotSupported", message, path="spec.os.name")
+
+
+def _names_of_host(spec: Mapping[str, Any], pod_name: str) -> tuple[str, str]:
+    """(hostname, subdomain). hostnameOverride is the whole name, whatever the other two say."""
+    hostname = read_name(spec, "hostname", "spec", LABEL, pod_name[:63].rstrip("-."))
+    subdomain = read_name(spec, "subdomain", "spec", LABEL) if spec.get("subdomain") else ""
+    if not spec.get("hostnameOverride"):
+        return hostname, subdomain
+    whole, path = read_name(spec, "hostnameOverride", "spec", _SUBDOMAIN), "spec.hostnameOverride"
+    if len(whole) > _MAX_HOSTNAME:
+        raise Invalid(f"longer than {_MAX_HOSTNAME} characters", path=path)
+    for field in ("hostNetwork", "setHostnameAsFQDN"):
+        if spec.get(field):
+            raise Invalid(f"not together with {field}", path=path)
+    return whole, ""
+
+
+def _readiness_gates(obj: Object, spec: Mapping[str, Any]) -> Mapping[str, str]:
+    """Type of condition -> its status; "" for one that nobody has set."""
+    status: dict[str, str] = {}
+    for condition in read_list(read_mapping(obj, "status", ""), "conditions", "status"):
+        said = mapping_of(condition, "status.conditions")
+        status[read(said, "type", str, "status.conditions", "")] = read(said, "status", str, "status.conditions", "")
+    gates = {}
+    for n, gate in enumerate(read_list(spec, "readinessGates", "spec")):
+        path = f"spec.readinessGates[{n}]"
+        kind = read(mapping_of(gate, path), "conditionType", str, path, "")
+        gates[kind] = status.get(kind, "")
+    return gates
 
 
 def _volume(item: Any, path: str) -> VolumeSpec:

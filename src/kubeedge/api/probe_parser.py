@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from kubeedge.api.json_fields import UnknownValue, mapping_of, read, read_list, read_mapping, read_texts
+from kubeedge.api.json_fields import UnknownValue, mapping_of, read, read_choice, read_list, read_mapping, read_texts
 from kubeedge.api.pod import Hook, Probe
 from kubeedge.errors import Invalid
 
@@ -75,14 +75,13 @@ def _action(p: Mapping[str, Any], path: str, common: Mapping[str, Any]) -> Probe
         return Probe("exec", tuple(read_texts(read_mapping(p, "exec", path), "command", path) or ()), **common)
     if "httpGet" in p:
         h = read_mapping(p, "httpGet", path)
-        if h.get("scheme") == "HTTPS":  # its certificate cannot be verified: that it listens has to do
-            return Probe("tcp", port=_port(h, path), host=_host(h, f"{path}.httpGet"), **common)
         return Probe(
             "http",
             path=read(h, "path", str, f"{path}.httpGet", "") or "/",
             port=_port(h, path),
             host=_host(h, f"{path}.httpGet"),
             headers=tuple(_header(x, path) for x in read_list(h, "httpHeaders", path)),
+            tls=read_choice(h, "scheme", f"{path}.httpGet", ("HTTP", "HTTPS")) == "HTTPS",
             **common,
         )
     if "tcpSocket" in p:

@@ -69,6 +69,7 @@ PodSpec
   hostname str
   subdomain str
   setHostnameAsFQDN bool
+  hostnameOverride str
   affinity Affinity
   schedulerName str
   tolerations [Toleration]

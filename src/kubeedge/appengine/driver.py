@@ -140,7 +140,7 @@ class PodDriver:
                 if worker.desired is None or worker.desired.deleting:
                     observed.ending_since = observed.ending_since or self._clock()
                 for name in names:
-                    self._prober.end(worker, name)
+                    self._prober.only_readiness(worker, name)
                     observed.of(name).replacing = replacing
                     await self._reports.event(worker, "Normal", "Killing", f"Stopping container {name}: {why}")
                 await self._reports.report(worker)

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kubeedge.api import keys, service_accounts
-from kubeedge.api.json_fields import UnknownValue
 from kubeedge.api.names import Object, Revision
-from kubeedge.api.pod import Pod, Unsupported
+from kubeedge.api.pod import Pod
 from kubeedge.api.pod_parser import parse
 from kubeedge.api.resources import CSIDRIVERS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, VOLUMEATTACHMENTS
 from kubeedge.appengine import core, log_files, logs, node_readings
@@ -240,7 +239,7 @@ class AppEngine:
             if metadata.get("deletionTimestamp"):
                 worker.end()
             elif worker.desired is None:
-                worker.invalid, worker.unsupported = str(exc), isinstance(exc, Unsupported | UnknownValue)
+                worker.refuse(exc)
             else:  # it runs, and goes on as it was
                 log.error("pod %s/%s was changed to something impossible: %s", namespace, name, exc)
         if _downward_fields_differ(before_change, worker.desired):

@@ -18,7 +18,7 @@ from kubeedge.appengine import logs, node, status
 from kubeedge.appengine.events import EventRecorder
 from kubeedge.appengine.runtime.base import Runtime
 from kubeedge.appengine.settings import AppEngineSettings
-from kubeedge.appengine.worker import Worker
+from kubeedge.appengine.worker import UNSUPPORTED, Worker
 from kubeedge.errors import Unavailable
 from kubeedge.kit import trees
 from kubeedge.kit.disk_use import DiskUse
@@ -66,9 +66,9 @@ class Reports:
             )
 
     async def report_invalid(self, worker: Worker) -> None:
-        """Status and event of a pod that cannot run here: Failed when it is invalid, waiting when this node does not support it."""
-        reason = "UnsupportedPod" if worker.unsupported else "InvalidPod"
-        say = status.waiting_status if worker.unsupported else status.failed_status
+        """Status and event of a pod that cannot run here: Failed when it is invalid or not admitted, waiting when this node does not support it."""
+        reason = worker.invalid_reason
+        say = status.waiting_status if reason == UNSUPPORTED else status.failed_status
         current = say(reason, worker.invalid, host_ip=self._host_ip, now=self._wall())
         if worker.reported is None or worker.reported.get("message") != worker.invalid:
             await self._write_status(worker, current)

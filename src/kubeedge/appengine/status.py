@@ -43,7 +43,7 @@ def pod_status(
         _condition(
             "Initialized", is_init_done or current_phase == "Succeeded", "ContainersNotInitialized", _names(init)
         ),
-        _condition("Ready", ready, *_not_ready(final, [*sidecars, *main])),
+        _ready(pod, ready, *_not_ready(final, [*sidecars, *main])),
         _condition("ContainersReady", ready, *_not_ready(final, [*sidecars, *main])),
         _condition("PodScheduled", True, "", ""),
         *_resizing(pod, observed),
@@ -192,6 +192,20 @@ def _condition(kind: str, true: bool, reason: str, message: str) -> dict[str, An
     if not true and reason:
         condition.update(reason=reason, message=message)
     return condition
+
+
+def _ready(pod: Pod, containers_ready: bool, reason: str, message: str) -> dict[str, Any]:
+    """Of the pod: its containers are, and so say the conditions of its readiness gates, in the kubelet's words."""
+    missing = [
+        f'the status of pod readiness gate "{kind}" is not "True", but {status}'
+        if status
+        else f'corresponding condition of pod readiness gate "{kind}" does not exist.'
+        for kind, status in pod.readiness_gates.items()
+        if status != "True"
+    ]
+    if containers_ready and missing:
+        return _condition("Ready", False, "ReadinessGatesNotReady", ", ".join(missing))
+    return _condition("Ready", containers_ready, reason, message)
 
 
 def _not_ready(final: bool, main: list[dict[str, Any]]) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from kubeedge.appengine.hooks import Hooks
 from kubeedge.appengine.reports import Reports
 from kubeedge.appengine.runtime.base import Runtime
 from kubeedge.appengine.worker import Worker
+from kubeedge.errors import KubeEdgeError
 
 _AFTER_HOOK = 2.0  # seconds that a container has for SIGTERM, at least, after its preStop hook
 
@@ -24,24 +26,29 @@ class Termination:
         self._hooks = hooks
 
     async def stop(self, worker: Worker, names: Sequence[str], grace: float) -> None:
-        """Together. A deletion that becomes more urgent meanwhile shortens what is left."""
+        """Together. A deletion that becomes more urgent meanwhile shortens what is left; what else changes is reported as it happens: a
+        container that is not ready any more gets no new clients."""
         hooked: set[str] = set()
         while True:
             stopping = asyncio.create_task(self._stop_all(worker, names, grace, hooked))
-            shortening = asyncio.create_task(self._shorten_grace(worker, grace))
+            following = asyncio.create_task(self._follow(worker, grace))
             try:
-                await asyncio.wait((stopping, shortening), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((stopping, following), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                shortening.cancel()
+                following.cancel()
                 stopping.cancel()
-                await asyncio.gather(stopping, shortening, return_exceptions=True)
+                await asyncio.gather(stopping, following, return_exceptions=True)
             if not stopping.cancelled():
                 return stopping.result()
             grace = _deletion_grace(worker)
 
-    async def _shorten_grace(self, worker: Worker, grace: float) -> None:
+    async def _follow(self, worker: Worker, grace: float) -> None:
+        """Returns when its deletion leaves it less than `grace` seconds."""
         while _deletion_grace(worker) >= grace:
             worker.wake.clear()  # everything else is looked at after this action
+            if worker.probes:
+                with contextlib.suppress(KubeEdgeError, OSError):  # it is tried again; what ends goes on
+                    await self._reports.report(worker)
             await worker.wake.wait()
 
     async def _stop_all(self, worker: Worker, names: Sequence[str], grace: float, hooked: set[str]) -> None:

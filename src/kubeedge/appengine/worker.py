@@ -8,13 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from kubeedge.api.json_fields import UnknownValue
 from kubeedge.api.meta import parse_timestamp
-from kubeedge.api.pod import Pod
+from kubeedge.api.pod import NotAdmitted, Pod, Unsupported
 from kubeedge.appengine import core
 from kubeedge.appengine.core import ContainerObservation, PodObservation
 from kubeedge.appengine.events import About
 from kubeedge.appengine.runtime.base import FoundPod
 from kubeedge.appengine.status import container_id
+from kubeedge.errors import Invalid
+
+UNSUPPORTED = "UnsupportedPod"  # status.reason of a pod that this node cannot run, and another one may
 
 
 @dataclass(slots=True)
@@ -33,7 +37,7 @@ class Worker:
     probed: dict[str, dict[tuple[str, str], int]] = field(default_factory=dict)
     reported: dict[str, Any] | None = None
     invalid: str = ""  # why it cannot run at all
-    unsupported: bool = False  # on this node: it waits, and has not failed
+    invalid_reason: str = "InvalidPod"  # for status.reason; UNSUPPORTED: it waits, and has not failed
     last_status: dict[str, Any] | None = None  # of a pod that outlives its containers in the API
     last: Pod | None = None  # as it was last desired
     ending: asyncio.Event = field(default_factory=asyncio.Event)  # what takes long is given up for it
@@ -62,6 +66,14 @@ class Worker:
     def is_wanted(self) -> bool:
         """It shall run here, and is not on its way out."""
         return self.desired is not None and not self.desired.deleting
+
+    def refuse(self, exc: Invalid) -> None:
+        """It cannot run here, and its status says why."""
+        self.invalid, self.invalid_reason = str(exc), "InvalidPod"
+        if isinstance(exc, NotAdmitted):
+            self.invalid_reason = exc.reason
+        elif isinstance(exc, Unsupported | UnknownValue):
+            self.invalid_reason = UNSUPPORTED
 
     def retry(self, *reasons: str) -> None:
         """Containers that wait for one of these are tried at once: something has changed."""

@@ -591,6 +591,14 @@ def test_no_value_breaks_the_checks(spec: Any, more: Any, resource: Resource) ->
         (pod(dnsConfig={"options": [{"name": "a b"}]}), "spec.dnsConfig.options[0]"),
         (pod(hostAliases=[{"ip": "nowhere"}]), "spec.hostAliases[0].ip"),
         (pod(subdomain="a.b"), "spec.subdomain"),
+        (pod(os={"name": "windows"}), "spec.os.name"),
+        (
+            pod(securityContext={"sysctls": [{"name": "kernel.msgmax", "value": "65536"}]}),
+            "spec.securityContext.sysctls[0].name",
+        ),
+        (pod(hostnameOverride="a.b", hostNetwork=True), "spec.hostnameOverride"),
+        (pod(hostnameOverride="a.b", setHostnameAsFQDN=True), "spec.hostnameOverride"),
+        (pod(hostnameOverride="a" * 65), "spec.hostnameOverride"),
     ],
 )
 def test_what_every_node_would_refuse_is_refused_here(spec: Object, field: str) -> None:

@@ -123,7 +123,6 @@ def test_what_makes_no_sense_is_refused_with_its_path(spec: dict[str, Any], path
     "spec",
     [
         {"volumes": [{"name": "v", "emptyDir": {"medium": "HugePages-2Mi"}}]},
-        {"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "65536"}]}},
         {"containers": [container(securityContext={"procMount": "Unmasked"})]},
         {"containers": [rules(rule(1, action="RestartAllContainers"))]},
     ],

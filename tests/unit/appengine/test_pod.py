@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubeedge.api.pod import Hook, Probe
+from kubeedge.api.pod import Hook, NotAdmitted, Probe
 from kubeedge.api.pod_parser import parse
 from kubeedge.errors import Invalid
 from tests.unit.appengine.world import container, manifest, pod
@@ -69,9 +69,58 @@ def test_probes_and_hooks_and_ports_are_read() -> None:
     assert pod(hostNetwork=True, containers=[container(ports=[{"containerPort": 1, "hostPort": 1}])]).host_ports == ()
 
 
+def test_an_http_action_has_a_scheme() -> None:
+    get = {"port": 443, "path": "/h", "scheme": "HTTPS"}
+    (c,) = pod(
+        containers=[container(livenessProbe={"httpGet": get}, lifecycle={"preStop": {"httpGet": get}})]
+    ).containers
+    assert c.liveness and (c.liveness.kind, c.liveness.tls, c.liveness.path) == ("http", True, "/h")
+    assert c.pre_stop and c.pre_stop.action and c.pre_stop.action.tls
+    (plain,) = pod(containers=[container(livenessProbe={"httpGet": {**get, "scheme": "HTTP"}})]).containers
+    assert plain.liveness and not plain.liveness.tls
+
+
+@pytest.mark.parametrize("names", [{}, {"hostname": "other"}, {"hostname": "other", "subdomain": "web"}])
+def test_hostname_override_is_the_whole_name_of_the_pod(names: dict[str, str]) -> None:
+    p = pod(hostnameOverride="override.example.host", **names)
+    assert (p.hostname, p.kernel_name, p.full_name) == ("override.example.host", "override.example.host", "")
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "path"),
+    [
+        ({"os": {"name": "windows"}}, "PodOSNotSupported", "spec.os.name"),
+        ({"os": {"name": "windows"}, "volumes": "odd"}, "PodOSNotSupported", "spec.os.name"),
+        (
+            {"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}},
+            "SysctlForbidden",
+            "spec.securityContext.sysctls[0].name",
+        ),
+        (
+            {"securityContext": {"sysctls": [{"name": "kernel/msgmax", "value": "1"}]}},
+            "SysctlForbidden",
+            "spec.securityContext.sysctls[0].name",
+        ),
+    ],
+)
+def test_what_no_node_of_this_kind_runs_is_not_admitted(spec: dict[str, Any], reason: str, path: str) -> None:
+    with pytest.raises(NotAdmitted) as caught:
+        pod(**spec)
+    assert (caught.value.reason, caught.value.path) == (reason, path)
+    assert pod(os={"name": "linux"}).unsupported == ()
+
+
+def test_readiness_gates_have_what_others_say_of_them() -> None:
+    gates = [{"conditionType": "example.com/a"}, {"conditionType": "example.com/b"}]
+    spec = manifest(readinessGates=gates)
+    assert parse(spec).readiness_gates == {"example.com/a": "", "example.com/b": ""}
+    said = [{"type": "example.com/b", "status": "True"}, {"type": "Ready", "status": "True"}]
+    p = parse({**spec, "status": {"conditions": said}})
+    assert p.readiness_gates == {"example.com/a": "", "example.com/b": "True"} and p.unsupported == ()
+
+
 def test_fields_without_effect_are_listed_with_their_path() -> None:
     p = pod(
-        readinessGates=[],
         hostIPC=False,
         setHostnameAsFQDN=False,
         resourceClaims=[{"name": "x"}],
@@ -86,14 +135,12 @@ def test_fields_without_effect_are_listed_with_their_path() -> None:
         ],
     )
     assert set(p.unsupported) == {
-        "spec.readinessGates",
         "spec.resourceClaims",
         "spec.containers[0].volumeDevices",
         "spec.containers[0].lifecycle.preStop.httpGet.protocol",
-        "spec.containers[0].livenessProbe.httpGet.scheme",
         "spec.containers[0].securityContext.windowsOptions",
     }
-    assert p.containers[0].liveness and p.containers[0].liveness.kind == "tcp"
+    assert p.containers[0].liveness and p.containers[0].liveness.kind == "http"
 
 
 def change(obj: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -120,6 +167,11 @@ def change(obj: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("metadata.namespace", ".."),
         ("spec.hostname", "-F/etc/shadow"),
         ("spec.hostname", "a\nb"),
+        ("spec.hostnameOverride", "a_b"),
+        ("spec.hostnameOverride", "a\nb"),
+        ("spec.hostnameOverride", "a" * 65),
+        ("spec.os", "linux"),
+        ("spec.readinessGates", ["a"]),
         ("spec.containers.0.name", "../../../tmp"),
         ("spec.containers.0.name", "A"),
         ("spec.containers.0.name", ""),

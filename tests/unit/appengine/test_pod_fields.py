@@ -15,17 +15,16 @@ from kubeedge.apiserver import admission
 from tests.unit.appengine.world import container, pod
 
 NAMED = """
-PodSpec.readinessGates PodSpec.os PodSpec.resourceClaims
+PodSpec.resourceClaims
 PodSpec.resources
 PodSecurityContext.seLinuxOptions PodSecurityContext.windowsOptions PodSecurityContext.seLinuxChangePolicy
 Container.volumeDevices
 ResourceRequirements.claims
-HTTPGet.scheme
 SecurityContext.seLinuxOptions SecurityContext.windowsOptions
 Projection.clusterTrustBundle Projection.podCertificate
 """
 NOT_IN_SCHEMA = """
-PodSpec.evictionResponders PodSpec.hostnameOverride PodSpec.schedulingGroup
+PodSpec.evictionResponders PodSpec.schedulingGroup
 EnvSource.fileKeyRef HTTPGet.protocol GRPCAction.mode VolumeMount.bindMountOptions
 ConfigMapVolume.defaultUser SecretVolume.defaultUser DownwardVolume.defaultUser ProjectedVolume.defaultUser KeyToPath.user
 DownwardFile.user EmptyDir.mode
@@ -124,7 +123,6 @@ def test_user_namespaces_are_a_promise_that_is_not_broken_in_silence() -> None:
         ({"dnsConfig": {"options": [{"name": "ndots", "weight": 2}]}}, "spec.dnsConfig.options[0].weight"),
         ({"newInKubernetes": {"a": 1}}, "spec.newInKubernetes"),
         ({"securityContext": {"seLinuxOptions": {"level": "s0"}}}, "spec.securityContext.seLinuxOptions"),
-        ({"os": {"name": "windows"}}, "spec.os"),
         ({"volumes": [{"name": "v", "emptyDir": {"colour": "red"}}]}, "spec.volumes[0].emptyDir.colour"),
         (
             {"volumes": [{"name": "v", "projected": {"sources": [{"clusterTrustBundle": {"path": "t"}}]}}]},

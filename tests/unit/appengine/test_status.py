@@ -8,10 +8,11 @@ import pytest
 
 from kubeedge.api.meta import timestamp
 from kubeedge.api.pod import Pod
+from kubeedge.api.pod_parser import parse
 from kubeedge.appengine import core
 from kubeedge.appengine.core import ContainerObservation, PodObservation
 from kubeedge.appengine.status import failed_status, pod_status, qos_class
-from tests.unit.appengine.world import container, exited, observed, pod, running
+from tests.unit.appengine.world import container, exited, manifest, observed, pod, running
 
 NOON = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 
@@ -155,3 +156,38 @@ def test_a_pod_that_cannot_be_understood_has_failed() -> None:
 )
 def test_the_qos_class_follows_from_requests_and_limits(resources: dict[str, Any], expected: str) -> None:
     assert qos_class(pod(containers=[container(resources=resources)])) == expected
+
+
+def gated(*said: str) -> Pod:
+    gates = [{"conditionType": f"example.com/{n}"} for n in range(2)]
+    conditions = [{"type": f"example.com/{n}", "status": status} for n, status in enumerate(said)]
+    return parse({**manifest(readinessGates=gates), "status": {"conditions": conditions}})
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (
+            (),
+            'corresponding condition of pod readiness gate "example.com/0" does not exist., '
+            'corresponding condition of pod readiness gate "example.com/1" does not exist.',
+        ),
+        (("True",), 'corresponding condition of pod readiness gate "example.com/1" does not exist.'),
+        (("False", "True"), 'the status of pod readiness gate "example.com/0" is not "True", but False'),
+    ],
+)
+def test_a_pod_is_not_ready_before_its_readiness_gates_are_though_its_containers_are(
+    said: tuple[str, ...], message: str
+) -> None:
+    s = status(gated(*said), observed(main=running(NOON)))
+    ready = next(c for c in s["conditions"] if c["type"] == "Ready")
+    assert (ready["status"], ready["reason"], ready["message"]) == ("False", "ReadinessGatesNotReady", message)
+    assert conditions(s)["ContainersReady"] == "True"
+
+
+def test_it_is_ready_with_them_and_with_its_containers() -> None:
+    open_gates = gated("True", "True")
+    assert conditions(status(open_gates, observed(main=running(NOON))))["Ready"] == "True"
+    starting = status(open_gates, observed(main=ContainerObservation()))
+    ready = next(c for c in starting["conditions"] if c["type"] == "Ready")
+    assert ready["reason"] == "ContainersNotReady"
