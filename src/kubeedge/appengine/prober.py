@@ -23,9 +23,11 @@ class Prober:
         self._host_ip = host_ip
 
     def keep(self, worker: Worker) -> None:
-        """Probes run for containers that run and have any."""
+        """Probes run for containers that run and have any; all of them, of one that goes on though it was told to end."""
         if worker.desired is None:
             return
+        for name in list(worker.told_to_end):
+            self.end(worker, name)
         for container in (*worker.desired.sidecars, *worker.desired.containers):
             state = worker.observed.of(container.name)
             has = container.liveness or container.readiness or container.startup
@@ -73,9 +75,11 @@ class Prober:
         container = next((c for c in pod.all_containers if c.name == name), None) if pod is not None else None
         if container is not None and container.readiness is not None and state.running and state.started:
             self._begin(worker, replace(container, liveness=None, startup=None), state)
+            worker.told_to_end.add(name)
 
     def end(self, worker: Worker, name: str) -> None:
         """Stops the probes of a container; nothing happens when it has none."""
+        worker.told_to_end.discard(name)
         if task := worker.probes.pop(name, None):
             task.cancel()
 

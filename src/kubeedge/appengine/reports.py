@@ -70,7 +70,8 @@ class Reports:
         reason = worker.invalid_reason
         say = status.waiting_status if reason == UNSUPPORTED else status.failed_status
         current = say(reason, worker.invalid, host_ip=self._host_ip, now=self._wall())
-        if worker.reported is None or worker.reported.get("message") != worker.invalid:
+        known = worker.reported or {}
+        if (known.get("reason"), known.get("message")) != (reason, worker.invalid):
             await self._write_status(worker, current)
             await self.event(worker, "Warning", reason, worker.invalid)
 

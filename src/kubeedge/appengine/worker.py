@@ -33,6 +33,7 @@ class Worker:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     probes: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    told_to_end: set[str] = field(default_factory=set)  # of these containers only readiness is probed
     #: container -> (probe_type, result) -> how many answers; of containers with probes
     probed: dict[str, dict[tuple[str, str], int]] = field(default_factory=dict)
     reported: dict[str, Any] | None = None
