@@ -347,7 +347,13 @@ class Agent:
 
         address, port = loopback_endpoint(self.parts.config.modules.devices.mqtt)
         twins = DeviceTwins(self.parts.store, wall=time.time)
-        return [twins, EventBus(twins, self.parts.credentials.node, address, port)]
+        bus = EventBus(twins, self.parts.credentials.node, address, port)
+        if not (socket := self.parts.config.modules.devices.dmi):
+            return [twins, bus]
+        from kubeedge.devices.dmi.module import DeviceMappers
+
+        path = Path(socket.removeprefix("unix://"))
+        return [twins, bus, DeviceMappers(twins, self.parts.store, path, reported=bus.reported)]
 
     def _conditions(self) -> Module:
         from kubeedge.conditions.module import ConditionReporter

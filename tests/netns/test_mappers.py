@@ -1,10 +1,14 @@
-"""A Modbus device (pymodbus) is set and read by kubectl through a cut: real cloud, real agent, `kubeedge mapper` beside it."""
+"""A Modbus device (pymodbus), and one whose mapper speaks DMI (grpcio), are set and read by kubectl through a cut: real cloud, real agent, mappers
+beside it."""
 
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +18,7 @@ from tests.netns.test_node_conditions import uplink_of
 
 pytestmark = pytest.mark.root
 
+DMI_MAPPER = str(Path(__file__).parents[1] / "kit/dmi/mapper.py")
 BOILER = """
 import asyncio
 from pymodbus.server import StartAsyncTcpServer
@@ -34,6 +39,16 @@ spec:
   - {name: target, collectCycle: 200, desired: {value: "21"}}
 ---
 apiVersion: devices.kubeedge.io/v1beta1
+kind: Device
+metadata: {name: valve}
+spec:
+  deviceModelRef: {name: boiler}
+  nodeName: edge1
+  protocol: {protocolName: acme}
+  properties:
+  - {name: target, desired: {value: "7"}}
+---
+apiVersion: devices.kubeedge.io/v1beta1
 kind: DeviceModel
 metadata: {name: boiler}
 spec:
@@ -50,9 +65,9 @@ spec:
 """
 
 
-def test_a_modbus_device_is_set_and_read_by_kubectl_through_a_cut(site: Site) -> None:  # noqa: F811
-    def status() -> object:
-        found = json.loads(site.kubectl("get", "device", "boiler", "-o", "json")).get("status", {})
+def test_devices_are_set_and_read_by_kubectl_through_a_cut(site: Site) -> None:  # noqa: F811
+    def status(device: str = "boiler") -> object:
+        found = json.loads(site.kubectl("get", "device", device, "-o", "json")).get("status", {})
         ready = {one["type"]: one["status"] for one in found.get("conditions", ())}.get("Ready")
         twins = {
             twin["propertyName"]: twin["reported"]["value"] for twin in found.get("twins", ()) if "reported" in twin
@@ -63,7 +78,14 @@ def test_a_modbus_device_is_set_and_read_by_kubectl_through_a_cut(site: Site) ->
     config = site.root / "etc/kubeedge/kubeedge.yaml"
     head, name, tail = config.read_text().partition("  devices:")
     assert name
+    sockets = tempfile.TemporaryDirectory()  # pytest's paths are too long for a socket
+    agent = f"{sockets.name}/dmi.sock"
+    tail = re.sub(r"^    dmi: .*$", f"    dmi: unix://{agent}", tail, count=1, flags=re.MULTILINE)
     config.write_text(head + name + tail.replace("enable: false", "enable: true", 1))
+    dmi = site.machine.spawn(
+        sys.executable, DMI_MAPPER, "acme", "acme", agent, f"{sockets.name}/m.sock",
+        log=site.directory / "dmi.log",
+    )  # fmt: skip
     mapper = site.machine.spawn(*KUBEEDGE, "mapper", "modbus", log=site.directory / "mapper.log")  # before its broker
     site.kubectl("apply", "-f", "-", input=MANIFEST)
     site.start_agent()
@@ -72,12 +94,16 @@ def test_a_modbus_device_is_set_and_read_by_kubectl_through_a_cut(site: Site) ->
         until(lambda: status() == ("True", {"temperature": "21.5", "target": "21"}), what="the device's values")
         shown = json.loads(site.machine.run(*KUBEEDGE, "devices", "get", "boiler", "-o", "json"))
         assert shown["state"] == "online" and shown["reported"]["target"]["value"] == "21"
+        until(lambda: status("valve") == ("True", {"temperature": "21.5", "target": "7"}), what="the values by DMI")
         uplink = uplink_of(site.machine)
         site.machine.ip("link", "set", uplink, "down")
         site.admin("devices", "set", "boiler", "target=22")
+        site.admin("devices", "set", "valve", "target=8")
         site.machine.ip("link", "set", uplink, "up")
         until(lambda: status() == ("True", {"temperature": "21.5", "target": "22"}), what="the value after the cut")
+        until(lambda: status("valve") == ("True", {"temperature": "21.5", "target": "8"}), what="likewise, by DMI")
     finally:
-        for process in (mapper, boiler):
+        for process in (mapper, boiler, dmi):
             site.machine.signal(process, signal.SIGTERM)
             process.wait(90)
+        sockets.cleanup()

@@ -2,7 +2,7 @@
 
 The row of a device on its node has its model's properties in it, so that the two come, and change, together there:
 
-    {"metadata": {"name", "namespace", "uid"}, "generation", "protocol": {"protocolName", "configData"}, "methods": [...],
+    {"metadata": {"name", "namespace", "uid"}, "generation", "model", "protocol": {"protocolName", "configData"}, "methods": [...],
      "properties": {NAME: {"type", "accessMode", "minimum", "maximum", "unit", "visitors", "desired", "reportCycle", ...}}}
 
 and {"metadata", "deleting": true} when it is to end. The node reports (kubeedge.devices.core):
@@ -84,6 +84,7 @@ def row(device: Object, model: Object) -> bytes:
         {
             "metadata": identity(device),
             "generation": int(meta.metadata(device).get("generation") or 0),
+            "model": model_of(device),
             "protocol": {
                 "protocolName": str(protocol.get("protocolName") or model_spec.get("protocol") or ""),
                 "configData": config,

@@ -31,6 +31,7 @@ Edge store:
     /sync/down                                    last sync revision of what the cloud wants (kubeedge.sync)
     /local/written/RESOURCE/NAMESPACE/NAME        the last answered write of an object (kubeedge.metaserver); never synced, as all of /local/
     /local/devices/NAMESPACE/NAME                 reported values of a device that are not for the cloud (kubeedge.devices); likewise
+    /local/mappers/NAME                           a mapper that has registered by DMI (kubeedge.devices.dmi); likewise
 
 RESOURCE is the lower-case plural ("pods", "configmaps", "secrets", "services", "nodes", "events", "webservices", and "writes", of which NAME is the
 number in 16 digits); NAMESPACE is "_" for what has none.
@@ -50,6 +51,7 @@ REPORTED = "/reported/"
 LOCAL = "/local/"
 WRITTEN = f"{LOCAL}written/"
 LOCAL_DEVICES = f"{LOCAL}devices/"
+MAPPERS = f"{LOCAL}mappers/"
 SYNC_DOWN = "/sync/down"
 TENANTS = "/tenants/"
 TENANT_NUMBERS = "/tenant-numbers/"

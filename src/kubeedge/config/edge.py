@@ -300,6 +300,9 @@ class DevicesConfig:
         "where the broker listens: a loopback address, as every program that reaches it may use every device",
         form=forms.loopback_endpoint,
     )
+    dmi: str = setting(
+        "", 'DMI for mappers, as unix:///etc/kubeedge/dmi.sock; "": none', form=forms.optional_unix_socket
+    )
 
 
 @renamed({"webservices": "publishing"})

@@ -171,6 +171,12 @@ def loopback_endpoint(text: str) -> tuple[str, int]:
     return host_, port
 
 
+def optional_unix_socket(text: str) -> None:
+    """As unix_socket, or "": there is none."""
+    if text:
+        unix_socket(text)
+
+
 def unix_socket(text: str) -> None:
     """The address of a Unix socket, as CRI's tools write it."""
     path = text.removeprefix("unix://")

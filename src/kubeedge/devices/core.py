@@ -49,8 +49,10 @@ class Device:
     deleting: bool = False
     properties: dict[str, dict[str, Any]] = field(default_factory=dict)  # shared among devices: not to be changed
     wanted: dict[str, str] = field(default_factory=dict)
+    model: str = ""  # the name of its DeviceModel
     protocol: str = ""
     config: str = "{}"  # JSON: the protocol's configData, of which mappers alone make use
+    methods: tuple[Mapping[str, Any], ...] = ()
     twins: dict[str, Twin] = field(default_factory=dict)
     state: str = "unknown"
     seen: int = 0  # as Twin.time, of the last report
@@ -122,12 +124,15 @@ class Twins:
         added = new is not old and not value.get("deleting")
         self.devices[key] = new
         before = (new.generation, new.deleting)
-        was, known = new.wanted, (new.protocol, new.config, new.properties)
+        was, known = new.wanted, (new.model, new.protocol, new.config, new.properties, new.methods)
         new.deleting = value.get("deleting") is True
         if new.deleting:
             self.dirty[key] = None
             return DesiredChange(removed=not before[1])
         new.generation = int(value.get("generation") or 0)
+        methods = value.get("methods")
+        new.methods = tuple(map(_mapping, methods)) if isinstance(methods, list) else ()
+        new.model = sys.intern(str(value.get("model") or ""))
         protocol = _mapping(value.get("protocol"))
         new.protocol = str(protocol.get("protocolName") or "")
         new.config = json.dumps(_mapping(protocol.get("configData")), sort_keys=True)
@@ -143,7 +148,13 @@ class Twins:
         if added or before != (new.generation, new.deleting):
             self.dirty[key] = None
         changed = any(new.desired(name) is not None and new.desired(name) != was.get(name) for name in new.properties)
-        spec = (new.protocol, new.config, new.properties) != known or was.keys() != new.wanted.keys()
+        spec = (
+            new.model,
+            new.protocol,
+            new.config,
+            new.properties,
+            new.methods,
+        ) != known or was.keys() != new.wanted.keys()
         return DesiredChange(added=added, desired=changed, spec=spec)
 
     def _shared(self, name: str, prop: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -214,15 +225,16 @@ class Twins:
             self.dirty[key] = None
         return refused
 
-    def set_state(self, key: NamespacedName, state: str, now: int) -> None:
-        """What a mapper says of the device, one of STATES. Raises KeyError for a device that this node has not."""
+    def set_state(self, key: NamespacedName, state: str, now: int, *, heard: bool = True) -> None:
+        """One of STATES; `heard`: a mapper says so. Raises KeyError for a device that this node has not."""
         device = self.devices[key]
         if device.deleting:
             raise KeyError(key)
         if device.state != state:
             device.state = state
             self.dirty[key] = None
-        self._seen(key, device, now)
+        if heard:
+            self._seen(key, device, now)
 
     def _seen(self, key: NamespacedName, device: Device, now: int) -> None:
         stamp = _stamp(0, now)

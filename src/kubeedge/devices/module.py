@@ -43,7 +43,8 @@ class DeviceTwins:
 
     def __init__(self, store: Store, *, wall: Callable[[], float]) -> None:
         self.twins = Twins()
-        self.listener: DeviceListener | None = None
+        self.listeners: list[DeviceListener] = []
+        self.settled = asyncio.Event()  # the devices are as the store has them
         self.commits = 0  # since the start
         self._store = store
         self._wall = wall
@@ -58,6 +59,7 @@ class DeviceTwins:
 
     async def run(self, ready: asyncio.Event) -> None:
         """Ready when the devices are as the store has them."""
+        self.settled.clear()
         self.twins = Twins()
         for prefix in (keys.LOCAL_DEVICES, _REPORTED):
             async with aclosing(pages(self._store, prefix)) as found:
@@ -81,9 +83,11 @@ class DeviceTwins:
         refused = self.twins.report(key, values, self.now(), observed=observed, times=times)
         return refused, self._written(key, durable)
 
-    def set_state(self, key: NamespacedName, state: str, *, durable: bool) -> asyncio.Future[None] | None:
-        """Set the state of a device; see `report`."""
-        self.twins.set_state(key, state, self.now())
+    def set_state(
+        self, key: NamespacedName, state: str, *, durable: bool, heard: bool = True
+    ) -> asyncio.Future[None] | None:
+        """Set the state of a device; see `report`. `heard`: a mapper says so."""
+        self.twins.set_state(key, state, self.now(), heard=heard)
         return self._written(key, durable)
 
     def _written(self, key: NamespacedName, durable: bool) -> asyncio.Future[None] | None:
@@ -105,10 +109,11 @@ class DeviceTwins:
                 for row in sorted(changed):
                     key: NamespacedName = keys.split(row)[1:]
                     change = self.twins.desire(key, values.get(row))
-                    if self.listener is not None:
-                        self.listener.desired(key, change)
+                    for listener in self.listeners:
+                        listener.desired(key, change)
                 if not ready.is_set():
                     self.twins.restored()
+                    self.settled.set()
                     ready.set()
                 if self.twins.dirty:
                     self._wake.set()

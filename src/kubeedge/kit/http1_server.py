@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import re
-import socket
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -29,7 +27,7 @@ from kubeedge.kit.http1_messages import (
     gather,
     json_response,
 )
-from kubeedge.kit.streams import close_writer, reset_writer
+from kubeedge.kit.streams import close_writer, reset_writer, unix_listener
 
 log = logging.getLogger("kubeedge.http")
 
@@ -355,13 +353,8 @@ async def start_unix_server(path: Path, handler: RequestHandler, *, mode: int = 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await serve_connection(reader, writer, handler)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX)
+    listener = unix_listener(path, mode)
     try:
-        # unix(7), Linux: the file of a socket gets the mode of the socket. A umask would be that of all files which others write meanwhile
-        os.fchmod(listener.fileno(), mode)
-        listener.bind(str(path))
         return await asyncio.start_unix_server(connected, sock=listener)
     except BaseException:
         listener.close()

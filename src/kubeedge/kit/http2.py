@@ -1,9 +1,11 @@
 """HTTP/2 without TLS (RFC 9113): the frames, and the client's end of a connection with as much of it as gRPC needs. Pure.
 
+Lives elsewhere: the server's end (http2_server.py).
+
     frame       u24 length, u8 type, u8 flags, u32 stream, payload
 
-Requests of one message each, answers of any length, several at the same time. Windows: the server may send WINDOW bytes of a stream that
-nobody has taken yet, and CONNECTION_WINDOW of all together; what was taken is given back. What we send waits for the server's windows.
+Requests of one message each, answers of any length, several at the same time. Windows: the peer may send WINDOW bytes of a stream that
+nobody has taken yet, and CONNECTION_WINDOW of all together; what was taken is given back. What we send waits for the peer's windows.
 
 A frame has at most FRAME bytes, which we announce and is the default; a block of headers BLOCK_BYTES of hpack.py in at most CONTINUATIONS frames.
 """
@@ -29,13 +31,13 @@ CONTINUATIONS = 8
 _DEFAULT_WINDOW = 65535
 _MOST = (1 << 31) - 1
 _HEAD = struct.Struct("!BHBBI")
-_ENABLE_PUSH, _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 2, 4, 5
+_ENABLE_PUSH, INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 2, 4, 5
 NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, CANCEL = 0, 1, 3, 8
 
 
 @dataclass(frozen=True, slots=True)
 class HeadersReceived:
-    """The head of an answer, or its trailers."""
+    """The head of a request or an answer, or its trailers."""
 
     stream: int
     headers: HeaderList
@@ -43,7 +45,7 @@ class HeadersReceived:
 
 @dataclass(frozen=True, slots=True)
 class Http2DataReceived:
-    """A piece of an answer, not empty. taken() gives its room back."""
+    """A piece of a body, not empty. taken() gives its room back."""
 
     stream: int
     data: bytes
@@ -51,14 +53,14 @@ class Http2DataReceived:
 
 @dataclass(frozen=True, slots=True)
 class Http2StreamEnded:
-    """The answer is complete."""
+    """The request or the answer is complete."""
 
     stream: int
 
 
 @dataclass(frozen=True, slots=True)
 class Http2StreamReset:
-    """The server ended the stream early; `code` is an error code of RFC 9113 section 7."""
+    """The peer ended the stream early; `code` is an error code of RFC 9113 section 7."""
 
     stream: int
     code: int
@@ -66,7 +68,7 @@ class Http2StreamReset:
 
 @dataclass(frozen=True, slots=True)
 class Http2WentAway:
-    """The server takes no further requests on this connection; those up to `last` go on."""
+    """The peer takes no further requests on this connection; those up to `last` go on."""
 
     last: int
     code: int
@@ -76,9 +78,14 @@ Http2Event: TypeAlias = HeadersReceived | Http2DataReceived | Http2StreamEnded |
 
 
 @dataclass(slots=True)
-class _Stream:
-    room: int  # that the server has left us
+class Http2Stream:
+    """One request and its answer, on either end."""
+
+    room: int  # that the peer has left us
     unsent: bytearray = field(default_factory=bytearray)
+    trailers: bytes = b""  # frames that end what we send; without them the last frame of data does
+    sent: bool = False  # nothing more is to be sent
+    received: bool = False  # nothing more may come
     owed: int = 0  # bytes that were taken, and not given back yet
     window: int = WINDOW  # that it may still use
 
@@ -105,21 +112,32 @@ def unpadded(flags: int, payload: bytes) -> bytes:
     return payload[1 : len(payload) - payload[0]]
 
 
-class Http2Client:
-    """What it has to say comes from data_to_send()."""
+def header_frames(stream: int, headers: Iterable[tuple[str, str]], flags: int = 0) -> bytes:
+    """HEADERS, and CONTINUATION where one frame is not enough. `flags`: END_STREAM, or none."""
+    block = hpack.encode(headers)
+    pieces = [block[at : at + FRAME] for at in range(0, len(block), FRAME)]
+    out = bytearray()
+    for n, piece in enumerate(pieces):
+        end = END_HEADERS if n == len(pieces) - 1 else 0
+        out += frame(CONTINUATION if n else HEADERS, end | (0 if n else flags), stream, piece)
+    return bytes(out)
 
-    def __init__(self) -> None:
-        settings = ((_ENABLE_PUSH, 0), (_INITIAL_WINDOW_SIZE, WINDOW), (_MAX_FRAME_SIZE, FRAME))
+
+class Http2Connection:
+    """What both ends have in common. What it has to say comes from data_to_send()."""
+
+    def __init__(self, greeting: bytes, settings: Iterable[tuple[int, int]]) -> None:
         more = struct.pack("!I", CONNECTION_WINDOW - _DEFAULT_WINDOW)
+        announced = ((INITIAL_WINDOW_SIZE, WINDOW), (_MAX_FRAME_SIZE, FRAME), *settings)
         self._out = bytearray(
-            PREFACE
-            + frame(SETTINGS, payload=b"".join(struct.pack("!HI", *pair) for pair in settings))
+            greeting
+            + frame(SETTINGS, payload=b"".join(struct.pack("!HI", *pair) for pair in announced))
             + frame(WINDOW_UPDATE, payload=more)
         )
         self._in = bytearray()
         self._decoder = hpack.HpackDecoder()
-        self._streams: dict[int, _Stream] = {}
-        self._next = 1
+        self._streams: dict[int, Http2Stream] = {}
+        self._next = 1  # the first stream that neither end has named yet
         self._room, self._initial_room, self._frame = _DEFAULT_WINDOW, _DEFAULT_WINDOW, FRAME
         self._window, self._owed = CONNECTION_WINDOW, 0
         self._block: tuple[int, int, bytearray, int] | None = None  # stream, flags, what came, frames
@@ -127,7 +145,7 @@ class Http2Client:
 
     @property
     def streams(self) -> int:
-        """The number of answers that are not complete."""
+        """The number of requests that are not over."""
         return len(self._streams)
 
     def data_to_send(self) -> bytes:
@@ -138,25 +156,13 @@ class Http2Client:
 
     # -- what we say ---------------------------------------------------------------------------------------------------
 
-    def request(self, headers: Iterable[tuple[str, str]], body: bytes) -> int:
-        """Pseudo-header fields come first; the number of its stream."""
-        stream, self._next = self._next, self._next + 2
-        self._streams[stream] = _Stream(self._initial_room, bytearray(body))
-        block = hpack.encode(headers)
-        pieces = [block[at : at + FRAME] for at in range(0, len(block), FRAME)]
-        for n, piece in enumerate(pieces):
-            flags = END_HEADERS if n == len(pieces) - 1 else 0
-            self._out += frame(CONTINUATION if n else HEADERS, flags, stream, piece)
-        self._send(stream)
-        return stream
-
     def reset(self, stream: int, code: int = CANCEL) -> None:
-        """We do not want the answer any more. Idempotent."""
+        """We are done with this stream. Idempotent."""
         if self._streams.pop(stream, None) is not None:
             self._out += frame(RST_STREAM, 0, stream, struct.pack("!I", code))
 
     def taken(self, stream: int, size: int) -> None:
-        """So many bytes of an answer do not wait any more."""
+        """So many bytes of a body do not wait any more."""
         self._owed += size
         if self._owed >= CONNECTION_WINDOW // 2:
             self._out += frame(WINDOW_UPDATE, payload=struct.pack("!I", self._owed))
@@ -169,24 +175,30 @@ class Http2Client:
                 found.window, found.owed = found.window + found.owed, 0
 
     def _send(self, stream: int) -> None:
-        """Send as much of the request as the server's windows allow."""
+        """Send as much as the peer's windows allow."""
         found = self._streams[stream]
-        if found.room < 0 or self._room < 0:
-            return
-        while True:
-            size = min(len(found.unsent), found.room, self._room, self._frame)
+        while not found.sent:
+            size = max(
+                0, min(len(found.unsent), found.room, self._room, self._frame)
+            )  # a window may be less than nothing
             is_last = size == len(found.unsent)
             if not size and not is_last:
                 return
             piece = bytes(found.unsent[:size])
             del found.unsent[:size]
             found.room, self._room = found.room - size, self._room - size
-            self._out += frame(DATA, END_STREAM if is_last else 0, stream, piece)
+            if piece or not found.trailers:
+                self._out += frame(DATA, END_STREAM if is_last and not found.trailers else 0, stream, piece)
             if is_last:
-                found.room = -1  # nothing more is to be sent
-                return
+                self._out += found.trailers
+                found.sent = True
+                self._moved_on(stream, found)
 
-    # -- what the server says ------------------------------------------------------------------------------------------
+    def _moved_on(self, stream: int, found: Http2Stream) -> None:
+        """One direction of the stream has ended."""
+        raise NotImplementedError
+
+    # -- what the peer says ------------------------------------------------------------------------------------------
 
     def receive_data(self, data: bytes) -> list[Http2Event]:
         """Raises PeerError when the connection cannot go on."""
@@ -255,17 +267,26 @@ class Http2Client:
                 raise PeerError(f"data of stream {stream}, which is not open")
             self.taken(stream, len(payload))  # of one that we have given up
             return
+        if found.received:
+            raise PeerError(f"data of stream {stream} behind its end")
         self.taken(stream, len(payload) - len(data))
         if data:
             events.append(Http2DataReceived(stream, data))
         if flags & END_STREAM:
-            del self._streams[stream]
-            events.append(Http2StreamEnded(stream))
+            self._ended(stream, found, events)
+
+    def _ended(self, stream: int, found: Http2Stream, events: list[Http2Event]) -> None:
+        found.received = True
+        events.append(Http2StreamEnded(stream))
+        self._moved_on(stream, found)
+
+    def _opened(self, stream: int, is_last: bool) -> None:
+        """Headers begin on this stream. Raises PeerError where none may be."""
+        raise NotImplementedError
 
     def _fragment(self, stream: int, flags: int, fragment: bytes, events: list[Http2Event]) -> None:
         if self._block is None:
-            if not stream % 2 or stream >= self._next:
-                raise PeerError(f"headers of stream {stream}, which is not open")
+            self._opened(stream, bool(flags & END_STREAM))
             self._block = stream, flags, bytearray(fragment), 1
         else:
             first, begun, block, frames = self._block
@@ -277,23 +298,23 @@ class Http2Client:
             return
         self._block = None
         headers = self._decoder.decode(bytes(block))  # in any case: the next block builds on this one
-        if stream not in self._streams:
+        found = self._streams.get(stream)
+        if found is None:
             return
         events.append(HeadersReceived(stream, headers))
         if flags & END_STREAM:
-            del self._streams[stream]
-            events.append(Http2StreamEnded(stream))
+            self._ended(stream, found, events)
 
     def _settings(self, payload: bytes) -> None:
         if len(payload) % 6:
             raise PeerError("settings that are none")
         for at in range(0, len(payload), 6):
             name, value = struct.unpack_from("!HI", payload, at)
-            if name == _INITIAL_WINDOW_SIZE:
+            if name == INITIAL_WINDOW_SIZE:
                 if value > _MOST:
                     raise PeerError(f"a window of {value} bytes")
                 for found in self._streams.values():
-                    if found.unsent:
+                    if not found.sent:
                         found.room += value - self._initial_room
                 self._initial_room = value
             elif name == _MAX_FRAME_SIZE and value < FRAME:
@@ -305,16 +326,39 @@ class Http2Client:
         found = self._streams.get(stream)
         if not stream:
             self._room += size
-        elif found is not None and found.unsent:
+        elif found is not None and not found.sent:
             found.room += size
         if self._room > _MOST or (found is not None and found.room > _MOST):
             raise PeerError("a window without an end")
         self._send_all()
 
     def _send_all(self) -> None:
-        for stream, found in self._streams.items():
+        for stream, found in list(self._streams.items()):
             if found.unsent:
                 self._send(stream)
+
+
+class Http2Client(Http2Connection):
+    """The end that asks, and is answered."""
+
+    def __init__(self) -> None:
+        super().__init__(PREFACE, [(_ENABLE_PUSH, 0)])
+
+    def request(self, headers: Iterable[tuple[str, str]], body: bytes) -> int:
+        """Pseudo-header fields come first; the number of its stream."""
+        stream, self._next = self._next, self._next + 2
+        self._streams[stream] = Http2Stream(self._initial_room, bytearray(body))
+        self._out += header_frames(stream, headers)
+        self._send(stream)
+        return stream
+
+    def _opened(self, stream: int, is_last: bool) -> None:
+        if not stream % 2 or stream >= self._next:
+            raise PeerError(f"headers of stream {stream}, which is not open")
+
+    def _moved_on(self, stream: int, found: Http2Stream) -> None:
+        if found.received:  # whatever of the request was not sent yet: nobody waits for it
+            del self._streams[stream]
 
 
 def _exactly(payload: bytes, length: int) -> bytes:

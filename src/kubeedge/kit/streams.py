@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import asyncio.sslproto
 import contextlib
+import os
 import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeAlias
 
 from kubeedge.kit import tcp
@@ -25,6 +27,22 @@ _LONGEST = 60.0  # seconds
 asyncio.sslproto.SSLProtocol.max_size = 32 * 1024
 
 _IP_FREEBIND = 15  # <linux/in.h>
+
+
+def unix_listener(path: Path, mode: int) -> socket.socket:
+    """A Unix socket that is bound. Its file replaces one that a killed process left behind, and has its mode from the first moment on. Raises
+    OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        # unix(7), Linux: the file of a socket gets the mode of the socket. A umask would be that of all files which others write meanwhile
+        os.fchmod(listener.fileno(), mode)
+        listener.bind(str(path))
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def listening_socket(address: str, port: int, *, backlog: int = 128, freebind: bool = False) -> socket.socket:

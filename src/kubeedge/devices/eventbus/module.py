@@ -6,6 +6,7 @@ Lives elsewhere: the twins and the disk (devices/module.py); what is in a messag
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from kubeedge.api.names import NamespacedName
@@ -29,7 +30,7 @@ class EventBus:
         self._node = node
         self._address = address
         self._server = MqttServer(Broker(), self._received)
-        twins.listener = self
+        twins.listeners.append(self)
 
     async def run(self, ready: asyncio.Event) -> None:
         """Serves MQTT until it is cancelled. Raises OSError when the port is taken."""
@@ -130,14 +131,30 @@ class EventBus:
             self._publish(at.topic("twin/update/result"), topics.failure(update.event, now, 400, why))
         else:
             self._publish(at.topic("twin/update/result"), topics.answer(update.event, now, twin=after))
+        self._document(key, at, update.event, before, after)
+        return future
+
+    def reported(self, key: NamespacedName, before: Mapping[str, Any]) -> None:
+        """A report has come by another way than a topic. `before`: topics.twin of what it names, as it was."""
+        after = topics.twin(self._twins.twins.devices[key], before)
+        self._document(key, topics.TopicAddress(key, ""), "", before, after)
+
+    def _document(
+        self,
+        key: NamespacedName,
+        at: topics.TopicAddress,
+        event: str,
+        before: Mapping[str, Any],
+        after: Mapping[str, Any],
+    ) -> None:
         changed = {
             name: {"last": before[name], "current": after[name]} for name in after if after[name] != before[name]
         }
         if changed:
-            self._publish(at.topic("twin/update/document"), topics.answer(update.event, now, twin=changed))
-        if any(name in update.values for name in device.delta()):
+            payload = topics.answer(event, self._twins.now(), twin=changed)
+            self._publish(at.topic("twin/update/document"), payload)
+        if any(name in before for name in self._twins.twins.devices[key].delta()):
             self._delta(key)
-        return future
 
     def _publish(self, topic: str, payload: bytes) -> None:
         self._server.publish(topic, payload)
