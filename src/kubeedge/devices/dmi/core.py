@@ -133,7 +133,7 @@ class MapperState:
             self.devices.setdefault(key, "")
 
     def row(self) -> bytes:
-        """The record."""
+        """What is written down of it, as JSON: `restored` reads it."""
         size, kept = 0, {}
         for key, fingerprint in self.devices.items():
             size += len(key[0]) + len(key[1]) + len(fingerprint) + 8
