@@ -57,6 +57,14 @@ RULES = (
     AccessRule(
         "discovery.k8s.io", ("endpointslices",), ("get", "list", "watch"), "where the Services of edge pods lead"
     ),
+    AccessRule(
+        "devices.kubeedge.io",
+        ("devices",),
+        (*_READ, "patch"),
+        "devices are handed to their nodes, whose finalizer waits for the end there",
+    ),
+    AccessRule("devices.kubeedge.io", ("devicemodels",), _READ, "a device is handed over with its model"),
+    AccessRule("devices.kubeedge.io", ("devices/status",), ("patch",), "what the devices report"),
     AccessRule("authentication.k8s.io", ("tokenreviews",), ("create",), "whose a token at a kubelet port is"),
     AccessRule("authorization.k8s.io", ("subjectaccessreviews",), ("create",), "what its user may do at the node"),
     AccessRule("", ("users",), ("impersonate",), "what concerns one node is done as system:node:NAME"),
