@@ -9,6 +9,7 @@ from typing import Any
 from bench.demo import manifests
 from bench.demo.kubectl import Kubectl
 from bench.demo.scenario import BUILD, CLOUD_ADDRESS, TENANT, Scenario
+from bench.report import ROOT
 from tests.kit.cluster import KubernetesCluster, rights
 from tests.kit.topology import until
 from tests.kit.upstream import build
@@ -46,6 +47,12 @@ class KubernetesScenario(Scenario):
     def read_logs(self, pod: str, *options: str) -> str:
         """Empty while the node's link is not there again."""
         return self.kubectl("logs", pod, *options, check=False)
+
+    def before_devices(self) -> None:
+        """Their resources are defined by the project's manifest."""
+        self.kubectl("apply", "-f", str(ROOT / "cloud/crds/devices.yaml"))
+        for name in ("devices", "devicemodels"):
+            self.kubectl("wait", "--for=condition=Established", f"crd/{name}.devices.kubeedge.io", "--timeout=60s")
 
     def more_steps(self, stack: contextlib.ExitStack) -> None:
         """The paper's Figure 3: one network of the cluster's pods and Services and of the edge nodes' pods."""

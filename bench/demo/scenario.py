@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.demo import manifests, memory
+from bench.demo.devices import NAME as DEVICE
+from bench.demo.devices import DemoDevice
 from bench.demo.kubectl import Kubectl, Watch, ready
 from bench.report import RESULTS, ROOT, Report
 from tests.kit import images
@@ -67,6 +69,7 @@ class Scenario:
         self.run_workloads()
         self.reach_everything()
         self.publish()
+        self.use_a_device()
         self.more_steps(stack)
         self.lose_the_cloud_and_power()
         self.sum_up()
@@ -218,6 +221,37 @@ class Scenario:
 
     def _fetch(self, url: str) -> str:
         return self.internet.run("curl", "-sS", "--max-time", "5", url, check=False)
+
+    def use_a_device(self) -> None:
+        with (
+            self.step("   a Modbus device on edge2 (pymodbus), read and set by kubectl"),
+            contextlib.ExitStack() as stack,  # edge2 is to have nothing to do later
+        ):
+            edge, nat = self.edges[1], self.nats[1]
+            self.before_devices()
+            device = DemoDevice(edge, self.kubectl, stack)
+            took = device.start(BUILD / "device.log")
+            self.check(True, f"kubectl shows what the device reports, {took:.2f} s after kubectl apply")
+            self.show(self.kubectl("get", "devices", "-o", "wide"))
+            samples = [self._set_device(device, target) for target in ("21", "22", "23")]
+            self.say(f"kubectl patch -> device -> kubectl get -w: {', '.join(f'{s:.2f}' for s in samples)} s")
+            nat.cut()
+            asked = device.set("24")
+            self.say("the link of edge2 is cut; kubectl patch sets another value meanwhile")
+            time.sleep(2)
+            self.check(device.shown() == "23", "the cloud shows what the device last had")
+            nat.heal()
+            self.check(device.has("24") > asked, "the link returns, and the device has the new value")
+            self.kubectl("delete", "devices,devicemodels", DEVICE, "--timeout=60s", timeout=90)
+
+    def before_devices(self) -> None:
+        """What the API needs for devices; the embedded one has them."""
+
+    def _set_device(self, device: DemoDevice, target: str) -> float:
+        asked = device.set(target)
+        took = device.has(target) - asked
+        self.report.add("kubectl patch -> set on a Modbus device -> reported", took, unit="s", must=5)
+        return took
 
     def more_steps(self, stack: contextlib.ExitStack) -> None:
         """What only another kind of this scenario has. `stack` ends what it starts."""
@@ -432,7 +466,10 @@ def edge_config(root: Path, node: str) -> dict[str, Any]:
             "pki": str(root / "etc/kubeedge/pki"),
             "logs": str(root / "var/log/pods"),
         },
-        "modules": {"appengine": {"cgroupPrefix": cgroup_prefix(node), "evictionHard": ["none"]}},
+        "modules": {
+            "appengine": {"cgroupPrefix": cgroup_prefix(node), "evictionHard": ["none"]},
+            "devices": {"enable": node == "edge2"},  # edge1's memory is that of the default modules
+        },
     }
 
 
