@@ -343,10 +343,15 @@ class Agent:
     def _devices(self) -> list[Module]:
         from kubeedge.config.forms import loopback_endpoint
         from kubeedge.devices.eventbus.module import EventBus
+        from kubeedge.devices.history.driver import HistoryFiles
         from kubeedge.devices.module import DeviceTwins
 
         address, port = loopback_endpoint(self.parts.config.modules.devices.mqtt)
-        twins = DeviceTwins(self.parts.store, wall=time.time)
+        c = self.parts.config.modules.devices
+        history = HistoryFiles(
+            self.parts.config.paths.state / "devices", c.history_max_mib * 1024 * 1024, c.history_max_days * 86400.0
+        )
+        twins = DeviceTwins(self.parts.store, wall=time.time, history=history)
         bus = EventBus(twins, self.parts.credentials.node, address, port)
         if not (socket := self.parts.config.modules.devices.dmi):
             return [twins, bus]

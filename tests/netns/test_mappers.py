@@ -29,7 +29,7 @@ asyncio.run(StartAsyncTcpServer(SimDevice(1, simdata=registers), address=("127.0
 MANIFEST = """
 apiVersion: devices.kubeedge.io/v1beta1
 kind: Device
-metadata: {name: boiler}
+metadata: {name: boiler, annotations: {kubeedge.io/history: "target"}}
 spec:
   deviceModelRef: {name: boiler}
   nodeName: edge1
@@ -102,6 +102,8 @@ def test_devices_are_set_and_read_by_kubectl_through_a_cut(site: Site) -> None: 
         site.machine.ip("link", "set", uplink, "up")
         until(lambda: status() == ("True", {"temperature": "21.5", "target": "22"}), what="the value after the cut")
         until(lambda: status("valve") == ("True", {"temperature": "21.5", "target": "8"}), what="likewise, by DMI")
+        kept = json.loads(site.machine.run(*KUBEEDGE, "devices", "history", "boiler", "target", "-o", "json"))
+        assert {"21", "22"} <= {value for _, value in kept}, kept
     finally:
         for process in (mapper, boiler, dmi):
             site.machine.signal(process, signal.SIGTERM)

@@ -20,6 +20,7 @@ from kubeedge.api import devices, meta
 from kubeedge.api.names import Object
 
 FINALIZER = "devices.kubeedge.io/edge"  # a Device that its node may still have
+HISTORY = "kubeedge.io/history"  # annotation: names of properties with commas between them, or "*"
 _TYPE = ("type", "accessMode", "minimum", "maximum", "unit")
 _OWN = ("reportCycle", "collectCycle", "reportToCloud", "pushMethod")
 _STATES = ("online", "offline", "ok", "unhealthy", "unknown")
@@ -45,6 +46,13 @@ def node_of(device: Object) -> str:
 def model_of(device: Object) -> str:
     """The name of its DeviceModel, of the same namespace."""
     return str(((device.get("spec") or {}).get("deviceModelRef") or {}).get("name") or "")
+
+
+def history_of(device: Object) -> set[str]:
+    """Properties whose history the node is to keep; "*" among them: of all."""
+    annotations = meta.metadata(device).get("annotations")
+    text = annotations.get(HISTORY) if isinstance(annotations, dict) else None
+    return {name.strip() for name in text.split(",")} if isinstance(text, str) else set()
 
 
 def identity(device: Object) -> Object:
@@ -73,11 +81,14 @@ def row(device: Object, model: Object) -> bytes:
     """The device as its node needs it. What is wrong with a property (`mistakes`) keeps its desired value away from the node."""
     spec, model_spec = device.get("spec") or {}, model.get("spec") or {}
     own = devices.named(spec.get("properties"))
-    wrong = mistakes(device, model)
+    wrong, kept = mistakes(device, model), history_of(device)
     properties = {
         name: _property(prop, own.get(name, {}), name in wrong)
         for name, prop in devices.named(model_spec.get("properties")).items()
     }
+    for name in properties:
+        if name in kept or "*" in kept:
+            properties[name]["history"] = True
     protocol = spec.get("protocol") or {}
     config = {**_mapping(model_spec.get("protocolConfigData")), **_mapping(protocol.get("configData"))}
     return meta.canonical(

@@ -19,6 +19,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
             ("list", "list devices: protocol, state, last report"),
             ("get", "show the properties of a device: desired, reported, when"),
             ("watch", "print values as they change"),
+            ("history", "print the values that a property had, the oldest first"),
         )
     }
     for parser in made.values():
@@ -36,6 +37,12 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         parser.add_argument("--socket", default=SOCKET, help=f"the cloud's unix socket (default: {SOCKET})")
     for parser in (made["list"], made["get"]):
         parser.add_argument("--cloud", action="store_true", help="ask the cloud process of this machine, not the node")
+    history = made["history"]
+    history.set_defaults(cloud=False)
+    history.add_argument("device", help="NAME, or NAMESPACE/NAME")
+    history.add_argument("property", help="which one; its Device is annotated kubeedge.io/history")
+    history.add_argument("--since", metavar="SECONDS", type=float, default=0, help="of the last SECONDS only")
+    history.add_argument("--count", type=int, default=100, help="the newest values, 1000 at most (default: 100)")
     made["watch"].set_defaults(cloud=False)
     made["get"].add_argument("device", help="NAME, or NAMESPACE/NAME")
     made["watch"].add_argument("device", nargs="?", default="", help="NAME, or NAMESPACE/NAME (default: all)")

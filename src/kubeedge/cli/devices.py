@@ -1,4 +1,4 @@
-"""`kubeedge devices list|get|watch`: the devices of this node, over its broker; they are there without the cloud, too.
+"""`kubeedge devices list|get|watch|history`: the devices of this node, over its broker; they are there without the cloud, too.
 
 `list --cloud`, `get --cloud` and `set` ask the cloud process instead.
 """
@@ -26,6 +26,9 @@ from kubeedge.mqtt.codec import Publish
 
 _ADVICE = "is modules.devices.enable true in the agent's configuration, and does the agent run (kubeedge status)?"
 _DEVICE, _DOCUMENT = "$hw/events/device/", "/twin/update/document"
+HISTORY = "$ke/events/devices/history/get"
+HISTORY_RESULT = f"{HISTORY}/result"
+_ANSWER = 30.0  # seconds that the node has to read its files
 _WAITING = 1024  # values that are to be printed; a slow terminal loses the oldest
 
 
@@ -38,7 +41,8 @@ def run(options: argparse.Namespace) -> int:
     except Invalid as exc:
         raise UsageError(str(exc)) from exc
     try:
-        asyncio.run(_watch(address, options) if options.verb == "watch" else _show(address, options))
+        verbs = {"watch": _watch, "history": _history}
+        asyncio.run(verbs.get(options.verb, _show)(address, options))
     except (OSError, KubeEdgeError) as exc:
         if isinstance(exc, CommandError | BrokenPipeError):
             raise
@@ -100,6 +104,29 @@ async def _show(address: tuple[str, int], options: argparse.Namespace) -> None:
         why = "no device" if not found else f"{len(found)} devices (say NAMESPACE/NAME)"
         raise CommandError(f"this node has {why} {options.device}", "kubeedge devices list")
     print(as_json(found[0]) if options.output == "json" else _one(found[0]))
+
+
+async def _history(address: tuple[str, int], options: argparse.Namespace) -> None:
+    answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+    event = f"history-{time.time_ns()}"
+
+    def received(message: Publish) -> None:
+        value = _value(message.payload)
+        if isinstance(value, dict) and value.get("event_id") == event and not answered.done():
+            answered.set_result(value)
+
+    since = int((time.time() - options.since) * 1000) if options.since else 0
+    request = {"id": options.device, "property": options.property, "since": max(0, since), "count": options.count}
+    async with _client(address, received) as client, asyncio.timeout(_ANSWER):
+        await client.subscribe(HISTORY_RESULT)
+        await client.publish(HISTORY, json.dumps({"event_id": event, **request}).encode())
+        value = await answered
+    if "reason" in value:
+        raise CommandError(f"{options.device}: {value['reason']}", "kubeedge devices list")
+    found = value["values"]
+    text = "\n".join(f"{_time(stamp)}  {_printable(one)}" for stamp, one in found)
+    if options.output == "json" or found:
+        print(as_json(found) if options.output == "json" else text)
 
 
 def _is_meant(identifier: str, name: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from kubeedge.config import forms
+from kubeedge.config.devices import DevicesConfig
 from kubeedge.config.load import dump, load_file, renamed, required, section, setting
 
 API_VERSION = "edge.kubeedge.io/v1alpha1"
@@ -287,21 +288,6 @@ class MeshConfig:
         (),
         "addresses that are asked for all other names, instead of the name servers in /etc/resolv.conf",
         form=forms.address,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DevicesConfig:
-    """`modules.devices`: the devices of this node (docs/guide/devices.md)."""
-
-    enable: bool = setting(False, "devices of this node: their twins, and an MQTT broker for mappers and programs")
-    mqtt: str = setting(
-        "127.0.0.1:1883",
-        "where the broker listens: a loopback address, as every program that reaches it may use every device",
-        form=forms.loopback_endpoint,
-    )
-    dmi: str = setting(
-        "", 'DMI for mappers, as unix:///etc/kubeedge/dmi.sock; "": none', form=forms.optional_unix_socket
     )
 
 

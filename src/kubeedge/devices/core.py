@@ -28,6 +28,8 @@ _AHEAD = 86_400_000  # milliseconds that a device's clock may be ahead of ours
 _SMALL = 512  # characters of a value that always fits
 _MAX_SIZE = 384 * 1024  # characters of all values of a device
 _MAX_KNOWN = 2048  # properties that are shared
+_MAX_HISTORY = 1024 * 1024  # characters of values that wait for the disk
+_VALUE = 64  # characters that a value costs besides its own, at most
 _MAX_REFUSED = 16  # reasons kept of one device
 
 
@@ -88,6 +90,11 @@ class Twins:
     def __init__(self) -> None:
         self.devices: dict[NamespacedName, Device] = {}
         self.dirty: dict[NamespacedName, None] = {}
+        self.history: dict[
+            NamespacedName, dict[str, list[tuple[int, str]]]
+        ] = {}  # values to keep; the caller takes them
+        self.history_size = 0  # characters of these
+        self.history_lost = 0  # values that there was no room for, since the caller looked
         self._local: set[NamespacedName] = set()  # those that have, or had, a row below /local/
         self._known: dict[str, tuple[str, dict[str, Any]]] = {}
         self._kept: dict[
@@ -216,6 +223,8 @@ class Twins:
             if taken is not None and taken != twin.observed and len(taken) <= devices.MAX_TEXT:
                 twin.observed = taken
                 self.dirty[key] = None
+            if value is not None and prop is not None and prop.get("history"):
+                self._remember(key, name, stamp, value)
             if value is not None and (value != twin.reported or not 0 <= stamp - twin.time < REFRESH):
                 twin.reported, twin.time = value, stamp
                 self.dirty[key] = None
@@ -224,6 +233,19 @@ class Twins:
             device.state = "online"
             self.dirty[key] = None
         return refused
+
+    def _remember(self, key: NamespacedName, name: str, stamp: int, value: str) -> None:
+        """A value for the history, which waits for the disk in a bounded room."""
+        if self.history_size > _MAX_HISTORY:
+            self.history_lost += 1
+            return
+        self.history.setdefault(key, {}).setdefault(name, []).append((stamp, value))
+        self.history_size += len(value) + _VALUE
+
+    def take_history(self) -> dict[NamespacedName, dict[str, list[tuple[int, str]]]]:
+        """What waits for the disk; the caller has it now."""
+        found, self.history, self.history_size = self.history, {}, 0
+        return found
 
     def set_state(self, key: NamespacedName, state: str, now: int, *, heard: bool = True) -> None:
         """One of STATES; `heard`: a mapper says so. Raises KeyError for a device that this node has not."""

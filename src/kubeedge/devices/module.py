@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import aclosing
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kubeedge.api import keys
 from kubeedge.api.names import NamespacedName
@@ -18,6 +18,9 @@ from kubeedge.devices.core import DesiredChange, Twins
 from kubeedge.errors import Unavailable
 from kubeedge.store.model import Delete, Op, Put, Store
 from kubeedge.store.reflector import pages, reflect
+
+if TYPE_CHECKING:
+    from kubeedge.devices.history.driver import HistoryFiles
 
 log = logging.getLogger("kubeedge.devices")
 
@@ -41,13 +44,15 @@ class DeviceTwins:
 
     name = "devicetwins"
 
-    def __init__(self, store: Store, *, wall: Callable[[], float]) -> None:
+    def __init__(self, store: Store, *, wall: Callable[[], float], history: HistoryFiles | None = None) -> None:
         self.twins = Twins()
         self.listeners: list[DeviceListener] = []
         self.settled = asyncio.Event()  # the devices are as the store has them
         self.commits = 0  # since the start
         self._store = store
         self._wall = wall
+        self._history = history
+        self._remembering: Collection[NamespacedName] = ()  # whose history is on its way to the disk
         self._writing: set[NamespacedName] = set()
         self._waiters: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
@@ -66,9 +71,13 @@ class DeviceTwins:
                 async for page in found:
                     for kv in page.kvs:
                         self.twins.restore(keys.split(kv.key)[1:], kv.value, local=prefix == keys.LOCAL_DEVICES)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow(ready), name="desired devices")
-            group.create_task(self._commit(), name="twins to the store")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow(ready), name="desired devices")
+                group.create_task(self._commit(), name="twins to the store")
+        finally:
+            if self._history is not None:
+                self._history.close()
 
     def report(
         self,
@@ -91,7 +100,8 @@ class DeviceTwins:
         return self._written(key, durable)
 
     def _written(self, key: NamespacedName, durable: bool) -> asyncio.Future[None] | None:
-        if key not in self.twins.dirty and key not in self._writing:
+        has_history = self._history is not None and (key in self.twins.history or key in self._remembering)
+        if key not in self.twins.dirty and key not in self._writing and not has_history:
             return None
         loop = asyncio.get_running_loop()
         if not durable:
@@ -128,6 +138,7 @@ class DeviceTwins:
             waiters, self._waiters = self._waiters, []
             due = list(self.twins.dirty)  # what is reported from here on has its turn after that
             try:
+                await self._keep_history()
                 for start in range(0, len(due), _AT_ONCE):
                     await self._write(due[start : start + _AT_ONCE])
             except BaseException:
@@ -137,6 +148,28 @@ class DeviceTwins:
             for future in waiters:
                 if not future.done():
                     future.set_result(None)
+
+    async def _keep_history(self) -> None:
+        """Before the rows: whoever waits for these then has both."""
+        if not self.twins.history or self._history is None:
+            self.twins.take_history()
+            return
+        values = self._remembering = self.twins.take_history()
+        if self.twins.history_lost:
+            log.warning("the history lacks %d values: more came than the disk takes", self.twins.history_lost)
+            self.twins.history_lost = 0
+        try:
+            await asyncio.to_thread(self._history.append, values, self.now())
+        except OSError as exc:  # a full disk, say: the newest values count more, and go on
+            log.warning("the history of %d devices is not kept: %s", len(values), exc)
+        finally:
+            self._remembering = ()
+
+    async def history(self, key: NamespacedName, prop: str, since: int, count: int) -> list[tuple[int, str]]:
+        """The newest `count` values of a property since then (milliseconds since 1970), the oldest first. Raises OSError."""
+        if self._history is None:
+            return []
+        return await asyncio.to_thread(self._history.read, key, prop, since, count)
 
     async def _write(self, batch: list[NamespacedName]) -> None:
         ops: list[Op] = []

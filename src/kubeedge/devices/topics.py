@@ -3,6 +3,7 @@
     $hw/events/device/ID/twin/update, /twin/get, /state/update      from mappers and programs; ID is NAMESPACE/NAME or, as it was once, NAME
     ... /result, /twin/update/delta, /twin/update/document          answers, and what the cloud wants
     $hw/events/node/NODE/membership/get, /get/result, /updated      the devices of this node
+    $ke/events/devices/history/get, /get/result                     what a property was, where it is kept
     $ke/events/devices/get, /get/result, /updated                   the same with what a mapper has to know of them; in pages
 
 `expected` in a twin/update is the desired value that the mapper has taken: the cloud alone sets one.
@@ -26,6 +27,7 @@ NODE = "$hw/events/node/"
 DEVICES = "$ke/events/devices/"
 _OPERATIONS = ("twin/update", "twin/get", "state/update")
 _BOUNDS = JsonBounds(values=8_000)
+_MAX_COUNT = 1000  # values of a history in one answer
 _PAGE = 64 * 1024  # characters of a page of devices, of which it has one at least
 
 
@@ -181,6 +183,41 @@ def devices_request(payload: bytes) -> DevicesRequest:
     if not isinstance(protocol, str) or not isinstance(after, str):
         raise Invalid("protocol and continue are texts")
     return DevicesRequest(event_id(value), protocol, after)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRequest:
+    """What `$ke/events/devices/history/get` asks for: the newest `count` values of a property since then (milliseconds since 1970)."""
+
+    event: str
+    identifier: tuple[str, ...]
+    prop: str
+    since: int
+    count: int
+
+
+def history_request(payload: bytes) -> HistoryRequest:
+    """The contents of a devices/history/get. Raises Invalid."""
+    value = event_of(payload)
+    identifier, prop = (value.get(key) for key in ("id", "property"))
+    since, count = value.get("since", 0), value.get("count", _MAX_COUNT)
+    if not isinstance(identifier, str) or not isinstance(prop, str) or identifier.count("/") > 1:
+        raise Invalid("id and property are texts, as NAMESPACE/NAME and temperature")
+    if not all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in (since, count)):
+        raise Invalid("since and count are numbers, from 0 on")
+    return HistoryRequest(event_id(value), tuple(identifier.split("/")), prop, since, min(count, _MAX_COUNT))
+
+
+def history(request: HistoryRequest, values: Iterable[tuple[int, str]], now: int) -> bytes:
+    """The answer: [time, value] of each, the oldest first; the newest of them, as many as a message holds."""
+    found: list[tuple[int, str]] = []
+    size = 0
+    for one in reversed(list(values)):
+        size += len(one[1]) + 24
+        if found and size > _PAGE:
+            break
+        found.append(one)
+    return answer(request.event, now, values=found[::-1])
 
 
 def page(devices: Mapping[NamespacedName, Device], request: DevicesRequest, now: int) -> bytes:

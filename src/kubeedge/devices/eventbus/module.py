@@ -14,9 +14,12 @@ from kubeedge.devices import topics
 from kubeedge.devices.core import DesiredChange
 from kubeedge.devices.module import DeviceTwins
 from kubeedge.errors import Invalid
+from kubeedge.kit.tasks import TaskSet
 from kubeedge.mqtt.codec import Publish
 from kubeedge.mqtt.core import Broker
 from kubeedge.mqtt.driver import MqttServer
+
+_ASKING = 4  # questions at once; a thread reads the files for each
 
 
 class EventBus:
@@ -30,6 +33,7 @@ class EventBus:
         self._node = node
         self._address = address
         self._server = MqttServer(Broker(), self._received)
+        self._asking = TaskSet("questions about history")  # of one run
         twins.listeners.append(self)
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -39,7 +43,9 @@ class EventBus:
             self.port = port
             ready.set()
 
-        await self._server.serve(self._address, self.port, listening)
+        self._asking = TaskSet("questions about history")
+        async with self._asking:
+            await self._server.serve(self._address, self.port, listening)
 
     # From the cloud
 
@@ -88,7 +94,29 @@ class EventBus:
             self._publish(f"{message.topic}/result", payload)
         elif message.topic == f"{topics.DEVICES}get":
             self._publish(f"{message.topic}/result", self._page(message.payload))
+        elif message.topic == f"{topics.DEVICES}history/get":
+            if len(self._asking) < _ASKING:
+                self._asking.start(self._history(message), "history of a device")
+            else:
+                busy = topics.failure(_event(message.payload), self._twins.now(), 503, "others are asking: try again")
+                self._publish(f"{message.topic}/result", busy)
         return None
+
+    async def _history(self, message: Publish) -> None:
+        now = self._twins.now()
+        try:
+            request = topics.history_request(message.payload)
+            key = self._twins.twins.find(request.identifier)
+            if key is None:
+                payload = topics.failure(request.event, now, 404, "this node has no such device")
+            else:
+                values = await self._twins.history(key, request.prop, request.since, request.count)
+                payload = topics.history(request, values, now)
+        except Invalid as exc:
+            payload = topics.failure(_event(message.payload), now, 400, str(exc))
+        except OSError as exc:
+            payload = topics.failure(_event(message.payload), now, 500, f"its files cannot be read: {exc.strerror}")
+        self._publish(f"{message.topic}/result", payload)
 
     def _page(self, payload: bytes) -> bytes:
         now = self._twins.now()

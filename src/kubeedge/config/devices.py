@@ -1,0 +1,27 @@
+"""Settings of `modules.devices`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kubeedge.config import forms
+from kubeedge.config.load import setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicesConfig:
+    """`modules.devices`: the devices of this node (docs/guide/devices.md)."""
+
+    enable: bool = setting(False, "devices of this node: their twins, and an MQTT broker for mappers and programs")
+    mqtt: str = setting(
+        "127.0.0.1:1883",
+        "where the broker listens: a loopback address, as every program that reaches it may use every device",
+        form=forms.loopback_endpoint,
+    )
+    dmi: str = setting(
+        "", 'DMI for mappers, as unix:///etc/kubeedge/dmi.sock; "": none', form=forms.optional_unix_socket
+    )
+    history_max_mib: int = setting(
+        32, "MiB of the disk for the values that properties had, of all devices", low=1, high=65536
+    )
+    history_max_days: int = setting(30, "that such values are kept, where there is room", low=1, high=3650)
