@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import quote
 
-from kubeedge.errors import PeerError
+from kubeedge.errors import Misuse, PeerError
 from kubeedge.kit.grpc import INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, GrpcError
 from kubeedge.kit.http2 import (
     HeadersReceived,
@@ -189,10 +189,18 @@ class GrpcServer:
             self._connections.discard(oldest)
             abort_writer(oldest.writer)
         connection = _ServedConnection(self, reader, writer)
+
+        def ended(_: object) -> None:
+            self._connections.discard(connection)
+            abort_writer(writer)  # also where it was cancelled before its first step
+
+        try:
+            task = self.tasks.start(connection.serve(), "connection of gRPC")
+        except Misuse:  # accepted while the server ended
+            abort_writer(writer)
+            return
         self._connections.add(connection)
-        self.tasks.start(connection.serve(), "connection of gRPC").add_done_callback(
-            lambda task: self._connections.discard(connection)
-        )
+        task.add_done_callback(ended)
 
     def unsent(self) -> int:
         """Bytes of answers that clients do not take."""

@@ -388,7 +388,9 @@ def test_any_configuration_can_be_sent(config: dict[str, Any]) -> None:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["have", "lack", "fail", "restart", "spec"]), st.integers(0, 2)), max_size=30)
+    st.lists(
+        st.tuples(st.sampled_from(["have", "lack", "fail", "restart", "crash", "spec"]), st.integers(0, 2)), max_size=30
+    )
 )
 def test_whatever_happens_the_mapper_ends_with_what_the_node_has(steps: list[tuple[str, int]]) -> None:
     """A model of a Go mapper: RegisterDevice changes nothing where it has the device, and UpdateDevice needs the model."""
@@ -398,9 +400,14 @@ def test_whatever_happens_the_mapper_ends_with_what_the_node_has(steps: list[tup
     has: dict[tuple[str, str], str] = {}
     models: dict[str, str] = {}
 
+    written = b""
+
     def settle(failing: bool) -> None:
+        nonlocal written
         for key in sorted({*wanted, *state.devices}):
             messages = wanted.get(key)
+            if state.doubt(key, messages):
+                written = state.row()
             while (call := state.next_call(key, messages, now)) is not None:
                 if failing:
                     state.failed(key, call, messages, now)
@@ -417,17 +424,24 @@ def test_whatever_happens_the_mapper_ends_with_what_the_node_has(steps: list[tup
     for number, (step, which) in enumerate(steps):
         key = ("default", f"d{which}")
         now += 1000
-        if step in ("have", "spec"):
-            prop = {"type": "INT", **({"desired": str(number)} if step == "spec" else {})}
-            wanted[key] = dmi.described(key, Device("u", properties={"p": prop}, protocol="acme", model="m"))
+        written = state.row()
+        if step in ("have", "spec", "crash"):
+            device = Device("u", properties={"p": {"type": "INT"}}, protocol="acme", model="m")
+            device.wanted = {"p": str(number)} if step != "have" else {}
+            wanted[key] = dmi.described(key, device)
         elif step == "lack":
             wanted.pop(key, None)
-        elif step == "restart":
-            again = restored(state.row())
+        settle(failing=step == "fail")
+        # a crash: before the last calls were written down, and the device changes meanwhile
+        if step in ("restart", "crash"):
+            again = restored(written if step == "crash" else state.row())
             assert again is not None
             state = again
+            if step == "crash":
+                wanted[key] = dmi.described(
+                    key, Device("u", properties={"p": {"type": "INT"}}, protocol="acme", model="m")
+                )
             state.may_have(wanted)
-        settle(failing=step == "fail")
     now += 1000
     settle(failing=False)
     assert has == {key: messages.fingerprint for key, messages in wanted.items()}

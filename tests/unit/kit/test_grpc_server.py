@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -128,6 +129,22 @@ def test_idle_connections_give_way_and_a_client_that_goes_ends_its_call(tmp_path
                 writer.close()
 
     asyncio.run(run())
+
+
+def test_connections_that_come_while_the_server_ends_are_closed(tmp_path: Path) -> None:
+    async def run() -> None:
+        for turns in range(6):
+            async with serving(tmp_path / "s"):
+                pairs = [await asyncio.open_unix_connection(str(tmp_path / "s")) for _ in range(5)]
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            for reader, writer in pairs:  # whatever of its greeting came before
+                with contextlib.suppress(ConnectionError):
+                    await asyncio.wait_for(reader.read(), WITHIN)
+                writer.close()
+
+    asyncio.run(run())
+    gc.collect()  # warns of a transport that nobody closed
 
 
 def test_an_idle_connection_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,21 @@ class MapperState:
         self.devices[key] = messages.fingerprint
         self._has_model(key, messages)
 
+    def doubt(self, key: NamespacedName, messages: DeviceMessages | None) -> bool:
+        """Before calls about a device. True: the record must be written down first, which says now that the mapper may have another one; an agent
+        that ends behind a call, while the device becomes what it was, would take that for what the mapper has."""
+        if messages is None:
+            return False
+        doubted = False
+        for known, name, fingerprint in (
+            (self.devices, key, messages.fingerprint),
+            (self.models, (key[0], messages.model_name), messages.model_fingerprint),
+        ):
+            if known.get(name, "") not in ("", fingerprint):
+                known[name] = ""
+                doubted = True
+        return doubted
+
     def next_call(self, key: NamespacedName, messages: DeviceMessages | None, now: float) -> DmiCall | None:
         """The next call about a device; None: it is as it should be, or has failed a moment ago. `messages`: None when it is gone."""
         failed = self._failures.get(key)

@@ -80,6 +80,8 @@ class MapperCaller:
         self._called = False
         retry = loop.time() + _LOOK
         try:
+            if len(due) > 1 and any([self.state.doubt(key, self._described(key)) for key in due]):
+                await self._keep(self.state)  # once for all of them
             for key in list(due):
                 await asyncio.sleep(0)
                 again = await self._update(key)
@@ -101,12 +103,19 @@ class MapperCaller:
         self._failures, self._answered = 0, loop.time()
         return max(0.0, retry - loop.time())
 
+    def _described(self, key: NamespacedName) -> dmi.DeviceMessages | None:
+        """None: the mapper is not to have it."""
+        device = self._twins.twins.devices.get(key)
+        if device is None or device.deleting or device.protocol != self.state.info.protocol:
+            return None
+        return dmi.described(key, device)
+
     async def _update(self, key: NamespacedName) -> float | None:
         """All calls that a device needs; the time at which to try again, or None. Raises GrpcError when the mapper does not answer."""
         while True:
-            device = self._twins.twins.devices.get(key)
-            wanted = device is not None and not device.deleting and device.protocol == self.state.info.protocol
-            messages = dmi.described(key, device) if wanted and device is not None else None
+            messages = self._described(key)
+            if self.state.doubt(key, messages):
+                await self._keep(self.state)
             now = asyncio.get_running_loop().time()
             call = self.state.next_call(key, messages, now)
             if call is None:
