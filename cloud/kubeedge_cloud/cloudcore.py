@@ -25,12 +25,11 @@ from kubeedge.apiserver.quota import TenantLimits
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
-from kubeedge.config.cloud import CloudConfig, PublicTls
+from kubeedge.config.cloud import CloudConfig
 from kubeedge.control.module import ControlServer
 from kubeedge.errors import KubeEdgeError, Unavailable
 from kubeedge.kit import logs, private
 from kubeedge.kit.metrics import MetricsRegistry
-from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.url import L4_PORT
 from kubeedge.metrics.module import MetricsServer
 from kubeedge.store.model import Store
@@ -49,7 +48,6 @@ from kubeedge_cloud.bushub.peers import PeersSettings
 from kubeedge_cloud.bushub.settings import BusHubSettings
 from kubeedge_cloud.bushub.tun import CloudTun
 from kubeedge_cloud.certificates.authority import check_authority, check_directory
-from kubeedge_cloud.certificates.filecertificate.module import FileCertificate, modern
 from kubeedge_cloud.certificates.module import ServerCertificate
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from kubeedge_cloud.controllers.basics.core import Server
@@ -57,6 +55,7 @@ from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.devicecontroller.module import DeviceController
 from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings
 from kubeedge_cloud.edgecontroller.node_registration import ClusterRegistry, owner_of, remove_nodes
+from kubeedge_cloud.gateway.module import Gateways
 from kubeedge_cloud.kubeconfigs.admin import AdminKubeconfigs
 from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles
 from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
@@ -70,6 +69,7 @@ from kubeedge_cloud.processes.membership import Alone
 from kubeedge_cloud.processes.module import Process
 from kubeedge_cloud.publishing.module import Publishing
 from kubeedge_cloud.publishing.services import CloudServices
+from kubeedge_cloud.publishing.settings import limits_of, ports_of, tls_of
 from kubeedge_cloud.status import first_steps
 from kubeedge_cloud.status.metrics import families
 from kubeedge_cloud.status.nodes import NodeOverview
@@ -266,21 +266,16 @@ class Cloud:
 
     def _publishing(self) -> list[Module]:
         c, on = self.config.publishing, self.config.listeners.web
-        tls: ssl.SSLContext | None = None
-        modules: list[Module] = []
-        if isinstance(c.tls, PublicTls):
-            files = FileCertificate(c.tls.cert_file, c.tls.key_file, "publishing.tls", name="publiccertificate")
-            tls = modern(files.context_for(None, minimum=ssl.TLSVersion.TLSv1_2))
-            modules.append(files)
-        elif c.tls:
-            tls = modern(self.certificate.context(mutual=False, minimum=ssl.TLSVersion.TLSv1_2))
-        limits = ProxyLimits(
-            answer=c.timeout,
-            concurrent=c.concurrent,
-            rate=c.rate,
-            burst=c.burst,
-            connections=c.connections,
-            per_client=c.per_client,
+        tls, modules = tls_of(c, self.certificate)
+        gateways = Gateways(
+            self.store,
+            self.registries.fenced("gateway"),
+            self.tenants,
+            ports=ports_of(c, on.port),
+            addresses=self.hosts,
+            reserved=(*self.hosts, *c.names, *_LOCAL_NAMES),
+            default=c.default_tenant,
+            member=self.membership,
         )
         self.web = Publishing(
             address=on.address,
@@ -288,12 +283,13 @@ class Cloud:
             connect=self.bus.connect,
             tls=tls,
             trust_forwarded=c.trust_forwarded,
-            limits=limits,
+            limits=limits_of(c),
             fast_path=self.bus.client_fast_path,
             numbers=self.bus.numbers,
+            gateways=gateways,
         )
         self.bus.on_replaced(self.web.forget)
-        return [*modules, self.web]
+        return [*modules, gateways, self.web]
 
     def _bushub(self) -> BusHub:
         c, on = self.config, self.config.listeners.relay

@@ -48,6 +48,7 @@ cdef extern from "http/proxy.h" nogil:
     void kb_proxy_lookup_failed(kb_proxy *proxy, const char *name)
     int KB_PROXY_NAME
     void kb_proxy_forget(kb_proxy *proxy)
+    int kb_proxy_set_hosts(kb_proxy *proxy, const char *names, size_t length)
     void kb_proxy_close(kb_proxy *proxy)
     void kb_proxy_get_counters(const kb_proxy *proxy, kb_proxy_counters *counters)
     int kb_proxy_take(kb_proxy *proxy, const char *account)
@@ -207,6 +208,21 @@ cdef class Proxy:
                 kb_lock(self.plane.plane)
                 kb_proxy_forget(self.proxy)
                 kb_unlock_l4(self.plane.plane)
+
+    def set_hosts(self, names):
+        """Requests for these hosts ("*.x": for all below x; in lower case) are handed over from now on."""
+        cdef bytes text = b"".join(name.encode() + b"\n" for name in names)
+        cdef const char *c_text = text
+        cdef size_t length = len(text)
+        cdef int result
+        if self.proxy is NULL:
+            return
+        with nogil:
+            kb_lock(self.plane.plane)
+            result = kb_proxy_set_hosts(self.proxy, c_text, length)
+            kb_unlock_l4(self.plane.plane)
+        if result < 0:
+            raise MemoryError
 
     def take(self, account):
         """The limits of the fast path, for the slow one. 0: taken, to be given back; else the status that says why not."""

@@ -274,6 +274,7 @@ class Agent:
             nodes=own.last_node,
             server_fast_path=bus.server_fast_path,
             targets=table.targets,
+            has_pod=table.has_pod,
             timeout=c.timeout,
         )
         return [ServiceFeed(self.parts.store, PREFIXES, apply), publishing]

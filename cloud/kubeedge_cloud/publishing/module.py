@@ -16,14 +16,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber, node_name, tenant_id
-from kubeedge.errors import KubeEdgeError
+from kubeedge.errors import KubeEdgeError, Unavailable
 from kubeedge.kit.metrics import Family
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http import fast
 from kubeedge.kubebus.http.accounts import Accounts
 from kubeedge.kubebus.http.client_proxy import ClientProxy, ConnectUpstream
-from kubeedge.kubebus.http.limits import ProxyLimits
+from kubeedge.kubebus.http.limits import ProxyLimits, RequestLimiter
 from kubeedge.kubebus.http.listener import listening
+from kubeedge_cloud.gateway.module import Gateways
+from kubeedge_cloud.gateway.proxy import GatewayProxy
 from kubeedge_cloud.publishing import observe
 
 log = logging.getLogger("kubeedge.publishing")
@@ -34,7 +36,7 @@ Numbers = Callable[[TenantId, NodeName], Awaitable[tuple[TenantNumber, NodeNumbe
 
 class Publishing:
     """`connect(tenant, node, port)` opens an L4 connection to any tenant's node; port 0 lets the kernel choose. `fast_path(descriptor, settings)`
-    makes the fast path, with `numbers` for where it goes."""
+    makes the fast path, with `numbers` for where it goes. `gateways` has the routes of host names, which come before published services."""
 
     name = "publishing"
 
@@ -49,6 +51,7 @@ class Publishing:
         limits: ProxyLimits | None = None,
         fast_path: Callable[[int, dict[str, Any]], Any] | None = None,
         numbers: Numbers | None = None,
+        gateways: Gateways | None = None,
     ) -> None:
         self._where = (address, port)
         self._connect = connect
@@ -62,6 +65,9 @@ class Publishing:
         # what a trusted proxy says of its clients is read by the slow path alone
         self._fast_path = fast_path if numbers is not None and not trust_forwarded else None
         self._numbers = numbers
+        self._gateways = gateways
+        if tls is not None and gateways is not None:
+            tls.sni_callback = gateways.choose_certificate
         self._proxy: Any = None
         self._slow: ClientProxy | None = None
         self.address: tuple[str, int] | None = None  # once it listens
@@ -73,11 +79,13 @@ class Publishing:
             def asked(fast_path: Any, upstream: str) -> None:
                 tasks.start(self._answer(fast_path, upstream), "where a node is")
 
+            routed = self._routed()
             proxy = self._slow = ClientProxy(
                 self._connect,
                 trust_forwarded=self._trust_forwarded,
                 limits=self._limits,
                 accounts=self._accounts,
+                first=routed.serve if routed is not None else None,
             )
             try:
                 async with listening(
@@ -96,6 +104,26 @@ class Publishing:
             finally:
                 self.address = self._proxy = self._slow = None
                 await proxy.aclose()
+                if routed is not None:
+                    await routed.aclose()
+
+    def _routed(self) -> GatewayProxy | None:
+        if self._gateways is None:
+            return None
+        self._gateways.on_hosts = self._hosts_changed
+        return GatewayProxy(
+            self._gateways,
+            self._connect,
+            slots=self._slots,
+            accounts=self._accounts,
+            limits=self._limits,
+            trust_forwarded=self._trust_forwarded,
+        )
+
+    def _slots(self) -> RequestLimiter:
+        if self._slow is None:
+            raise Unavailable("the web listener is closing")
+        return self._slow.slots
 
     # -- the fast path -------------------------------------------------------------------------------------------------
 
@@ -105,7 +133,14 @@ class Publishing:
         self._proxy = self._fast_path(descriptor, fast.settings(self._limits))
         if self._proxy is not None:
             self._slow.slots = fast.FastPathLimiter(self._proxy, self._limits, "tenant")
+            if self._gateways is not None:
+                self._hosts_changed(self._gateways.table.names)
         return self._proxy
+
+    def _hosts_changed(self, hosts: list[str]) -> None:
+        """Requests for these are not for the fast path."""
+        if self._proxy is not None:
+            self._proxy.set_hosts(hosts)
 
     async def _answer(self, proxy: Any, upstream: str) -> None:
         """Where "tenant/node" is. What is not known, or what goes wrong here, is the slow path's to explain."""

@@ -1,4 +1,4 @@
-/* What the files of the proxies share, from below: conn.c (a connection, TCP or L4, with the same few calls), upstream.c (where requests go, with
+/* What the files of the proxies share, from below: conn.c (a connection, TCP or L4, with the same few calls), hosts.c (names that are not for us), upstream.c (where requests go, with
  * idle connections and accounts), share.c (how much of everything a client may have), session.c (one client), handover.c (what waits for
  * Python), refusal.c (answers of our own), request.c and answer.c (the halves of an exchange), exchange.c (its steps), listener.c (clients
  * that come), deadlines.c, proxy.c (all of it, and what Python calls). The rules are in proxy.h. */
@@ -134,6 +134,8 @@ struct kb_proxy {
     int notify;
     kb_proxy_counters counters;
     kb_text text;                   /* of the head at hand */
+    const char **hosts;             /* sorted; "*.x": all below x */
+    size_t host_count;
 };
 
 enum { WAIT, GO_ON, OVER }; /* what a step of an exchange says; OVER: the session is no more */
@@ -158,6 +160,10 @@ void kb_proxy_conn_make_idle(proxy_conn *x);
 void kb_proxy_conn_flush(proxy_conn *x);
 int kb_proxy_conn_flushed(const proxy_conn *x);
 void kb_proxy_conn_write(proxy_conn *x, const uint8_t *data, size_t length);
+
+/* hosts.c */
+int kb_proxy_has_host(const kb_proxy *proxy, const uint8_t *host, uint32_t length);
+void kb_proxy_hosts_free(kb_proxy *proxy);
 
 /* upstream.c */
 void kb_proxy_drop_idle(upstream *p);

@@ -30,6 +30,7 @@ void kb_proxy_close(kb_proxy *proxy)
     if (proxy->notify >= 0)
         close(proxy->notify);
     kb_text_free(&proxy->text);
+    kb_proxy_hosts_free(proxy);
     proxy->listener.fd = -1;
     kb_watch_defer_free(plane, &proxy->listener, proxy);
 }

@@ -61,6 +61,7 @@ int kb_proxy_learn_service(kb_proxy *proxy, const char *service, const struct so
 int kb_proxy_next_lookup(kb_proxy *proxy, char name[KB_PROXY_NAME]); /* an upstream that is wanted: learn it, or deny it. 0, or -1: none */
 void kb_proxy_lookup_failed(kb_proxy *proxy, const char *name);        /* who waits for it is Python's */
 void kb_proxy_forget(kb_proxy *proxy);                        /* no upstream is certain any more: each is asked for again */
+int kb_proxy_set_hosts(kb_proxy *proxy, const char *names, size_t length); /* each with a line feed: requests for them are Python's. 0; -1: no memory */
 void kb_proxy_close(kb_proxy *proxy);                         /* its connections are reset */
 void kb_proxy_get_counters(const kb_proxy *proxy, kb_proxy_counters *counters);
 int kb_proxy_take(kb_proxy *proxy, const char *account);      /* for the slow path, the same limits: 0, 429 or 503; -1: no memory */

@@ -44,6 +44,14 @@ static uint32_t directory_of(kb_slice target, uint32_t prefix)
     return length;
 }
 
+static int is_routed(const kb_proxy *proxy, const kb_http_head *head)
+{
+    for (uint32_t i = 0; proxy->host_count && i < head->count; i++)
+        if (head->fields[i].what == KB_F_HOST && kb_proxy_has_host(proxy, head->fields[i].value.at, head->fields[i].value.length))
+            return 1;
+    return 0;
+}
+
 int kb_proxy_read_request(session *s)
 {
     kb_proxy *proxy = s->proxy;
@@ -75,7 +83,7 @@ int kb_proxy_read_request(session *s)
         }
         return WAIT;
     }
-    if (size <= 0 || !kb_plain_request(&head) || kb_split_target(head.target, proxy->is_client ? 3 : 1, labels, &rest_of) < 0 ||
+    if (size <= 0 || !kb_plain_request(&head) || is_routed(proxy, &head) || kb_split_target(head.target, proxy->is_client ? 3 : 1, labels, &rest_of) < 0 ||
         (!proxy->is_client && (!rest_of.length || rest_of.at[0] != '/'))) { /* to be redirected to the slash */
         kb_proxy_hand_over(s);
         return OVER;

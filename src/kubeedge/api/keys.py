@@ -16,6 +16,7 @@ Cloud store (T = tenant, N = node name, P = cloud process; numbers have five dig
     /t/T/edge/N/writes/done                       writes made on node N that were dealt with (kubeedge_cloud.edgecontroller.writes)
     /authority                                    hash of the authority that nodes trust (kubeedge_cloud.certificates.authority)
     /kubeconfigs/T/ID                             a kubeconfig of a tenant's user (kubeedge_cloud.kubeconfigs)
+    /gateway/hosts/HOST                           the tenant that has the host name (kubeedge_cloud.gateway)
     /sessions/T/N                                 a node's hub channel is attached (kubeedge_cloud.cloudhub)
     /processes/P                                  a cloud process that lives (kubeedge_cloud.processes.membership)
     /leaders/WORK                                 the process that does a piece of work (likewise)
@@ -57,6 +58,7 @@ TENANTS = "/tenants/"
 TENANT_NUMBERS = "/tenant-numbers/"
 AUTHORITY = "/authority"
 KUBECONFIGS = "/kubeconfigs/"
+GATEWAY_HOSTS = "/gateway/hosts/"
 SESSIONS = "/sessions/"
 PROCESSES = "/processes/"
 LEADERS = "/leaders/"

@@ -775,4 +775,198 @@ DeviceModelProperty
   maximum str
   unit str
   visitors DeviceProtocol
+GatewayClass
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec GatewayClassSpec
+  status any
+GatewayClassSpec
+  controllerName str
+  parametersRef any
+  description str
+Gateway
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec GatewaySpec
+  status any
+GatewaySpec
+  gatewayClassName str
+  listeners [GatewayListener]
+  addresses any
+  infrastructure any
+  allowedListeners any
+  tls any
+  defaultScope str
+GatewayListener
+  name str
+  hostname str
+  port int
+  protocol str
+  tls GatewayListenerTLS
+  allowedRoutes GatewayAllowedRoutes
+GatewayListenerTLS
+  mode str
+  certificateRefs [GatewayObjectReference]
+  frontendValidation any
+  options map
+GatewayAllowedRoutes
+  namespaces GatewayRouteNamespaces
+  kinds [GatewayRouteKind]
+GatewayRouteNamespaces
+  from str
+  selector LabelSelector
+GatewayRouteKind
+  group str
+  kind str
+GatewayObjectReference
+  group str
+  kind str
+  namespace str
+  name str
+HTTPRoute
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec HTTPRouteSpec
+  status any
+HTTPRouteSpec
+  parentRefs [GatewayParentReference]
+  useDefaultGateways str
+  hostnames [str]
+  rules [HTTPRouteRule]
+GatewayParentReference
+  group str
+  kind str
+  namespace str
+  name str
+  sectionName str
+  port int
+HTTPRouteRule
+  name str
+  matches [HTTPRouteMatch]
+  filters [HTTPRouteFilter]
+  backendRefs [HTTPBackendRef]
+  timeouts HTTPRouteTimeouts
+  retry any
+  sessionPersistence any
+HTTPRouteMatch
+  path HTTPPathMatch
+  headers [HTTPValueMatch]
+  queryParams [HTTPValueMatch]
+  method str
+HTTPPathMatch
+  type str
+  value str
+HTTPValueMatch
+  type str
+  name str
+  value str
+HTTPRouteFilter
+  type str
+  requestHeaderModifier HTTPHeaderFilter
+  responseHeaderModifier HTTPHeaderFilter
+  requestMirror HTTPMirrorFilter
+  requestRedirect HTTPRedirectFilter
+  urlRewrite HTTPRewriteFilter
+  cors any
+  externalAuth any
+  extensionRef any
+HTTPHeaderFilter
+  set [HTTPHeaderValue]
+  add [HTTPHeaderValue]
+  remove [str]
+HTTPHeaderValue
+  name str
+  value str
+HTTPMirrorFilter
+  backendRef HTTPBackendRef
+  percent int
+  fraction HTTPFraction
+HTTPFraction
+  numerator int
+  denominator int
+HTTPRedirectFilter
+  scheme str
+  hostname str
+  path HTTPPathModifier
+  port int
+  statusCode int
+HTTPRewriteFilter
+  hostname str
+  path HTTPPathModifier
+HTTPPathModifier
+  type str
+  replaceFullPath str
+  replacePrefixMatch str
+HTTPBackendRef
+  group str
+  kind str
+  namespace str
+  name str
+  port int
+  weight int
+  filters [HTTPRouteFilter]
+HTTPRouteTimeouts
+  request str
+  backendRequest str
+ReferenceGrant
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec ReferenceGrantSpec
+ReferenceGrantSpec
+  from [ReferenceGrantFrom]
+  to [ReferenceGrantTo]
+ReferenceGrantFrom
+  group str
+  kind str
+  namespace str
+ReferenceGrantTo
+  group str
+  kind str
+  name str
+IngressClass
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec IngressClassSpec
+IngressClassSpec
+  controller str
+  parameters any
+Ingress
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec IngressSpec
+  status IngressStatus
+IngressSpec
+  ingressClassName str
+  defaultBackend IngressBackend
+  tls [IngressTLS]
+  rules [IngressRule]
+IngressBackend
+  service IngressServiceBackend
+  resource any
+IngressServiceBackend
+  name str
+  port IngressServicePort
+IngressServicePort
+  name str
+  number int
+IngressTLS
+  hosts [str]
+  secretName str
+IngressRule
+  host str
+  http IngressHTTP
+IngressHTTP
+  paths [IngressPath]
+IngressPath
+  path str
+  pathType str
+  backend IngressBackend
+IngressStatus
+  loadBalancer any
 """

@@ -219,6 +219,12 @@ class PublishingConfig:
         False,
         "true only if nobody but your own reverse proxies can reach the port: X-Forwarded-* headers are kept, and perClient does not apply",
     )
+    default_tenant: str = setting(
+        "",
+        "the tenant whose Gateways and Ingresses without a host name answer for every name that nobody has, the cloud's own included "
+        '(docs/guide/gateway.md); "": none',
+        form=forms.label_or_none,
+    )
     services: tuple[str, ...] = setting(
         (),
         "NAME=HOST:PORT, or TENANT/NAME=HOST:PORT for one tenant: services of the cloud that edge nodes reach at "

@@ -23,6 +23,12 @@ def label(text: str) -> None:
         raise ValueError("is not an RFC 1123 label: lower case letters, digits and '-'")
 
 
+def label_or_none(text: str) -> None:
+    """A DNS label, or ""."""
+    if text:
+        label(text)
+
+
 def interface(text: str) -> None:
     """The name of a network interface."""
     if not _INTERFACE.fullmatch(text) or text in (".", ".."):

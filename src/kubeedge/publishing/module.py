@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from kubeedge.api.names import L4Port, TenantId
@@ -24,6 +24,7 @@ from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.listener import listening
 from kubeedge.kubebus.http.server_proxy import PolicyOf, Resolve, ServerProxy, everybody
 from kubeedge.kubebus.http.url import L4_PORT, ServiceName, Target, service_name
+from kubeedge.kubebus.pod_streams import PODS_PORT, PodStreams
 
 log = logging.getLogger("kubeedge.publishing")
 
@@ -41,7 +42,8 @@ _EDGE = ProxyLimits(
 
 class EdgePublishing:
     """`listen_on` is "127.0.0.1:10080", "" for no client proxy; `connect`, `listen` and `server_fast_path` are L4's. Other tenants do not exist here.
-    `policy` and `nodes` say who may use a service (ServerProxy), `targets` where it is, for the fast path.
+    `policy` and `nodes` say who may use a service (ServerProxy), `targets` where it is, for the fast path; `has_pod` which addresses the cloud's
+    Gateways reach here (PodStreams).
     `timeout` in seconds is for the services of this node."""
 
     name = "publishing"
@@ -58,11 +60,13 @@ class EdgePublishing:
         nodes: int = 0xFFFF,
         server_fast_path: ServerFastPath | None = None,
         targets: Targets | None = None,
+        has_pod: Callable[[str], bool] = lambda address: False,
         timeout: float | None = None,
         limits: ProxyLimits = _EDGE,
     ) -> None:
         self._server_fast_path = server_fast_path
         self._targets = targets
+        self._pods = PodStreams(has_pod, nodes=nodes, most=limits.connections)
         self.proxy: Any = None  # the fast path, in C
         self._tenant = tenant
         self._listen_on = listen_on
@@ -89,6 +93,7 @@ class EdgePublishing:
             async with TaskSet("web services") as self._l4_tasks:
                 if not self._on_l4:  # L4 keeps our handler when this module is started again
                     await self._listen(L4_PORT, self._from_l4)
+                    await self._listen(PODS_PORT, self._to_pods)
                     self._on_l4 = True
                     if self._server_fast_path is not None and self._targets is not None:
                         self._server_fast_path(L4_PORT, fast.settings(self._limits), self._made)
@@ -143,8 +148,18 @@ class EdgePublishing:
         if self._server is None or self._l4_tasks is None or len(self._l4_tasks) >= self._limits.connections:
             abort_writer(writer)
             return
-        # in our own set, so that stopping the module ends it; the caller waits with it
-        task = self._l4_tasks.start(self._server.handle(reader, writer), "web service over L4")
+        await self._in_our_set(self._server.handle(reader, writer), "web service over L4")
+
+    async def _to_pods(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._l4_tasks is None:
+            abort_writer(writer)
+            return
+        await self._in_our_set(self._pods.handle(reader, writer), "pod over L4")
+
+    async def _in_our_set(self, serving: Coroutine[Any, Any, None], name: str) -> None:
+        """Stopping the module ends it; the caller waits with it."""
+        assert self._l4_tasks is not None
+        task = self._l4_tasks.start(serving, name)
         try:
             await asyncio.wait((task,))
         finally:

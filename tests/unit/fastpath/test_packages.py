@@ -24,7 +24,7 @@ LAYERS = {
     "l4": ("budget", "memory", "send", "loss", "receive", "conn", "endpoint", "ready_queue", "in_plane"),
     "http": (
         *("text", "chunks", "head", "rewrite"),
-        *("conn", "upstream", "share", "session", "handover", "refusal", "request", "answer", "exchange"),
+        *("conn", "hosts", "upstream", "share", "session", "handover", "refusal", "request", "answer", "exchange"),
         *("listener", "deadlines", "proxy"),
     ),
 }

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from kubeedge.api.names import L4Port, NodeName, TenantId
+from kubeedge.api.names import L4Port, NodeKey, NodeName, TenantId
 from kubeedge.errors import Invalid, NotFound, PeerError, Unavailable
 from kubeedge.kit.headers import HeaderList, Headers
 from kubeedge.kit.http1 import ClientResponse, Connection, Limits, Request, Response, Upgrade, serve_connection
@@ -32,6 +32,9 @@ log = logging.getLogger("kubeedge.kubebus.http")
 #: raises NotFound (no such node), Unavailable or OSError
 ConnectUpstream = Callable[[TenantId, NodeName, L4Port], Awaitable[StreamPair]]
 
+#: None: the request is for a published service
+FirstHandler = Callable[[Request], Awaitable[Response | Upgrade | None]]
+
 _Interim = Callable[[Headers], HeaderList]
 _Count = Callable[[int, int], None]
 
@@ -46,7 +49,7 @@ def everyone(tenant: TenantId) -> bool:
 
 class ClientProxy:
     """`connect(tenant, node, port)` opens an L4 connection; it raises NotFound for a tenant or node that does not exist,
-    Unavailable or OSError when the node cannot be reached, TimeoutError when it does not answer."""
+    Unavailable or OSError when the node cannot be reached, TimeoutError when it does not answer. `first` is asked for an answer before."""
 
     def __init__(
         self,
@@ -56,12 +59,14 @@ class ClientProxy:
         trust_forwarded: bool = False,
         limits: ProxyLimits | None = None,
         accounts: Accounts | None = None,
+        first: FirstHandler | None = None,
     ) -> None:
+        self._first = first
         self._connect = connect
         self._allow = allow
         self._trust_forwarded = trust_forwarded  # the clients are the operator's own proxies
         self._limits = limits or ProxyLimits()
-        self._pool = Pool(per_node=self._limits.pooled, seconds=self._limits.pooled_seconds)
+        self._pool: Pool[NodeKey] = Pool(per_node=self._limits.pooled, seconds=self._limits.pooled_seconds)
         self.slots: RequestLimiter = LocalLimiter(
             self._limits.concurrent,
             "tenant",
@@ -90,6 +95,8 @@ class ClientProxy:
         await self._pool.aclose()
 
     async def _serve(self, request: Request) -> Response | Upgrade:
+        if self._first is not None and (answer := await self._first(request)) is not None:
+            return answer
         if request.method == "CONNECT":
             return self._counted("", error_response(405, "CONNECT is not for a published web service"))
         try:
@@ -141,7 +148,7 @@ class ClientProxy:
             return error_response(400, str(exc), tenant=url.tenant, node=url.node, service=url.service)
         outgoing = h.forwarded(
             own,
-            client=_client_of(request.extra),
+            client=client_of(request.extra),
             proto=proto,
             prefix=url.prefix,
             trusted=self._trust_forwarded,
@@ -230,6 +237,7 @@ def _unknown(url: ServiceUrl) -> NotFound:
     return NotFound(f"there is no node {url.node} of tenant {url.tenant}")
 
 
-def _client_of(extra: Callable[[str], Any]) -> str:
+def client_of(extra: Callable[[str], Any]) -> str:
+    """The address of the client of a request, for X-Forwarded-For."""
     peer = extra("peername")
     return str(peer[0]) if isinstance(peer, tuple) and peer else "unknown"

@@ -98,7 +98,8 @@ def forwarded(headers: Headers, *, client: str, proto: str, prefix: str, trusted
     if host := said.get("x-forwarded-host", host):
         kept.append(("x-forwarded-host", host))
     kept.append(("x-forwarded-proto", said.get("x-forwarded-proto", proto)))
-    kept.append(("x-forwarded-prefix", said.get("x-forwarded-prefix", "") + prefix))
+    if path := said.get("x-forwarded-prefix", "") + prefix:
+        kept.append(("x-forwarded-prefix", path))
     kept.append(("via", "1.1 kubeedge"))
     return kept
 

@@ -7,27 +7,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Hashable
+from typing import Generic, TypeVar
 
-from kubeedge.api.names import NodeKey
 from kubeedge.kit.http1 import Connection
+
+K = TypeVar("K", bound=Hashable)
 
 _MAX_IDLE = 256  # in all; the cloud has thousands of nodes
 
 
-class Pool:
-    """Idle connections to upstreams, for the next request."""
+class Pool(Generic[K]):
+    """Idle connections to upstreams (nodes, pods), for the next request."""
 
     def __init__(self, *, per_node: int, seconds: float) -> None:
         self._per_node = per_node
         self._seconds = seconds
-        self._idle: dict[NodeKey, deque[tuple[Connection, asyncio.TimerHandle]]] = {}
+        self._idle: dict[K, deque[tuple[Connection, asyncio.TimerHandle]]] = {}
         self._count = 0
         self._closed = False
 
     def __len__(self) -> int:
         return self._count
 
-    def take(self, node: NodeKey) -> Connection | None:
+    def take(self, node: K) -> Connection | None:
         """The one that was used last and is still good."""
         while (waiting := self._idle.get(node)) is not None:
             connection, timer = waiting.pop()
@@ -38,7 +41,7 @@ class Pool:
             connection.abort()
         return None
 
-    async def give(self, node: NodeKey, connection: Connection) -> None:
+    async def give(self, node: K, connection: Connection) -> None:
         """Keep it, or close it when there are enough or it is used up."""
         waiting = self._idle.get(node, ())
         if self._closed or not connection.reusable or len(waiting) >= self._per_node or self._count >= _MAX_IDLE:
@@ -59,7 +62,7 @@ class Pool:
         # all at once: each may wait for a node that does not answer any more
         await asyncio.gather(*(connection.close() for connection, _ in entries))
 
-    def _expired(self, node: NodeKey, connection: Connection) -> None:
+    def _expired(self, node: K, connection: Connection) -> None:
         waiting = self._idle[node]
         for entry in waiting:
             if entry[0] is connection:
@@ -68,7 +71,7 @@ class Pool:
                 connection.writer.close()
                 return
 
-    def _dropped(self, node: NodeKey) -> None:
+    def _dropped(self, node: K) -> None:
         self._count -= 1
         if not self._idle[node]:
             del self._idle[node]

@@ -62,6 +62,13 @@ class ServiceTable:
         """The names of all services, whether a node serves them or not."""
         return sorted({key.rpartition("/")[2] for key in (*self._explicit, *self._published)})
 
+    def has_pod(self, address: str) -> bool:
+        """A pod of this node has the address, and is not over."""
+        return any(
+            (found := local_pods.state(pod, self._statuses.get(name, {}))).address == address and not found.finished
+            for name, pod in self._pods.items()
+        )
+
     def resolve(self, service: ServiceName) -> Target:
         """Where the next request for `service` goes: the ready pods take turns. Raises NotFound, Unavailable."""
         targets = self.targets(service)

@@ -1,0 +1,231 @@
+"""The Gateways of one tenant: its objects in, its table of routes and the status of each object out. Level-triggered.
+
+Every process follows the objects and has the table. The one that leads the tenant's Gateways writes: rows of host names, status, Events.
+Nothing but Gateways, Ingresses and their classes is watched until there is one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from kubeedge.api import gateway, meta
+from kubeedge.api.client import KubeClient, Resource
+from kubeedge.api.names import NamespacedName, Object, TenantId
+from kubeedge.api.resources import ENDPOINTSLICES, NAMESPACES, SECRETS, SERVICES
+from kubeedge.errors import NotFound
+from kubeedge.store.model import Compare
+from kubeedge_cloud.controllers.informer.client import CachedClient
+from kubeedge_cloud.controllers.informer.driver import Informer
+from kubeedge_cloud.controllers.objects import merge_diff, only_metadata, uid_of
+from kubeedge_cloud.controllers.queue import WorkQueue
+from kubeedge_cloud.controllers.recorder import Recorder
+from kubeedge_cloud.gateway.backends import ReadyPods
+from kubeedge_cloud.gateway.certificates import context_of
+from kubeedge_cloud.gateway.claims import HostClaims
+from kubeedge_cloud.gateway.core import Compilation, compile_routes
+from kubeedge_cloud.gateway.model import CompiledRoutes, WebPorts
+from kubeedge_cloud.gateway.references import GatewayObjects
+from kubeedge_cloud.tenants.manager import TenantManager
+
+log = logging.getLogger("kubeedge.gateway")
+
+_TOGETHER = 0.05  # seconds: what is applied at once is looked at once
+_MAX_SECRETS = 256  # certificates of one tenant that are kept
+_WITH_STATUS = (gateway.GATEWAYCLASSES, gateway.GATEWAYS, gateway.HTTPROUTES, gateway.INGRESSES)
+
+
+class TenantGateways:
+    """`publish(routes)` is told of each new table. `ports` and `addresses`: of the web listener and of the cloud."""
+
+    def __init__(
+        self,
+        tenant: TenantId,
+        client: KubeClient,
+        claims: HostClaims,
+        tenants: TenantManager,
+        *,
+        ports: WebPorts,
+        addresses: Sequence[str],
+        publish: Callable[[CompiledRoutes], None],
+        fence: Callable[[], Sequence[Compare]],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._tenant, self._claims, self._tenants = tenant, claims, tenants
+        self._ports, self._addresses, self._publish = ports, addresses, publish
+        self._fence, self._wall = fence, wall
+        self._client = cached = CachedClient(client)
+        self._classes = cached.informer(gateway.GATEWAYCLASSES)
+        self._gateways = cached.informer(gateway.GATEWAYS)
+        self._ingresses = cached.informer(gateway.INGRESSES)
+        self._ingressclasses = cached.informer(gateway.INGRESSCLASSES)
+        self._first = list(cached.informers())
+        self._routes = cached.informer(gateway.HTTPROUTES)
+        self._grants = cached.informer(gateway.REFERENCEGRANTS)
+        self._services = cached.informer(SERVICES)
+        self._namespaces = cached.informer(NAMESPACES, keep=only_metadata)
+        self._secrets = cached.informer(SECRETS, keep=only_metadata)
+        self._slices = cached.informer(ENDPOINTSLICES)
+        self._wanted = asyncio.Event()  # there is a Gateway or an Ingress
+        self._leads = False
+        self._recorder = Recorder(cached, wall=wall)
+        self._told: dict[str, Collection[str]] = {}  # faults of Ingresses, by uid
+        #: Secret -> its version, its context, or what is wrong with it
+        self._certificates: dict[NamespacedName, tuple[str, ssl.SSLContext | None, str]] = {}
+        self._missing: set[NamespacedName] = set()
+        self.pods = ReadyPods()
+        self.queue: WorkQueue[str] = WorkQueue(f"gateways of {tenant}", self._look, workers=1)
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Keeps the table until it is cancelled. Ready once it is made of everything that is there."""
+        async with asyncio.TaskGroup() as group:
+            for informer in self._first:
+                group.create_task(informer.run(), name=f"{informer.resource.plural} of {self._tenant}")
+            for informer in self._first:
+                await informer.synced.wait()
+                informer.on_change(self._changed)
+            if not any(len(i) for i in (self._gateways, self._ingresses)):
+                ready.set()
+            await self._wanted.wait()
+            later = [i for i in self._client.informers() if i not in self._first]
+            for informer in later:
+                group.create_task(informer.run(), name=f"{informer.resource.plural} of {self._tenant}")
+            for informer in later:
+                await informer.synced.wait()
+                informer.on_change(self.pods.apply if informer is self._slices else self._changed)
+            group.create_task(self.queue.run(), name=self.queue.name)
+            ready.set()
+
+    async def lead(self, serving: asyncio.Event) -> None:
+        """Write what the objects should say, while this process leads."""
+        self._leads = True
+        self.look()
+        serving.set()
+        try:
+            await self._recorder.run()
+        finally:
+            self._leads = False
+
+    def look(self) -> None:
+        """Something has changed."""
+        self.queue.add_after("", _TOGETHER)
+
+    def context(self, namespace: str, secret: str) -> ssl.SSLContext | None:
+        """The certificate of a Secret, as it was last read."""
+        found = self._certificates.get((namespace, secret))
+        return found[1] if found else None
+
+    def _changed(self, before: Object | None, after: Object | None) -> None:
+        if len(self._gateways) or len(self._ingresses):
+            self._wanted.set()
+        if not _same(before, after):
+            self.look()
+
+    # -- one look ------------------------------------------------------------------------------------------------------
+
+    async def _look(self, _: str) -> float | None:
+        self._missing.clear()
+        found = self._compile({})
+        if self._missing:
+            await self._read_certificates()
+            found = self._compile({})
+        if self._leads:
+            await self._claims.sync(self._tenant, found.routes.hostnames, self._fence, self._exists)
+        if taken := self._claims.refusals(self._tenant, found.routes.hostnames):
+            found = self._compile(taken)
+        self._publish(found.routes)
+        if self._leads:
+            await self._write(found)
+        return None
+
+    def _compile(self, taken: Mapping[str, str]) -> Compilation:
+        objects = GatewayObjects(
+            classes=list(self._classes),
+            gateways=list(self._gateways),
+            routes=list(self._routes),
+            grants=list(self._grants),
+            ingresses=list(self._ingresses),
+            ingressclasses=list(self._ingressclasses),
+            namespaces=list(self._namespaces),
+            service=self._services.get,
+            certificate_fault=self._certificate_fault,
+        )
+        return compile_routes(
+            self._tenant, objects, self._ports, taken=taken, addresses=self._addresses, now=self._wall()
+        )
+
+    async def _exists(self, tenant: TenantId) -> bool:
+        return await self._tenants.tenant_number(tenant) is not None
+
+    # -- certificates --------------------------------------------------------------------------------------------------
+
+    def _certificate_fault(self, namespace: str, name: str) -> str:
+        secret = self._secrets.get(namespace, name)
+        if secret is None:
+            return f"there is no Secret {namespace}/{name}"
+        known = self._certificates.get((namespace, name))
+        if known is None or known[0] != _version(secret):
+            self._missing.add((namespace, name))
+        return f"Secret {namespace}/{name}: {known[2]}" if known and known[2] else ""
+
+    async def _read_certificates(self) -> None:
+        for namespace, name in sorted(self._missing)[:_MAX_SECRETS]:
+            try:
+                secret = await self._client.get(SECRETS, namespace, name)
+            except NotFound:
+                continue  # the cache hears of it
+            read: tuple[str, ssl.SSLContext | None, str]
+            try:
+                read = (_version(secret), context_of(secret), "")
+            except ValueError as exc:
+                read = (_version(secret), None, str(exc))
+            self._certificates[namespace, name] = read
+        for key in [k for k in self._certificates if self._secrets.get(*k) is None]:
+            del self._certificates[key]
+
+    # -- what the objects say ------------------------------------------------------------------------------------------
+
+    async def _write(self, found: Compilation) -> None:
+        for resource in _WITH_STATUS:
+            informer = self._informer(resource)
+            for (namespace, name), status in found.statuses[resource.plural].items():
+                obj = informer.get(namespace, name)
+                if obj is not None and (patch := merge_diff(obj.get("status") or {}, status)):
+                    body = {"metadata": {"uid": uid_of(obj)}, "status": patch}
+                    try:
+                        await self._client.merge_patch(resource, namespace, name, body, subresource="status")
+                    except NotFound:
+                        continue
+        self._tell(found)
+
+    def _tell(self, found: Compilation) -> None:
+        """An Ingress has no conditions: Events say what is wrong with it, each once."""
+        now: dict[str, Collection[str]] = {}
+        for key, faults in found.faults.items():
+            if (ingress := self._ingresses.get(*key)) is None:
+                continue
+            now[uid_of(ingress)] = faults
+            for text in faults:
+                if text not in self._told.get(uid_of(ingress), ()):
+                    self._recorder.event(
+                        gateway.INGRESSES, ingress, "NotRouted", text, component="gateway", warning=True
+                    )
+        self._told = now
+
+    def _informer(self, resource: Resource) -> Informer:
+        return next(i for i in self._client.informers() if i.resource == resource)
+
+
+def _version(obj: Object) -> str:
+    return str(meta.metadata(obj).get("resourceVersion") or "")
+
+
+def _same(before: Object | None, after: Object | None) -> bool:
+    """Nothing but the status is another: what we write ourselves needs no second look. A Secret and a Namespace are kept without contents."""
+    if before is None or after is None or "spec" not in after:
+        return False
+    old, new = ({**meta.metadata(obj), "resourceVersion": "", "managedFields": None} for obj in (before, after))
+    return before.get("spec") == after.get("spec") and old == new

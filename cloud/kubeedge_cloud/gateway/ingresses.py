@@ -1,0 +1,96 @@
+"""Ingresses, as entries of the table. Pure.
+
+An Ingress is ours by its class: one whose controller is ours, or that is called like ours and is not there; without a class it is ours unless
+another class is the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from kubeedge.api import meta
+from kubeedge.api.names import Object
+from kubeedge_cloud.gateway.model import EVERY_HOST, CertificateRef, RouteBackend, RouteEntry, RouteMatch, RouteRule
+from kubeedge_cloud.gateway.references import GatewayObjects, age, service_port, title
+
+INGRESS_CONTROLLER = "kubeedge.io/ingress"
+CLASS_NAME = "kubeedge"
+
+_DEFAULT = "ingressclass.kubernetes.io/is-default-class"
+_OLD_CLASS = "kubernetes.io/ingress.class"
+
+
+@dataclass(slots=True)
+class ParsedIngress:
+    """`faults`: what it refers to in vain, in sentences."""
+
+    entries: list[RouteEntry] = field(default_factory=list)
+    certificates: list[CertificateRef] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def is_ours(ingress: Object, classes: Iterable[Object]) -> bool:
+    """By its class."""
+    known = {meta.name_of(c): c for c in classes}
+    annotations = meta.metadata(ingress).get("annotations") or {}
+    name = (ingress.get("spec") or {}).get("ingressClassName") or annotations.get(_OLD_CLASS)
+    if name:
+        found = known.get(str(name))
+        return name == CLASS_NAME if found is None else _controller(found) == INGRESS_CONTROLLER
+    defaults = [c for c in known.values() if (meta.metadata(c).get("annotations") or {}).get(_DEFAULT) == "true"]
+    return not defaults or any(_controller(c) == INGRESS_CONTROLLER for c in defaults)
+
+
+def parsed(ingress: Object, objects: GatewayObjects, schemes: Iterable[str]) -> ParsedIngress:
+    """Of an Ingress that is well-formed. Over plain HTTP and HTTPS alike, as far as the web listener speaks them."""
+    found, schemes, spec = ParsedIngress(), list(schemes), ingress.get("spec") or {}
+    created, name = age(ingress)
+    for number, (host, match, backend) in enumerate(_paths(spec)):
+        rule = RouteRule(
+            name=f"Ingress {title(ingress)}", backends=(_backend(ingress, backend, objects, found.faults),)
+        )
+        origin = (created, name, number, 0)
+        found.entries += [RouteEntry(host, scheme, match, rule, origin, host.startswith("*.")) for scheme in schemes]
+    for entry in spec.get("tls") or ():
+        if secret := entry.get("secretName"):
+            hosts = entry.get("hosts") or [host for host, _, _ in _paths(spec)]
+            found.certificates += [CertificateRef(str(host), meta.namespace_of(ingress), secret) for host in hosts]
+            if fault := objects.certificate_fault(meta.namespace_of(ingress), secret):
+                found.faults.append(fault)
+    return found
+
+
+def _paths(spec: Object) -> Iterator[tuple[str, RouteMatch, Object]]:
+    hosts: dict[str, None] = {}
+    for rule in spec.get("rules") or ():
+        host = str(rule.get("host") or EVERY_HOST)
+        hosts[host] = None
+        for entry in (rule.get("http") or {}).get("paths") or ():
+            path, exact = str(entry.get("path") or "/"), entry.get("pathType") == "Exact"
+            yield host, RouteMatch(path if exact else path.rstrip("/"), exact), entry.get("backend") or {}
+    if default := spec.get("defaultBackend"):  # what no rule takes, also of the hosts that rules name
+        for host in {**hosts, **({} if hosts else {EVERY_HOST: None})}:
+            yield host, RouteMatch(), default
+
+
+def _backend(ingress: Object, backend: Object, objects: GatewayObjects, faults: list[str]) -> RouteBackend:
+    namespace, wanted = meta.namespace_of(ingress), backend.get("service") or {}
+    name, port = str(wanted.get("name") or ""), wanted.get("port") or {}
+    service = objects.service(namespace, name)
+    port_name, fault = "", ""
+    if not wanted:
+        fault = "backends other than Services are not supported"
+    elif service is None:
+        fault = f"there is no Service {namespace}/{name}"
+    elif (found := service_port(service, int(port.get("number") or 0), str(port.get("name") or ""))) is None:
+        fault = f"Service {namespace}/{name} has no TCP port {port.get('number') or port.get('name')}"
+    else:
+        port_name = found
+    if fault:
+        faults.append(fault)
+    return RouteBackend(namespace, name, port_name, fault=fault)
+
+
+def _controller(found: Object) -> str:
+    return str((found.get("spec") or {}).get("controller") or "")

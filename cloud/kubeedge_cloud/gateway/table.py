@@ -1,0 +1,128 @@
+"""Which entry takes a request: the precedence of Gateway API. Pure.
+
+The most specific host name comes first: the name itself, then the longest "*." above it, then what has no name. Of its entries an exact path comes
+before prefixes, a longer prefix before a shorter one, then an entry with a method, then more headers, then more query parameters; then the older
+object, its name, and the order of its rules. A host that one tenant has is never answered by another, whatever that one has for all hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import unquote_plus
+
+from kubeedge.api.names import TenantId
+from kubeedge_cloud.gateway.model import EVERY_HOST, RouteEntry, RouteMatch, RouteRequest
+
+_MAX_FIELDS = 256  # of a query, that are looked at
+
+
+def patterns(host: str) -> Iterator[str]:
+    """Everything that may stand for a host name, the most specific first."""
+    yield host
+    labels = host.split(".")
+    for n in range(1, len(labels)):
+        yield "*." + ".".join(labels[n:])
+    yield EVERY_HOST
+
+
+def covers(pattern: str, hostname: str) -> bool:
+    """Does the first stand for the second, which may be a pattern, too?"""
+    if pattern in (EVERY_HOST, hostname):
+        return True
+    return pattern.startswith("*.") and hostname.removeprefix("*").endswith(pattern[1:])
+
+
+def intersection(one: str, other: str) -> str | None:
+    """What both stand for; None: nothing."""
+    if covers(one, other):
+        return other
+    return one if covers(other, one) else None
+
+
+class RouteTable:
+    """The entries of one tenant."""
+
+    def __init__(self, entries: Iterable[RouteEntry] = ()) -> None:
+        self._hosts: dict[tuple[str, str], list[RouteEntry]] = {}
+        for entry in sorted(entries, key=_precedence):
+            self._hosts.setdefault((entry.scheme, entry.hostname), []).append(entry)
+
+    def find(self, request: RouteRequest) -> RouteEntry | None:
+        """None: no entry takes it."""
+        headers = dict(reversed(request.headers))
+        query: Mapping[str, str] | None = None
+        for pattern in patterns(request.host):
+            for entry in self._hosts.get((request.scheme, pattern), ()):
+                if not path_matches(entry.match, request.path) or (
+                    entry.one_label and not _one_label(pattern, request)
+                ):
+                    continue
+                match = entry.match
+                if match.method and match.method != request.method:
+                    continue
+                if any(headers.get(name) != value for name, value in match.headers):
+                    continue
+                if match.query:
+                    query = _query(request.query) if query is None else query
+                    if any(query.get(name) != value for name, value in match.query):
+                        continue
+                return entry
+        return None
+
+
+class HostTable:
+    """The tables of all tenants, and which of them a host belongs to."""
+
+    def __init__(self, owners: Mapping[str, TenantId], tables: Mapping[TenantId, RouteTable]) -> None:
+        self._owners, self._tables = owners, tables
+
+    def owner(self, host: str) -> TenantId | None:
+        """The tenant that has the host name by itself or by a "*." above it; None: nobody, or by "*" alone."""
+        return next((self._owners[p] for p in patterns(host) if p != EVERY_HOST and p in self._owners), None)
+
+    @property
+    def default(self) -> TenantId | None:
+        """The tenant that answers for every host that nobody has."""
+        return self._owners.get(EVERY_HOST)
+
+    def find(self, tenant: TenantId, request: RouteRequest) -> RouteEntry | None:
+        """The tenant's entry for the request."""
+        table = self._tables.get(tenant)
+        return table.find(request) if table is not None else None
+
+    @property
+    def names(self) -> list[str]:
+        """Every host name and "*." that a tenant has."""
+        return sorted(name for name in self._owners if name != EVERY_HOST)
+
+
+def path_matches(match: RouteMatch, path: str) -> bool:
+    """Element by element: /abc is a prefix of /abc, /abc/ and /abc/d, not of /abcd."""
+    if match.exact:
+        return path == match.path
+    return path.startswith(match.path) and path[len(match.path) : len(match.path) + 1] in ("", "/")
+
+
+def _precedence(entry: RouteEntry) -> tuple[object, ...]:
+    match = entry.match
+    return (
+        not match.exact,
+        -len(match.path),
+        not match.method,
+        -len(match.headers),
+        -len(match.query),
+        *entry.origin,
+    )
+
+
+def _one_label(pattern: str, request: RouteRequest) -> bool:
+    return not pattern.startswith("*.") or "." not in request.host.removesuffix(pattern[1:])
+
+
+def _query(text: str) -> dict[str, str]:
+    """The first value of each parameter."""
+    found: dict[str, str] = {}
+    for part in text.split("&", _MAX_FIELDS)[:_MAX_FIELDS]:
+        name, _, value = part.partition("=")
+        found.setdefault(unquote_plus(name), unquote_plus(value))
+    return found
