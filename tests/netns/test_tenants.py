@@ -54,7 +54,7 @@ class Site:
         self.edges = dict(zip(TENANTS, edges, strict=True))
         config = directory / "cloud.yaml"
         config.write_text(
-            "kind: CloudCore\nadvertise: [203.0.113.1]\ntenants: [red, blue]\ntun: {tenant: red}\n"
+            "kind: CloudCore\nadvertise: [203.0.113.1]\ntenants: [red, blue]\ntun: {tenant: red}\npublishing: {defaultTenant: red}\n"
             f"paths: {{state: {directory}/state, run: {directory}/run}}\n"
         )
         self.socket = directory / "run/cloud.sock"
@@ -149,6 +149,99 @@ def test_the_same_url_path_leads_each_to_its_own(site: Site) -> None:
             lambda u=url, t=tenant: site.internet.run("curl", "-s", "--max-time", "3", u, check=False) == f"{t}\n",
             what=f"{tenant}'s page",
         )
+
+
+def gateway(hostname: str, *, name: str = "shop") -> str:
+    """A Gateway with an HTTPRoute for the host, as a user writes them."""
+    api, redirect = "gateway.networking.k8s.io/v1", {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/new"}}
+    rules = [
+        {"backendRefs": [{"name": "web", "port": 8080}]},
+        {
+            "matches": [{"path": {"value": "/sub"}}],
+            "filters": [
+                {
+                    "type": "URLRewrite",
+                    "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}},
+                },
+                {
+                    "type": "ResponseHeaderModifier",
+                    "responseHeaderModifier": {"set": [{"name": "x-from", "value": "route"}]},
+                },
+            ],
+            "backendRefs": [{"name": "web", "port": 8080}],
+        },
+        {
+            "matches": [{"path": {"value": "/old"}}],
+            "filters": [{"type": "RequestRedirect", "requestRedirect": redirect}],
+        },
+    ]
+    spec = {"gatewayClassName": "kubeedge", "listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}]}
+    objects = [
+        {"kind": "GatewayClass", "metadata": {"name": "kubeedge"}, "spec": {"controllerName": "kubeedge.io/gateway"}},
+        {"kind": "Gateway", "metadata": {"name": "edge"}, "spec": spec},
+        {
+            "kind": "HTTPRoute",
+            "metadata": {"name": name},
+            "spec": {"parentRefs": [{"name": "edge"}], "hostnames": [hostname], "rules": rules},
+        },
+    ]
+    items = [{"apiVersion": api, **obj} for obj in objects]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+
+
+def ingress(hostname: str) -> str:
+    backend = {"service": {"name": "web", "port": {"number": 8080}}}
+    paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
+    rule = {"http": {"paths": paths}, **({"host": hostname} if hostname else {})}
+    return json.dumps(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "Ingress",
+            "metadata": {"name": "old"},
+            "spec": {"ingressClassName": "kubeedge", "rules": [rule]},
+        }
+    )
+
+
+def test_gateways_and_ingresses_lead_host_names_to_pods(site: Site) -> None:
+    """On the cloud's web listener, beside published services, whose fast path lets go of host names that a tenant has."""
+
+    def ask(host: str, path: str = "/") -> str:
+        argv = ("curl", "-s", "--max-time", "20", "-H", f"Host: {host}", "-w", " %{http_code} %{redirect_url}")
+        return site.internet.run(*argv, f"http://203.0.113.1:8080{path}", check=False).strip()
+
+    def reasons(tenant: str) -> dict[str, str]:
+        found = json.loads(site.kubectl(tenant, "get", "httproute", "shop", "-o", "json"))
+        parents = (found.get("status") or {}).get("parents") or [{"conditions": []}]
+        return {c["type"]: c["reason"] for c in parents[0]["conditions"]}
+
+    published = "/red/edge1/web/"
+    until(lambda: ask("203.0.113.1:8080", published) == "red\n 200", what="the published page")
+    site.kubectl("red", "apply", "-f", "-", input=gateway("shop.example"))
+    until(lambda: ask("shop.example") == "red\n 200", what="the page of the host")
+    assert reasons("red") == {"Accepted": "Accepted", "ResolvedRefs": "ResolvedRefs"}
+    assert ask("SHOP.example.:8080", "/sub/index.html") == "red\n 200"
+    assert ask("shop.example", "/old?q") == "302 http://shop.example/new?q"
+    # paths of a host that somebody has are its own, and on every other host the published services are as before
+    assert ask("shop.example", published).endswith(" 404") and ask("203.0.113.1:8080", published) == "red\n 200"
+    # the other tenant comes second, and says so
+    site.kubectl("blue", "apply", "-f", "-", input=gateway("shop.example"))
+    until(lambda: reasons("blue").get("Accepted") == "HostnameTaken", what="the refusal")
+    assert ask("shop.example") == "red\n 200"
+    # Ingress: by a name, and without one for the tenant that the operator has named
+    site.kubectl("blue", "apply", "-f", "-", input=ingress("blue.example"))
+    site.kubectl("red", "apply", "-f", "-", input=ingress(""))
+    until(lambda: ask("blue.example") == "blue\n 200", what="the page of the Ingress")
+    until(lambda: ask("nobody.example") == "red\n 200", what="the page of every other host")
+    assert ask("203.0.113.1:8080", "/blue/edge1/web/") == "blue\n 200"
+    shown = site.kubectl("red", "get", "gatewayclass,gateway,httproute,ingress")
+    assert "203.0.113.1" in shown and "kubeedge.io/gateway" in shown
+    # what the first lets go of, the second has
+    site.kubectl("red", "delete", "httproute", "shop")
+    until(lambda: ask("shop.example") == "blue\n 200", what="the host at its second tenant")
+    site.kubectl("red", "delete", "gateway/edge", "ingress/old")
+    site.kubectl("blue", "delete", "gateway/edge", "ingress/old", "httproute/shop")
+    until(lambda: "error" in ask("nobody.example"), what="the end of the last Ingress")
 
 
 def test_from_an_edge_the_other_tenant_does_not_exist(site: Site) -> None:

@@ -110,7 +110,7 @@ class TenantGateways:
             self._leads = False
 
     def look(self) -> None:
-        """Something has changed."""
+        """Something has changed: everything is looked at again, in a moment."""
         self.queue.add_after("", _TOGETHER)
 
     def context(self, namespace: str, secret: str) -> ssl.SSLContext | None:

@@ -31,7 +31,7 @@ class ParsedIngress:
 
 
 def is_ours(ingress: Object, classes: Iterable[Object]) -> bool:
-    """By its class."""
+    """Whether requests for the Ingress are ours to answer, by its class."""
     known = {meta.name_of(c): c for c in classes}
     annotations = meta.metadata(ingress).get("annotations") or {}
     name = (ingress.get("spec") or {}).get("ingressClassName") or annotations.get(_OLD_CLASS)

@@ -45,7 +45,7 @@ _HEAD = Limits(header_bytes=40 * 1024)
 PodKey = tuple[TenantId, PodEndpoint]
 
 
-class Routes(Protocol):
+class GatewayRoutes(Protocol):
     """What the proxy asks of the module."""
 
     table: HostTable
@@ -64,7 +64,7 @@ class GatewayProxy:
 
     def __init__(
         self,
-        routes: Routes,
+        routes: GatewayRoutes,
         connect: ConnectUpstream,
         *,
         slots: Callable[[], RequestLimiter],
@@ -95,9 +95,9 @@ class GatewayProxy:
             if (entry := table.find(default, facts)) is None:
                 return None
             tenant = default
+        self._accounts.exists(tenant)
         answer = await self._admitted(request, facts, tenant, entry or table.find(tenant, facts))
         status = 101 if isinstance(answer, Upgrade) else answer.status
-        self._accounts.exists(tenant)
         self._accounts.of(tenant).answers[min(status // 100, 5)] += 1
         return answer
 

@@ -46,7 +46,7 @@ def age(obj: Object) -> tuple[str, str]:
 
 
 def title(obj: Object) -> str:
-    """NAMESPACE/NAME."""
+    """NAMESPACE/NAME of an object, as messages have it."""
     return f"{meta.namespace_of(obj)}/{meta.name_of(obj)}"
 
 

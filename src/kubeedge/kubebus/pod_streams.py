@@ -65,7 +65,8 @@ class PodStreams:
             async with asyncio.timeout(_SECONDS):
                 pod = await self._connect(await reader.readline())
         except (OSError, ValueError, Unavailable) as exc:
-            writer.write(f"{str(exc) or type(exc).__name__}\n".replace("\n", " ")[: _LINE - 1].encode() + b"\n")
+            reason = (str(exc) or type(exc).__name__).replace("\n", " ")
+            writer.write(reason.encode()[: _LINE - 1] + b"\n")
             await close_writer(writer)
             return
         try:

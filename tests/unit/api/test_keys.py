@@ -28,6 +28,7 @@ MADE = {
     "/t/T/edge/N/writes/done": keys.edge_writes_done(T, N),
     "/authority": keys.AUTHORITY,
     "/kubeconfigs/T/ID": keys.kubeconfigs(T) + "ID",
+    "/gateway/hosts/HOST": keys.GATEWAY_HOSTS + "HOST",
     "/sessions/T/N": keys.session(T, N),
     "/processes/P": keys.PROCESSES + "P",
     "/leaders/WORK": keys.LEADERS + "WORK",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from kubeedge.api import meta
@@ -12,6 +15,7 @@ from kubeedge_cloud.gateway.core import Compilation, compile_routes
 from kubeedge_cloud.gateway.model import RouteEntry, RouteRequest, WebPorts
 from kubeedge_cloud.gateway.references import GatewayObjects
 from kubeedge_cloud.gateway.table import RouteTable
+from tests.kit.certs import TestAuthority
 
 T = TenantId("acme")
 PORTS = WebPorts(http=frozenset((80, 8080)))
@@ -107,3 +111,12 @@ def parent_conditions(found: Compilation, name: str = "shop", namespace: str = "
     """Of the only parent of a route."""
     (parent,) = found.statuses["httproutes"][namespace, name]["parents"]
     return conditions(parent)
+
+
+def tls_secret(name: str, host: str) -> tuple[Object, bytes]:
+    """A Secret with a certificate for the host, and the authority that has signed it, PEM."""
+    with tempfile.TemporaryDirectory() as directory:
+        issued = TestAuthority(Path(directory)).issue(host, hosts=[host])
+        files = {"tls.crt": issued.cert, "tls.key": issued.key}
+        data = {key: base64.b64encode(file.read_bytes()).decode() for key, file in files.items()}
+        return {"metadata": {"name": name}, "type": "kubernetes.io/tls", "data": data}, issued.ca.read_bytes()
