@@ -275,6 +275,7 @@ class Cloud:
             addresses=self.hosts,
             reserved=(*self.hosts, *c.names, *_LOCAL_NAMES),
             default=c.default_tenant,
+            offload=self.registries.offload,
             member=self.membership,
         )
         self.web = Publishing(

@@ -38,6 +38,13 @@ def class_status(found: Object, now: float) -> Object:
     return {"conditions": merged(conditions, [condition("Accepted", None)], found, now)}
 
 
+def gateway_refused(found: Object, limit: int, now: float) -> Object:
+    """The status of a Gateway of ours beyond as many as a tenant may have."""
+    fault = ("TooManyGateways", f"the tenant has {limit} Gateways already")
+    new = [condition("Accepted", fault), condition("Programmed", fault)]
+    return {"conditions": merged((found.get("status") or {}).get("conditions"), new, found, now), "listeners": []}
+
+
 def gateway_status(found: Object, listeners: Iterable[ListenerState], addresses: Iterable[str], now: float) -> Object:
     """The status of a Gateway of ours; `addresses`: names and addresses of the cloud."""
     before, listeners = found.get("status") or {}, list(listeners)

@@ -7,13 +7,13 @@ A tenant has so many matches and host names. A route beyond that is not accepted
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kubeedge.api import gateway, meta
 from kubeedge.api.names import NamespacedName, Object, TenantId
-from kubeedge_cloud.gateway import conditions, ingresses
-from kubeedge_cloud.gateway.httproutes import ParsedRoute, parsed
+from kubeedge_cloud.gateway import conditions, httproutes, ingresses
+from kubeedge_cloud.gateway.httproutes import ParsedRoute
 from kubeedge_cloud.gateway.listeners import ListenerState, of_gateway
 from kubeedge_cloud.gateway.model import EVERY_HOST, CertificateRef, CompiledRoutes, RouteEntry, WebPorts
 from kubeedge_cloud.gateway.references import GatewayObjects, age, oldest
@@ -21,6 +21,11 @@ from kubeedge_cloud.gateway.table import intersection
 
 MAX_MATCHES = 1024  # entries of one tenant
 MAX_HOSTNAMES = 256
+MAX_GATEWAYS = 64
+MAX_WORK = 100_000  # steps of one compilation: matches, backends, and listeners x host names of each parent
+
+_FAULTS = 8  # of an Ingress, of each kind, that are told
+_TOO_MANY = ("TooManyRoutes", f"the tenant has more than {MAX_MATCHES} matches, or routes that are as much work")
 
 
 @dataclass(slots=True)
@@ -65,6 +70,7 @@ class _Compiler:
             r.plural: {} for r in (gateway.GATEWAYCLASSES, gateway.GATEWAYS, gateway.HTTPROUTES, gateway.INGRESSES)
         }
         self._faults: dict[NamespacedName, list[str]] = {}
+        self._work = MAX_WORK  # that is left
 
     def run(self) -> Compilation:
         objects = self._objects
@@ -72,12 +78,14 @@ class _Compiler:
         names = {meta.name_of(c) for c in classes}
         for found in classes:
             self._set(gateway.GATEWAYCLASSES.plural, found, conditions.class_status(found, self._now))
-        ours = [g for g in objects.gateways if (g.get("spec") or {}).get("gatewayClassName") in names]
-        for found in ours:
+        ours = oldest(g for g in objects.gateways if (g.get("spec") or {}).get("gatewayClassName") in names)
+        for found in ours[MAX_GATEWAYS:]:
+            self._set(gateway.GATEWAYS.plural, found, conditions.gateway_refused(found, MAX_GATEWAYS, self._now))
+        for found in ours[:MAX_GATEWAYS]:
             self._listeners[_key(found)] = of_gateway(found, objects, self._ports)
         for route in oldest(objects.routes):
             self._route(route)
-        for found in ours:
+        for found in ours[:MAX_GATEWAYS]:
             listeners = self._listeners[_key(found)]
             status = conditions.gateway_status(found, listeners, self._addresses, self._now)
             self._set(gateway.GATEWAYS.plural, found, status)
@@ -95,7 +103,7 @@ class _Compiler:
     # -- HTTPRoutes ----------------------------------------------------------------------------------------------------
 
     def _route(self, route: Object) -> None:
-        found, parents = parsed(route, self._objects), []
+        ours: list[tuple[Object, list[ListenerState]]] = []
         for ref in (route.get("spec") or {}).get("parentRefs") or ():
             if (ref.get("group") or gateway.GROUP, ref.get("kind") or "Gateway") != (gateway.GROUP, "Gateway"):
                 continue
@@ -103,9 +111,23 @@ class _Compiler:
                 (str(ref.get("namespace") or meta.namespace_of(route)), str(ref.get("name")))
             )
             if listeners is not None:
-                parents.append((ref, self._parent(route, ref, found, listeners)))
-        if parents or (route.get("status") or {}).get("parents"):
-            self._set(gateway.HTTPROUTES.plural, route, conditions.route_status(route, parents, self._now))
+                ours.append((ref, listeners))
+        if not ours and not (route.get("status") or {}).get("parents"):
+            return
+        hostnames = len((route.get("spec") or {}).get("hostnames") or ()) + 1
+        if self._affords(httproutes.size(route) + sum(len(listeners) * hostnames for _, listeners in ours)):
+            found = httproutes.parsed(route, self._objects)
+            parents = [(ref, self._parent(route, ref, found, listeners)) for ref, listeners in ours]
+        else:
+            parents = [(ref, [conditions.condition("Accepted", _TOO_MANY)]) for ref, _ in ours]
+        self._set(gateway.HTTPROUTES.plural, route, conditions.route_status(route, parents, self._now))
+
+    def _affords(self, work: int) -> bool:
+        """What is too much work costs nothing, so that smaller routes that come later are not lost by it."""
+        if work > self._work:
+            return False
+        self._work -= work
+        return True
 
     def _parent(self, route: Object, ref: Object, found: ParsedRoute, listeners: list[ListenerState]) -> list[Object]:
         fault = found.faults[0] if found.faults else None
@@ -143,7 +165,6 @@ class _Compiler:
         """Why the route is refused, and which of its host names it has not got."""
         created, name = age(route)
         lost: dict[str, str] = {}
-        new: dict[tuple[object, ...], RouteEntry] = {}
         have: list[tuple[ListenerState, str]] = []
         for state, hosts in meeting:
             for host in hosts:
@@ -153,13 +174,8 @@ class _Compiler:
                     have.append((state, host))
         if lost and not have:
             return ("HostnameTaken", "; ".join(lost.values())[:1024]), ""
-        for state, host in have:
-            for n, (rule, matches) in enumerate(found.rules):
-                for m, match in enumerate(matches):
-                    key = (state.scheme, host, name, n, m)
-                    new[key] = RouteEntry(host, state.scheme, match, rule, (created, name, n, m))
-        if not self._fits(new):
-            return ("TooManyRoutes", f"the tenant has more than {MAX_MATCHES} matches"), ""
+        if not self._fits(_entries(found, {(state.scheme, host): None for state, host in have}, created, name)):
+            return _TOO_MANY, ""
         for state, host in have:
             self._certificates.update(dict.fromkeys(state.certificates_for(host)))
         return None, "; ".join(lost.values())
@@ -172,33 +188,46 @@ class _Compiler:
             self._hostnames.add(host)
         return self._taken.get(host, "")
 
-    def _fits(self, new: Mapping[tuple[object, ...], RouteEntry]) -> bool:
-        if len(self._entries.keys() | new.keys()) > MAX_MATCHES:
-            return False
+    def _fits(self, entries: Iterable[RouteEntry]) -> bool:
+        """Takes all of them, or none. Looks at no more than there is room for."""
+        new: dict[tuple[object, ...], RouteEntry] = {}
+        for entry in entries:
+            key = (entry.scheme, entry.hostname, entry.rule.name, *entry.origin[1:])
+            if key not in self._entries:
+                new[key] = entry
+                if len(self._entries) + len(new) > MAX_MATCHES:
+                    return False
         self._entries.update(new)
         return True
 
     # -- Ingresses -----------------------------------------------------------------------------------------------------
 
     def _ingress(self, ingress: Object) -> None:
+        if not self._affords(ingresses.size(ingress)):
+            self._faults[_key(ingress)] = [_TOO_MANY[1]]
+            self._set(gateway.INGRESSES.plural, ingress, conditions.ingress_status(()))
+            return
         schemes = [name for name, served in (("http", self._ports.http), ("https", self._ports.https)) if served]
         found = ingresses.parsed(ingress, self._objects, schemes)
-        faults = list(dict.fromkeys(found.faults))
-        refused = {e.hostname: why for e in found.entries if (why := self._refusal(e.hostname))}
-        faults += refused.values()
-        entries: dict[tuple[object, ...], RouteEntry] = {
-            (e.scheme, e.hostname, f"Ingress {e.origin[1]}", *e.origin[2:]): e
-            for e in found.entries
-            if e.hostname not in refused
-        }
+        faults = list(dict.fromkeys(found.faults))[:_FAULTS]
+        refused = {host: why for host in {e.hostname: None for e in found.entries} if (why := self._refusal(host))}
+        faults += list(refused.values())[:_FAULTS]
+        entries = [e for e in found.entries if e.hostname not in refused]
         if not self._fits(entries):
-            faults.append(f"the tenant has more than {MAX_MATCHES} matches")
-            entries = {}
-        hosts = {e.hostname for e in entries.values()}
+            faults.append(_TOO_MANY[1])
+            entries = []
+        hosts = {e.hostname for e in entries}
         self._certificates.update(dict.fromkeys(c for c in found.certificates if c.hostname in hosts))
         if faults:
             self._faults[_key(ingress)] = faults
         self._set(gateway.INGRESSES.plural, ingress, conditions.ingress_status(self._addresses if entries else ()))
+
+
+def _entries(found: ParsedRoute, hosts: Iterable[tuple[str, str]], created: str, name: str) -> Iterator[RouteEntry]:
+    for scheme, host in hosts:
+        for n, (rule, matches) in enumerate(found.rules):
+            for m, match in enumerate(matches):
+                yield RouteEntry(host, scheme, match, rule, (created, name, n, m))
 
 
 def _hosts(state: ListenerState, route: Object) -> list[str]:

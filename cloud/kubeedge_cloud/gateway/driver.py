@@ -16,6 +16,7 @@ from kubeedge.api import gateway, meta
 from kubeedge.api.client import KubeClient, Resource
 from kubeedge.api.names import NamespacedName, Object, TenantId
 from kubeedge.api.resources import ENDPOINTSLICES, NAMESPACES, SECRETS, SERVICES
+from kubeedge.apiserver.offload import Offload
 from kubeedge.errors import NotFound
 from kubeedge.store.model import Compare
 from kubeedge_cloud.controllers.informer.client import CachedClient
@@ -28,12 +29,13 @@ from kubeedge_cloud.gateway.certificates import context_of
 from kubeedge_cloud.gateway.claims import HostClaims
 from kubeedge_cloud.gateway.core import Compilation, compile_routes
 from kubeedge_cloud.gateway.model import CompiledRoutes, WebPorts
-from kubeedge_cloud.gateway.references import GatewayObjects
+from kubeedge_cloud.gateway.references import GatewayObjects, oldest
 from kubeedge_cloud.tenants.manager import TenantManager
 
 log = logging.getLogger("kubeedge.gateway")
 
 _TOGETHER = 0.05  # seconds: what is applied at once is looked at once
+_OBJECT = 64  # bytes of JSON that cost as much as to look at one object, about
 _MAX_SECRETS = 256  # certificates of one tenant that are kept
 _WITH_STATUS = (gateway.GATEWAYCLASSES, gateway.GATEWAYS, gateway.HTTPROUTES, gateway.INGRESSES)
 
@@ -52,11 +54,12 @@ class TenantGateways:
         addresses: Sequence[str],
         publish: Callable[[CompiledRoutes], None],
         fence: Callable[[], Sequence[Compare]],
+        offload: Offload,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._tenant, self._claims, self._tenants = tenant, claims, tenants
         self._ports, self._addresses, self._publish = ports, addresses, publish
-        self._fence, self._wall = fence, wall
+        self._fence, self._wall, self._offload = fence, wall, offload
         self._client = cached = CachedClient(client)
         self._classes = cached.informer(gateway.GATEWAYCLASSES)
         self._gateways = cached.informer(gateway.GATEWAYS)
@@ -128,34 +131,42 @@ class TenantGateways:
 
     async def _look(self, _: str) -> float | None:
         self._missing.clear()
-        found = self._compile({})
+        found = await self._compiled({})
         if self._missing:
             await self._read_certificates()
-            found = self._compile({})
+            found = await self._compiled({})
         if self._leads:
             await self._claims.sync(self._tenant, found.routes.hostnames, self._fence, self._exists)
         if taken := self._claims.refusals(self._tenant, found.routes.hostnames):
-            found = self._compile(taken)
+            found = await self._compiled(taken)
         self._publish(found.routes)
         if self._leads:
             await self._write(found)
         return None
 
-    def _compile(self, taken: Mapping[str, str]) -> Compilation:
+    async def _compiled(self, taken: Mapping[str, str]) -> Compilation:
+        """In the thread for costly work, in the tenant's share of it; the caches may change meanwhile, and are looked at again then."""
+        grants: dict[str, list[Object]] = {}
+        for grant in oldest(self._grants):
+            grants.setdefault(meta.namespace_of(grant), []).append(grant)
         objects = GatewayObjects(
             classes=list(self._classes),
             gateways=list(self._gateways),
             routes=list(self._routes),
-            grants=list(self._grants),
+            grants=grants,
             ingresses=list(self._ingresses),
             ingressclasses=list(self._ingressclasses),
-            namespaces=list(self._namespaces),
+            namespaces={meta.name_of(n): n for n in self._namespaces},
             service=self._services.get,
             certificate_fault=self._certificate_fault,
         )
-        return compile_routes(
-            self._tenant, objects, self._ports, taken=taken, addresses=self._addresses, now=self._wall()
-        )
+        now = self._wall()
+        size = sum(map(len, (self._gateways, self._routes, self._grants, self._ingresses))) * _OBJECT
+
+        def work() -> Compilation:
+            return compile_routes(self._tenant, objects, self._ports, taken=taken, addresses=self._addresses, now=now)
+
+        return await self._offload.run(self._tenant, size, work)
 
     async def _exists(self, tenant: TenantId) -> bool:
         return await self._tenants.tenant_number(tenant) is not None

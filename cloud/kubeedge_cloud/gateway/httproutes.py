@@ -35,6 +35,12 @@ class ParsedRoute:
     faults: list[ReferenceFault] = field(default_factory=list)
 
 
+def size(route: Object) -> int:
+    """How much work it is: its matches and backends."""
+    rules = (route.get("spec") or {}).get("rules") or ()
+    return 1 + sum(1 + len(r.get("matches") or ()) + len(r.get("backendRefs") or ()) for r in rules)
+
+
 def parsed(route: Object, objects: GatewayObjects) -> ParsedRoute:
     """Of an HTTPRoute that is well-formed."""
     found = ParsedRoute()

@@ -42,6 +42,14 @@ def is_ours(ingress: Object, classes: Iterable[Object]) -> bool:
     return not defaults or any(_controller(c) == INGRESS_CONTROLLER for c in defaults)
 
 
+def size(ingress: Object) -> int:
+    """How much work it is: its paths, and the hosts of its certificates."""
+    spec = ingress.get("spec") or {}
+    rules, tls = spec.get("rules") or (), spec.get("tls") or ()
+    paths = sum(1 + len((rule.get("http") or {}).get("paths") or ()) for rule in rules)
+    return 1 + paths + sum(len(entry.get("hosts") or ()) or paths for entry in tls)
+
+
 def parsed(ingress: Object, objects: GatewayObjects, schemes: Iterable[str]) -> ParsedIngress:
     """Of an Ingress that is well-formed. Over plain HTTP and HTTPS alike, as far as the web listener speaks them."""
     found, schemes, spec = ParsedIngress(), list(schemes), ingress.get("spec") or {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kubeedge.api import gateway, meta, selectors
@@ -46,7 +46,7 @@ class ListenerState:
         """Requests are answered by it."""
         return not (self.refused or self.conflict or (self.reference and self.scheme == "https"))
 
-    def allows(self, route: Object, namespaces: Iterable[Object]) -> bool:
+    def allows(self, route: Object, namespaces: Mapping[str, Object]) -> bool:
         """Whether the listener takes routes of that namespace; of kinds it has HTTPRoute or none."""
         if not self.kinds:
             return False
@@ -58,7 +58,7 @@ class ListenerState:
             case "Same":
                 return own == of_route
             case "Selector":
-                found = next((n for n in namespaces if meta.name_of(n) == of_route), None)
+                found = namespaces.get(of_route)
                 selector = wanted.get("selector")
                 return found is not None and selector is not None and _selected(selector, found)
             case _:

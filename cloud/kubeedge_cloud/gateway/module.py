@@ -11,6 +11,7 @@ from typing import Any
 
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import TenantId
+from kubeedge.apiserver.offload import Offload
 from kubeedge.store.model import Store
 from kubeedge_cloud.gateway.backends import PodEndpoint
 from kubeedge_cloud.gateway.claims import HostClaims
@@ -38,11 +39,13 @@ class Gateways:
         addresses: Sequence[str],
         reserved: Collection[str],
         default: str,
+        offload: Offload | None = None,
         member: Membership | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._client_for, self._tenants = client_for, tenants
         self._ports, self._addresses = ports, addresses
+        self._offload = offload or Offload()
         self._member = member or Alone()
         self._wall = wall
         self._claims = HostClaims(store, reserved=reserved, default=default, changed=self._claims_changed, wall=wall)
@@ -101,6 +104,7 @@ class Gateways:
             addresses=self._addresses,
             publish=self._publish,
             fence=partial(self._member.fence, work),
+            offload=self._offload,
             wall=self._wall,
         )
         self._running[tenant] = found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kubeedge.api import gateway, meta
 from kubeedge.api.names import Object
+
+MAX_GRANTS = 64  # ReferenceGrants of one namespace that count
 
 #: of (namespace, name); "": the Secret has a certificate with its key
 CertificateFault = Callable[[str, str], str]
@@ -19,10 +21,10 @@ class GatewayObjects:
     classes: Sequence[Object] = ()
     gateways: Sequence[Object] = ()
     routes: Sequence[Object] = ()
-    grants: Sequence[Object] = ()
+    grants: Mapping[str, Sequence[Object]] = field(default_factory=dict)  # by namespace
     ingresses: Sequence[Object] = ()
     ingressclasses: Sequence[Object] = ()
-    namespaces: Sequence[Object] = ()
+    namespaces: Mapping[str, Object] = field(default_factory=dict)  # by name
     service: Callable[[str, str], Object | None] = field(default=lambda namespace, name: None)
     certificate_fault: CertificateFault = field(default=lambda namespace, name: "")
 
@@ -50,21 +52,20 @@ def title(obj: Object) -> str:
     return f"{meta.namespace_of(obj)}/{meta.name_of(obj)}"
 
 
-def granted(grants: Iterable[Object], kind: str, namespace: str, to_kind: str, to_namespace: str, name: str) -> bool:
+def granted(
+    grants: Mapping[str, Sequence[Object]], kind: str, namespace: str, to_kind: str, to_namespace: str, name: str
+) -> bool:
     """May a Gateway API object of a kind and namespace refer to that object (of the core group)? Of its own namespace always."""
     if namespace == to_namespace:
         return True
-    for grant in grants:
+    for grant in grants.get(to_namespace, ())[:MAX_GRANTS]:
         spec = grant.get("spec") or {}
-        if meta.namespace_of(grant) == to_namespace and (
-            any(
-                (f.get("group"), f.get("kind"), f.get("namespace")) == (gateway.GROUP, kind, namespace)
-                for f in spec.get("from") or ()
-            )
-            and any(
-                (t.get("group") or "") == "" and t.get("kind") == to_kind and t.get("name") in (None, "", name)
-                for t in spec.get("to") or ()
-            )
+        if any(
+            (f.get("group"), f.get("kind"), f.get("namespace")) == (gateway.GROUP, kind, namespace)
+            for f in spec.get("from") or ()
+        ) and any(
+            (t.get("group") or "") == "" and t.get("kind") == to_kind and t.get("name") in (None, "", name)
+            for t in spec.get("to") or ()
         ):
             return True
     return False

@@ -36,7 +36,7 @@ class Registries:
         self._store = store
         self._usage = usage
         self._membership = membership
-        self._offload = Offload()
+        self.offload = Offload()
         self._registries: dict[TenantId, Registry] = {}
 
     def of(self, tenant: TenantId) -> Registry:
@@ -72,7 +72,7 @@ class Registries:
             store,
             tenant,
             foreground=True,
-            offload=self._offload,
+            offload=self.offload,
             quota=quota,
             served=served,
             account_key=key,

@@ -5,10 +5,7 @@
 
 static int compare(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
 
-static int has(const kb_proxy *proxy, const char *name)
-{
-    return bsearch(&name, proxy->hosts, proxy->host_count, sizeof *proxy->hosts, compare) != NULL;
-}
+static int has(const kb_proxy *proxy, const char *name) { return bsearch(&name, proxy->hosts, proxy->host_count, sizeof *proxy->hosts, compare) != NULL; }
 
 void kb_proxy_hosts_free(kb_proxy *proxy)
 {

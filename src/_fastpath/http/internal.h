@@ -1,7 +1,7 @@
-/* What the files of the proxies share, from below: conn.c (a connection, TCP or L4, with the same few calls), hosts.c (names that are not for us), upstream.c (where requests go, with
- * idle connections and accounts), share.c (how much of everything a client may have), session.c (one client), handover.c (what waits for
- * Python), refusal.c (answers of our own), request.c and answer.c (the halves of an exchange), exchange.c (its steps), listener.c (clients
- * that come), deadlines.c, proxy.c (all of it, and what Python calls). The rules are in proxy.h. */
+/* What the files of the proxies share, from below: conn.c (a connection, TCP or L4, with the same few calls), hosts.c (names that are not for us),
+ * upstream.c (where requests go, with idle connections and accounts), share.c (how much of everything a client may have), session.c (one
+ * client), handover.c (what waits for Python), refusal.c (answers of our own), request.c and answer.c (the halves of an exchange), exchange.c (its
+ * steps), listener.c (clients that come), deadlines.c, proxy.c (all of it, and what Python calls). The rules are in proxy.h. */
 #ifndef KUBEEDGE_HTTP_INTERNAL_H
 #define KUBEEDGE_HTTP_INTERNAL_H
 

@@ -74,8 +74,9 @@ def compiled(
     routes = [o for o in objects if "parentRefs" in o["spec"]]
     grants = [o for o in objects if "from" in o["spec"]]
     rest = [o for o in objects if not any(o is other for other in (*gateways, *routes, *grants))]
+    by_namespace = {o["metadata"]["namespace"]: [o] for o in grants}
     found = GatewayObjects(
-        classes=[CLASS], gateways=gateways, routes=routes, grants=grants, ingresses=rest, service=service, **more
+        classes=[CLASS], gateways=gateways, routes=routes, grants=by_namespace, ingresses=rest, service=service, **more
     )
     return compile_routes(
         T, found, ports, taken=taken or {}, addresses=["cloud.example", "203.0.113.1"], now=1_800_000_000

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kubeedge.api.names import Object
+from kubeedge_cloud.gateway import core, table
 from kubeedge_cloud.gateway.core import MAX_HOSTNAMES, MAX_MATCHES
 from tests.unit.gateway.objects import (
     TLS_PORTS,
@@ -102,7 +103,7 @@ def test_what_another_controller_says_of_a_route_stays() -> None:
 def test_which_routes_a_listener_takes(allowed: Object | None, namespace: str, reason: str) -> None:
     team = {"metadata": {"name": "team", "labels": {"web": "y"}}}
     one = gateway(listener(allowedRoutes=allowed) if allowed else listener())
-    found = compiled(one, within(namespace), namespaces=[team])
+    found = compiled(one, within(namespace), namespaces={"team": team})
     assert parent_conditions(found, namespace=namespace)["Accepted"] == reason
 
 
@@ -315,3 +316,26 @@ def test_what_is_wrong_with_an_ingress_is_told() -> None:
     found = compiled(one, taken={"shop.example": "shop.example is not ours"})
     assert found.faults["default", "old"][-1] == "shop.example is not ours" and not found.routes.entries
     assert found.statuses["ingresses"]["default", "old"] == {"loadBalancer": {"ingress": []}}
+
+
+def test_a_compilation_is_so_much_work_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a time, but entries looked at: 64 Gateways of 64 listeners, and routes that name all of them, many times over."""
+    made: list[str] = []
+    monkeypatch.setattr(core, "intersection", lambda one, other: made.append(one) or table.intersection(one, other))
+    listeners = [listener(f"l{n}", hostname=f"h{n}.example") for n in range(64)]
+    gateways = [{**gateway(*listeners, name=f"g{n}")} for n in range(80)]
+    routes = []
+    for n in range(300):
+        one = route(
+            *[rule(matches=[path(f"/{m}") for m in range(64)])] * 16, name=f"r{n}", hostnames=["*.example"] * 16
+        )
+        one["spec"]["parentRefs"] = [{"name": f"g{m}"} for m in range(32)]
+        routes.append(one)
+    small = route(name="small", hostnames=["h1.example"])
+    small["spec"]["parentRefs"] = [{"name": "g1"}]
+    found = compiled(*gateways, *routes, small)
+    assert len(made) <= core.MAX_WORK and len(found.routes.entries) <= MAX_MATCHES
+    assert parent_conditions(found, "small")["Accepted"] == "Accepted"
+    last = found.statuses["httproutes"]["default", "r299"]["parents"]
+    assert [conditions(p) for p in last] == [{"Accepted": "!TooManyRoutes"}] * 32
+    assert conditions(found.statuses["gateways"]["default", "g79"])["Accepted"] == "!TooManyGateways"

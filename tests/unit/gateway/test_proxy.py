@@ -178,7 +178,11 @@ async def test_a_request_reaches_a_pod_and_its_answer_the_client(site: Site) -> 
 
 @story
 async def test_filters_redirects_and_rewrites(site: Site) -> None:
-    modifier = {"set": [{"name": "X-Set", "value": "s"}], "add": [{"name": "X-Add", "value": "2"}], "remove": ["X-Gone"]}
+    modifier = {
+        "set": [{"name": "X-Set", "value": "s"}],
+        "add": [{"name": "X-Add", "value": "2"}],
+        "remove": ["X-Gone"],
+    }
     rewrite = {"hostname": "inner.example", "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/v2"}}
     rules = [
         rule(
