@@ -210,6 +210,8 @@ class _Compiler:
         schemes = [name for name, served in (("http", self._ports.http), ("https", self._ports.https)) if served]
         found = ingresses.parsed(ingress, self._objects, schemes)
         faults = list(dict.fromkeys(found.faults))[:_FAULTS]
+        if found.certificates and not self._ports.https:
+            faults.append("tls: the web listener of this cloud does not speak HTTPS")
         refused = {host: why for host in {e.hostname: None for e in found.entries} if (why := self._refusal(host))}
         faults += list(refused.values())[:_FAULTS]
         entries = [e for e in found.entries if e.hostname not in refused]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kubeedge.kit.headers import HeaderList, Headers
 from kubeedge_cloud.gateway.model import HeaderChange, PathChange, RedirectAnswer, RouteMatch, RouteRequest, UrlChange
 
+_LONGEST_HOST = 253
 _PORTS = {"http": 80, "https": 443}
 #: say where a message ends, or what this one hop does: never a tenant's to change
 _FRAMING = frozenset(
@@ -65,8 +66,9 @@ def location(redirect: RedirectAnswer, match: RouteMatch, request: RouteRequest,
 
 
 def host_of(authority: str) -> str:
-    """The host of a Host field, in lower case, without the dot of the root."""
-    return _split(authority)[0].lower().removesuffix(".")
+    """The host of a Host field, in lower case, without the dot of the root; "" for what is too long to be one."""
+    host = _split(authority)[0].lower().removesuffix(".")
+    return host if len(host) <= _LONGEST_HOST else ""
 
 
 def _split(authority: str) -> tuple[str, int]:
