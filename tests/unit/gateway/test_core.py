@@ -312,7 +312,11 @@ def test_which_ingresses_are_ours(name: str | None, classes: list[tuple[str, str
 def test_what_is_wrong_with_an_ingress_is_told() -> None:
     one = ingress(("/", "Prefix", "absent"), tls=[{"hosts": ["shop.example"], "secretName": "s"}])
     found = compiled(one, certificate_fault=lambda namespace, name: "there is no Secret default/s")
-    assert found.faults["default", "old"] == ["there is no Service default/absent", "there is no Secret default/s"]
+    assert found.faults["default", "old"] == [
+        "there is no Service default/absent",
+        "there is no Secret default/s",
+        "tls: the web listener of this cloud does not speak HTTPS",
+    ]
     found = compiled(one, taken={"shop.example": "shop.example is not ours"})
     assert found.faults["default", "old"][-1] == "shop.example is not ours" and not found.routes.entries
     assert found.statuses["ingresses"]["default", "old"] == {"loadBalancer": {"ingress": []}}

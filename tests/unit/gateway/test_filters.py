@@ -73,6 +73,7 @@ def test_no_filter_touches_the_framing_of_a_message() -> None:
         ("", ""),
         ("a:", "a"),
         ("a:x", "a:x"),
+        ("a." * 200, ""),
     ],
 )
 def test_the_host_of_an_authority(authority: str, host: str) -> None:
