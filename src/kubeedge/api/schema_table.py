@@ -780,7 +780,7 @@ GatewayClass
   kind str
   metadata ObjectMeta
   spec GatewayClassSpec
-  status any
+  status GatewayClassStatus
 GatewayClassSpec
   controllerName str
   parametersRef any
@@ -790,7 +790,7 @@ Gateway
   kind str
   metadata ObjectMeta
   spec GatewaySpec
-  status any
+  status GatewayStatus
 GatewaySpec
   gatewayClassName str
   listeners [GatewayListener]
@@ -830,7 +830,7 @@ HTTPRoute
   kind str
   metadata ObjectMeta
   spec HTTPRouteSpec
-  status any
+  status HTTPRouteStatus
 HTTPRouteSpec
   parentRefs [GatewayParentReference]
   useDefaultGateways str
@@ -968,5 +968,40 @@ IngressPath
   pathType str
   backend IngressBackend
 IngressStatus
-  loadBalancer any
+  loadBalancer IngressLoadBalancer
+IngressLoadBalancer
+  ingress [IngressAddress]
+IngressAddress
+  hostname str
+  ip str
+  ports any
+GatewayClassStatus
+  conditions [GatewayCondition]
+  supportedFeatures any
+GatewayStatus
+  addresses [GatewayAddress]
+  conditions [GatewayCondition]
+  listeners [GatewayListenerStatus]
+  attachedListenerSets any
+GatewayAddress
+  type str
+  value str
+GatewayListenerStatus
+  name str
+  supportedKinds [GatewayRouteKind]
+  attachedRoutes int
+  conditions [GatewayCondition]
+HTTPRouteStatus
+  parents [HTTPRouteParentStatus]
+HTTPRouteParentStatus
+  parentRef GatewayParentReference
+  controllerName str
+  conditions [GatewayCondition]
+GatewayCondition
+  type str
+  status str
+  observedGeneration long
+  lastTransitionTime time
+  reason str
+  message str
 """
