@@ -29,7 +29,8 @@ from kubeedge.appengine import logs, resolve
 from kubeedge.appengine.prepare import Preparer, sandbox_config
 from kubeedge.appengine.runtime import oci_spec, sandbox_files
 from kubeedge.appengine.runtime.base import BindMount, ClusterDns, StartError
-from kubeedge.appengine.runtime.oci_spec import ContainerUser, ImageConfig, Namespaces
+from kubeedge.appengine.runtime.image_config import ImageConfig
+from kubeedge.appengine.runtime.oci_spec import ContainerUser, Namespaces
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge_cloud.controllers.scheduler.core import SchedulerCache, info_of
 from kubeedge_cloud.controllers.taints.core import stay

@@ -12,7 +12,8 @@ import pytest
 from kubeedge.api.pod import ResourceRequirements
 from kubeedge.appengine.runtime import app_armor, cgroups, image_volumes, oci_spec, programs
 from kubeedge.appengine.runtime.base import BindMount, StartError
-from kubeedge.appengine.runtime.oci_spec import ContainerUser, ImageConfig, Namespaces
+from kubeedge.appengine.runtime.image_config import ImageConfig
+from kubeedge.appengine.runtime.oci_spec import ContainerUser, Namespaces
 from kubeedge.appengine.runtime.programs import Programs
 from kubeedge.appengine.runtime.users import resolve
 from tests.kit.topology import until

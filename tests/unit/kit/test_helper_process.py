@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,25 @@ def test_it_ends_with_its_caller_and_at_its_timeout(
 
     os.mkfifo(fifo)
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("flags", [[], ["-O"], ["-OO"]])
+def test_a_helper_reads_the_bytecode_that_its_caller_reads(tmp_path: Path, flags: list[str]) -> None:
+    """An image has one kind of it; a helper that wants another compiles all of its sources."""
+    (tmp_path / "a_helper.py").write_text("import sys; sys.exit(f'optimised {sys.flags.optimize}')")
+    (tmp_path / "caller.py").write_text(
+        "import asyncio\nfrom kubeedge.kit import helper_process\n"
+        "asyncio.run(helper_process.run('a_helper', purpose='that is a test'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, *flags, str(tmp_path / "caller.py")], capture_output=True, text=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert f"optimised {len(flags[0]) - 1 if flags else 0}" in done.stderr
+
+
+def test_what_imports_images_is_without_what_the_agent_alone_needs() -> None:
+    """It lives beside the agent, in what is left of 128 MB."""
+    asked = "import sys, kubeedge.appengine.images.fetch, kubeedge.appengine.images.registry; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"asyncio", "yaml", "kubeedge.api.pod", "kubeedge.appengine.runtime.base"} & set(loaded)

@@ -15,7 +15,6 @@ Lives elsewhere: archives (archive.py), registries (registry.py), credentials (c
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
 import sys
@@ -43,10 +42,13 @@ class NoSpace(Invalid):
 
 async def run_helper(request: dict[str, Any], *, timeout: float = _TIMEOUT) -> list[str]:
     """Run a request in a helper; the names that the image has now. Raises Invalid with the helper's reason."""
+    # only the agent needs them, which has them: the helper lives beside it
+    import asyncio
+
+    from kubeedge.kit import helper_process
+
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "kubeedge.appengine.images.fetch",
+        *helper_process.command("kubeedge.appengine.images.fetch"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

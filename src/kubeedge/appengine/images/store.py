@@ -25,7 +25,7 @@ from typing import Any
 from kubeedge.appengine.images import parts
 from kubeedge.appengine.images.names import parse
 from kubeedge.appengine.images.tree import seen_layers
-from kubeedge.appengine.runtime.oci_spec import ImageConfig
+from kubeedge.appengine.runtime.image_config import ImageConfig
 from kubeedge.errors import Invalid
 from kubeedge.kit import private, trees
 

@@ -14,6 +14,7 @@ from kubeedge.api import mount_targets
 from kubeedge.api.pod import Container, ResourceRequirements
 from kubeedge.appengine.runtime.base import BindMount, StartError
 from kubeedge.appengine.runtime.capabilities import ALL, full_names
+from kubeedge.appengine.runtime.image_config import ImageConfig
 from kubeedge.errors import Invalid
 
 CAPABILITIES = (
@@ -32,19 +33,6 @@ MAX_EXPANDED = (
 )  # of all arguments, and of all variables: what execve takes with the usual limit of the stack
 _CPU_PERIOD = 100_000  # microseconds
 _PROPAGATION = {"None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared"}
-
-
-@dataclass(frozen=True, slots=True)
-class ImageConfig:
-    """What an image says of itself (opencontainers/image-spec, config.md)."""
-
-    entrypoint: Sequence[str]
-    command: Sequence[str]
-    env: Sequence[str]
-    working_dir: str
-    user: str
-    stop_signal: str = "TERM"
-    volumes: Sequence[str] = ()  # paths in the container
 
 
 @dataclass(frozen=True, slots=True)
