@@ -44,11 +44,11 @@ wheels:          ## the agent and its dependencies as wheels for ARM and x86-64,
 deb:             ## Debian packages of agent and cloud side for amd64, arm64, armhf, Debian 12 and 13, in dist/deb: [TARGET=armv7l] [PYTHON_VERSION=3.11] [REVISION=1]
 	PYTHONPATH=src $(PYTHON) -m cross.deb $(if $(TARGET),--target $(TARGET)) $(if $(PYTHON_VERSION),--python $(PYTHON_VERSION)) $(if $(REVISION),--revision $(REVISION))
 
-image: $(STAMP)  ## an image for a card, in dist/images: BOARD=tiny (QEMU, 64-bit ARM, 128 MB); needs mtools dosfstools squashfs-tools kmod binutils
+image: $(STAMP)  ## an image for a card, in dist/images: BOARD=tiny|armhf|rpi4|rpi3|zero2w; needs mtools dosfstools squashfs-tools kmod binutils
 	PYTHONPATH=src:firmware-images:. $(BIN)/python -m cardimage build --board $(or $(BOARD),tiny) $(if $(DEBS),--debs $(DEBS))
 
-test-boot: $(BUILT) ## that image in an emulated machine: it joins, runs pods, loses its power; needs qemu-system-arm u-boot-qemu: [BOARD=tiny]
-	$(BIN)/python -m bench.boot $(wildcard dist/images/kubeedge-$(or $(BOARD),tiny)-*.img.xz)
+test-boot: $(BUILT) ## that image in an emulated machine: it joins, runs pods, loses its power; needs qemu-system-arm u-boot-qemu: [BOARD=tiny|armhf]
+	$(BIN)/python -m bench.boot --board $(or $(BOARD),tiny) $(wildcard dist/images/kubeedge-$(or $(BOARD),tiny)-*.img.xz)
 
 cloud-image: wheel $(STAMP) ## the cloud side as an OCI image without a container daemon: build/image/kubeedge-cloud.tar and its SBOM ([IMAGE=name:tag])
 	$(BIN)/python -m cloud.image --python build/packaging/bin/python $(if $(IMAGE),--name $(IMAGE))

@@ -1,7 +1,7 @@
 """`make test-boot`: a card's image starts in an emulated machine with 128 MB, joins a cloud on this machine, runs three pods; its power is cut
 while it starts first, while it pulls, and while it works.
 
-    python -m bench.boot IMAGE [--results bench/results]
+    python -m bench.boot IMAGE [--board tiny] [--results bench/results]
 
 Emulated without hardware's help, so a second here is some ten on a real board's processor. Root: the cloud is in a namespace.
 """
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.boot.machine import Machine
+from bench.boot.machine import EMULATED, Machine
 from bench.demo.kubectl import Kubectl, ready
 from bench.report import RESULTS, ROOT, Report
 from tests.kit.topology import Topology, until
@@ -28,15 +28,15 @@ BUILD = ROOT / "build" / "boot"
 _NODE = "card1"
 _HOST = "10.0.2.2"  # what QEMU's network calls the loopback of this machine
 _PATIENCE = 900.0  # seconds; an emulated machine on a busy one is slow, not wrong
-_U_BOOT = Path("/usr/lib/u-boot/qemu_arm64/u-boot.bin")
 _PODS = ("one", "two", "three")
 
 
 class Boot:
     """One run. Each step prints what it has seen."""
 
-    def __init__(self, image: Path, results: Path) -> None:
-        self.report = Report("boot", results)
+    def __init__(self, image: Path, results: Path, board: str = "tiny") -> None:
+        self.report = Report("boot" if board == "tiny" else f"boot-{board}", results)
+        self.board, self.emulated = board, EMULATED[board]
         self.image, self.card = image, BUILD / "card.img"
         self.began = time.monotonic()
 
@@ -79,9 +79,17 @@ class Boot:
 
     def _registry(self) -> None:
         log = BUILD / "registry.log"
-        busybox = ROOT / "build/images/tiny/root/usr/bin/busybox"
+        busybox = ROOT / "build/images" / self.board / "root/usr/bin/busybox"
         environment = {"PYTHONPATH": str(ROOT)}
-        self.host.spawn(sys.executable, "-m", "bench.boot.registry", str(busybox), log=log, env=environment)
+        self.host.spawn(
+            sys.executable,
+            "-m",
+            "bench.boot.registry",
+            str(busybox),
+            self.emulated.architecture,
+            log=log,
+            env=environment,
+        )
         until(lambda: log.exists() and b"listening" in log.read_bytes(), timeout=60, what="the registry")
         self.registry_log = log
         self.registry = f"{_HOST}:{log.read_text().split()[1].rpartition(':')[2]}"
@@ -104,7 +112,7 @@ class Boot:
         for path in (kernel, early):
             path.write_bytes(self._boot_file(path.name))
         command_line = self._boot_file("cmdline.txt").decode().strip()
-        self.machine = Machine(self.host, self.card, kernel, early, command_line, BUILD)
+        self.machine = Machine(self.emulated, self.host, self.card, kernel, early, command_line, BUILD)
         self._say(f"a card of 1 GiB; the image is {self.image.stat().st_size / 1e6:.1f} MB")
         self.report.add("image, compressed", self.image.stat().st_size / 1e6, unit="MB", must=80, aim=55)
 
@@ -145,7 +153,7 @@ class Boot:
     def _works_again(self) -> None:
         before = self._restarts()
         self.machine.cut()
-        self.machine.start(_U_BOOT)
+        self.machine.start(self.emulated.u_boot)
         self._until(lambda: self._restarts() > before and self._all_run(), "three pods run again")
         assert b"U-Boot" in self.machine.console()
         self._say(
@@ -214,12 +222,14 @@ def main() -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(prog="make test-boot", description=__doc__)
     parser.add_argument("image", type=Path)
+    parser.add_argument("--board", choices=sorted(EMULATED), default="tiny")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    if not (shutil.which("qemu-system-aarch64") and _U_BOOT.exists()):
+    emulated = EMULATED[options.board]
+    if not (shutil.which(emulated.program) and emulated.u_boot.exists()):
         print("missing: apt-get install qemu-system-arm u-boot-qemu", file=sys.stderr)
         return 2
-    return Boot(options.image.resolve(), options.results).run()
+    return Boot(options.image.resolve(), options.results, options.board).run()
 
 
 if __name__ == "__main__":

@@ -6,25 +6,48 @@ import re
 import signal
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kit.topology import Host
 
 _MEMORY = re.compile(rb"card: memory available (\d+) lowest (\d+) up ([\d.]+)")
-QEMU = (
-    *("qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-m", "128", "-nographic", "-no-reboot"),
+_DEVICES = (
+    *("-m", "128", "-nographic", "-no-reboot"),
     *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="),
     *("-object", "rng-random,filename=/dev/urandom,id=rng", "-device", "virtio-rng-pci,rng=rng"),
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Emulated:
+    """How QEMU is the machine that a board's image is for."""
+
+    program: str
+    arguments: tuple[str, ...]
+    u_boot: Path
+    architecture: str  # as OCI images name it
+
+
+EMULATED = {
+    "tiny": Emulated(
+        "qemu-system-aarch64", ("-M", "virt", "-cpu", "cortex-a53"), Path("/usr/lib/u-boot/qemu_arm64/u-boot.bin"), "arm64"
+    ),
+    "armhf": Emulated(
+        "qemu-system-arm", ("-M", "virt,highmem=off", "-cpu", "cortex-a15"), Path("/usr/lib/u-boot/qemu_arm/u-boot.bin"), "arm"
+    ),
+}  # fmt: skip
+
+
 class Machine:
     """Of the kernel and initramfs that are on its card's boot partition, in `host`, whose loopback it reaches at 10.0.2.2."""
 
-    def __init__(self, host: Host, card: Path, kernel: Path, early: Path, command_line: str, logs: Path) -> None:
+    def __init__(
+        self, emulated: Emulated, host: Host, card: Path, kernel: Path, early: Path, command_line: str, logs: Path
+    ) -> None:
         self._host, self._logs = host, logs
         self._command = [
-            *QEMU, "-drive", f"if=none,file={card},format=raw,id=card,cache=writethrough",
+            emulated.program, *emulated.arguments, *_DEVICES, "-drive", f"if=none,file={card},format=raw,id=card,cache=writethrough",
             "-device", "virtio-blk-pci,drive=card",
         ]  # fmt: skip
         self._kernel = ["-kernel", str(kernel), "-initrd", str(early), "-append", f"{command_line} card.memory=2"]

@@ -1,4 +1,4 @@
-"""python -m bench.boot.registry PROGRAM: a registry on the loopback of a host, with one image, app:1, of busybox for 64-bit ARM (PROGRAM).
+"""python -m bench.boot.registry PROGRAM ARCHITECTURE: a registry on the loopback of a host, with one image, app:1, of busybox (PROGRAM).
 
 Prints its address, then each path that is asked for.
 """
@@ -28,7 +28,7 @@ def main() -> None:
     entries = [layers.directory("bin"), program, *(layers.link(f"bin/{name}", "busybox") for name in _APPLETS)]
     config = {"Cmd": ["sh"], "Env": ["PATH=/bin"]}
     registry = _Telling()
-    registry.put("1", layers.Image(layers.layer(*entries), config=config, architecture="arm64"))
+    registry.put("1", layers.Image(layers.layer(*entries), config=config, architecture=sys.argv[2]))
     with serving(registry) as address:
         print(f"listening {address}", flush=True)
         threading.Event().wait()

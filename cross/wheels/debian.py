@@ -60,7 +60,7 @@ class Release:
         for name in ("lists/partial", "cache/archives/partial"):
             (base / name).mkdir(parents=True, exist_ok=True)
         (base / "status").touch()
-        (base / "sources.list").write_text(f"deb [signed-by={_KEYS}] {_MIRROR} {self.suite} main\n")
+        (base / "sources.list").write_text(f"deb [signed-by={_KEYS}] {_MIRROR} {self.suite} main non-free-firmware\n")
         values = {
             "Dir::State::lists": base / "lists",
             "Dir::State::status": base / "status",

@@ -3,6 +3,7 @@
     python -m cardimage build --board tiny [--debs dist/deb/trixie-arm64] [--output dist/images]
     python -m cardimage personalise IMAGE --config kubeedge.yaml [--output OTHER]
     python -m cardimage personalise IMAGE --name cam7 --cloud HOST --token-file FILE [--output OTHER]
+        [--wifi SSID --wifi-password-file FILE --country DE] [--ssh-key-file FILE] [--address 192.168.1.7/24 --gateway 192.168.1.1]
     python -m cardimage read IMAGE kubeedge-status.txt
 
 None of them needs root, a loop device or emulation. IMAGE may be compressed (.xz); OTHER is not. The same commit, the same packages of Debian: the same
@@ -17,6 +18,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -52,6 +54,12 @@ def main() -> int:
     person.add_argument("--name")
     person.add_argument("--cloud")
     person.add_argument("--token-file", type=Path)
+    person.add_argument("--wifi", metavar="SSID")
+    person.add_argument("--wifi-password-file", type=Path)
+    person.add_argument("--country", help="whose rules of radio hold, such as DE")
+    person.add_argument("--ssh-key-file", type=Path, help="public keys, each of which may log in as root")
+    person.add_argument("--address", help="static, with the length of its network")
+    person.add_argument("--gateway")
     person.add_argument("--output", type=Path, help="a copy (default: the image itself)")
     reading = commands.add_parser("read")
     reading.add_argument("image", type=Path)
@@ -85,20 +93,48 @@ def _our_packages(board: Board) -> Path:
 
 
 def _personalise(options: argparse.Namespace) -> int:
-    fields = yaml.safe_load(options.config.read_text()) if options.config else {}
-    given = {"name": options.name, "cloud": options.cloud}
-    if options.token_file:
-        given["token"] = options.token_file.read_text().strip()
-    text = yaml.safe_dump({**fields, **{name: value for name, value in given.items() if value}}, sort_keys=False)
     try:
-        config.parse(yaml.safe_load(text))
+        fields = _wanted(options)
+        config.parse(fields)
         target = options.output or options.image
         _copy(options.image, target)
-        fat.put(target, fat.CONFIG, text.encode(), Tools().epoch)
-    except ValueError as exc:
+        fat.put(target, fat.CONFIG, yaml.safe_dump(fields, sort_keys=False).encode(), Tools().epoch)
+    except (ValueError, OSError, yaml.YAMLError) as exc:
         print(exc, file=sys.stderr)
         return 1
     return 0
+
+
+def _wanted(options: argparse.Namespace) -> dict[str, Any]:
+    """What the options say over what the file says."""
+    fields = yaml.safe_load(options.config.read_text()) if options.config else {}
+    fields = _mapping(fields, str(options.config))
+    wifi = {"ssid": options.wifi, "password": _first_line(options.wifi_password_file), "country": options.country}
+    network = {"address": options.address, "gateway": options.gateway, "wifi": _given(wifi)}
+    keys = options.ssh_key_file.read_text().splitlines() if options.ssh_key_file else []
+    given = {
+        "name": options.name,
+        "cloud": options.cloud,
+        "token": _first_line(options.token_file).strip(),
+        "sshKeys": [key for key in keys if key.strip() and not key.startswith("#")],
+    }
+    if network := _given(network):
+        given["network"] = {**_mapping(fields.get("network") or {}, "network"), **network}
+    return {**fields, **_given(given)}
+
+
+def _mapping(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: fields are expected here, as `name: value`")
+    return value
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value}
+
+
+def _first_line(file: Path | None) -> str:
+    return file.read_text().partition("\n")[0].rstrip("\r") if file else ""
 
 
 def _read(options: argparse.Namespace) -> int:

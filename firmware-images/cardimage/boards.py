@@ -21,32 +21,48 @@ _CONTAINERS = (
 )
 _SSH = ("dropbear-bin", "libtomcrypt1", "libtommath1", "libcrypt1")
 _BASE = ("libc6", "libgcc-s1", "busybox-static", "base-files", "tzdata", "ca-certificates")
+_WIRELESS = (
+    *("wpasupplicant", "libdbus-1-3", "libnl-3-200", "libnl-genl-3-200", "libnl-route-3-200", "libpcsclite1"),
+    *("libreadline8t64", "wireless-regdb", "firmware-brcm80211"),
+)
 
 #: Debian's packages of a machine with busybox as its init; none of their scripts runs
 TINY = (*_BASE, *_PYTHON, *_FILE_SYSTEMS, *_NFT, *_CONTAINERS, *_SSH)
 
 
 @dataclass(frozen=True, slots=True)
+class Firmware:
+    """What a board's first stage wants to find beside the kernel: `files` of `package`, and `device_trees` of the kernel's package, both as
+    patterns below the directory that has them; `config` is config.txt."""
+
+    package: str
+    files: tuple[str, ...]
+    device_trees: tuple[str, ...]
+    config: str
+
+
+@dataclass(frozen=True, slots=True)
 class Board:
-    """`machine` and `debian`: its processor as wheels and Debian name it. `disk`: the card, as its kernel names it; `separator` is between that
-    name and a partition's number."""
+    """`machine` and `debian`: its processor as wheels and Debian name it. `imager`: what Raspberry Pi Imager calls the boards that it is for."""
 
     name: str
     description: str
     machine: str
     debian: str
     kernel: str  # the meta package
-    disk: str
-    separator: str
-    console: str
+    consoles: tuple[str, ...]  # the last one is /dev/console
     packages: tuple[str, ...]
     early: tuple[str, ...]  # modules of the initramfs, in the order in which they are loaded
     module_directories: tuple[str, ...]
     module_names: tuple[str, ...]
     boot_size: int  # bytes of the boot partition
+    firmware: Firmware | None = None
+    kept_firmware: tuple[str, ...] = ()  # of the devices: patterns below /usr/lib/firmware
+    imager: tuple[str, ...] = ()
 
 
-_EARLY = ("virtio_mmio", "virtio_blk", "squashfs", "overlay", "ext4", "vfat", "nls_cp437", "nls_ascii", "nls_utf8")
+_CARD = ("squashfs", "overlay", "ext4", "vfat", "nls_cp437", "nls_ascii", "nls_utf8")
+_EARLY = ("pci_host_generic", "virtio_pci", "virtio_mmio", "virtio_blk", *_CARD)
 _NETWORK = (
     *("kernel/net/netfilter", "kernel/net/ipv4/netfilter", "kernel/net/ipv6/netfilter", "kernel/net/bridge"),
     "kernel/net/802",
@@ -55,6 +71,60 @@ _NAMES = (
     *("virtio_net", "virtio_rng", "tun", "veth", "dummy", "macvlan", "ipvlan", "vxlan", "br_netfilter", "tcp_bbr"),
     *("sch_fq", "sch_fq_codel", "zram", "loop", "xfrm_user", "crc32c", "libcrc32c", "gpio_wdt", "i6300esb", "softdog"),
 )
+_RASPBERRY_PI = (
+    # SD card, power, temperature, watchdog, random numbers, LEDs
+    *("sdhci_iproc", "bcm2835", "gpio_regulator", "fixed", "reset_raspberrypi", "raspberrypi_cpufreq"),
+    *("bcm2711_thermal", "bcm2835_thermal", "bcm2835_wdt", "iproc_rng200", "bcm2835_rng", "leds_gpio", "ledtrig_timer"),
+    # its Ethernet and Wi-Fi
+    *("genet", "mdio_bcm_unimac", "broadcom", "smsc95xx", "lan78xx", "microchip", "smsc"),
+    *("brcmfmac", "brcmfmac_wcc", "brcmfmac_cyw", "brcmfmac_bca"),
+    # USB: other networks, and the serial lines of devices
+    *("xhci_pci", "xhci_plat_hcd", "dwc2", "phy_generic", "cdc_ether", "rndis_host", "r8152", "ax88179_178a"),
+    *("cdc_acm", "ftdi_sio", "cp210x", "ch341", "pl2303", "usb_storage"),
+    *("i2c_bcm2835", "i2c_dev", "spi_bcm2835", "spidev"),
+)
+_EARLY_RASPBERRY_PI = ("fixed", "gpio_regulator", "sdhci_iproc", "bcm2835", *_CARD)
+#: `gpu_mem`: the least, which start_cd.elf and start4cd.elf are for; `upstream_kernel`: the device trees are the kernel's own, whose names differ from Raspberry Pi's
+_CONFIG = """\
+arm_64bit=1
+enable_uart=1
+upstream_kernel=1
+disable_splash=1
+gpu_mem=16
+kernel=vmlinuz
+initramfs initrd.img followkernel
+"""
+_WIRELESS_FIRMWARE = tuple(
+    f"{directory}/{chip}{end}"
+    for directory, chips in (
+        ("brcm", ("brcmfmac43430", "brcmfmac43430b0", "brcmfmac43455")),
+        ("cypress", ("cyfmac43430", "cyfmac43455")),
+    )
+    for chip in chips
+    for end in ("-sdio.bin", "-sdio.clm_blob", "-sdio.raspberrypi,*")
+)
+
+
+def _raspberry_pi(
+    name: str, description: str, trees: tuple[str, ...], stage: tuple[str, ...], imager: tuple[str, ...]
+) -> Board:
+    return Board(
+        name,
+        description,
+        *("aarch64", "arm64", "linux-image-arm64", ("tty1", "ttyS1,115200")),
+        (*TINY, *_WIRELESS),
+        _EARLY_RASPBERRY_PI,
+        _NETWORK,
+        (*_NAMES, *_RASPBERRY_PI),
+        96 << 20,
+        Firmware("raspi-firmware", stage, trees, _CONFIG),
+        ("regulatory.db*", *_WIRELESS_FIRMWARE),
+        imager,
+    )
+
+
+_STAGE_3 = ("bootcode.bin", "start.elf", "fixup.dat", "start_cd.elf", "fixup_cd.dat")
+_STAGE_4 = ("start4.elf", "fixup4.dat", "start4cd.elf", "fixup4cd.dat")
 
 BOARDS = {
     board.name: board
@@ -62,12 +132,43 @@ BOARDS = {
         Board(
             "tiny",
             "QEMU -M virt for 64-bit ARM, busybox as init: a node with 128 MB of memory",
-            *("aarch64", "arm64", "linux-image-cloud-arm64", "/dev/vda", "", "ttyAMA0"),
+            *("aarch64", "arm64", "linux-image-cloud-arm64", ("ttyAMA0",)),
             TINY,
             _EARLY,
             _NETWORK,
             _NAMES,
             96 << 20,
+        ),
+        Board(
+            "armhf",
+            "QEMU -M virt for 32-bit ARM (cortex-a15), busybox as init: a node with 128 MB of memory",
+            *("armv7l", "armhf", "linux-image-armmp", ("ttyAMA0",)),
+            TINY,
+            _EARLY,
+            _NETWORK,
+            _NAMES,
+            96 << 20,
+        ),
+        _raspberry_pi(
+            "rpi4",
+            "Raspberry Pi 4, 400 and Compute Module 4, 64-bit",
+            ("broadcom/bcm2711-rpi-*.dtb",),
+            _STAGE_4,
+            ("pi4-64bit",),
+        ),
+        _raspberry_pi(
+            "rpi3",
+            "Raspberry Pi 3 and Compute Module 3, 64-bit",
+            ("broadcom/bcm2837-rpi-3*.dtb", "broadcom/bcm2837-rpi-cm3*.dtb"),
+            _STAGE_3,
+            ("pi3-64bit",),
+        ),
+        _raspberry_pi(
+            "zero2w",
+            "Raspberry Pi Zero 2 W, 64-bit",
+            ("broadcom/bcm2837-rpi-zero-2-w.dtb",),
+            _STAGE_3,
+            ("pi3-64bit",),
         ),
     )
 }

@@ -33,10 +33,11 @@ def build(board: Board, packages: Packages, own: list[Path], work: Path, output:
     return _publish(board, raw, output, sbom.spdx(name, listed, epoch), epoch)
 
 
-def command_line(board: Board) -> str:
-    """What the kernel is told. The initramfs reads card.*."""
+def command_line(board: Board, serial: int) -> str:
+    """What the kernel is told. The initramfs reads card.id: the card is the disk whose partition table has this signature."""
+    consoles = " ".join(f"console={name}" for name in board.consoles)
     return (
-        f"console={board.console} card.disk={board.disk} card.separator={board.separator} net.ifnames=0 panic=10 quiet "
+        f"{consoles} card.id={serial:08x} net.ifnames=0 panic=10 quiet slab_merge "
         "cma=0 transparent_hugepage=never cgroup_enable=memory random.trust_cpu=on"
     )
 
@@ -58,10 +59,13 @@ def _assemble(board: Board, work: Path, name: str, early: bytes, squashfs: Path,
     files = {
         "vmlinuz": (work / "vmlinuz").read_bytes(),
         "initrd.img": early,
-        "cmdline.txt": command_line(board).encode() + b"\n",
-        "extlinux/extlinux.conf": _extlinux(board).encode(),
+        "cmdline.txt": command_line(board, serial).encode() + b"\n",
         "kubeedge.yaml.example": _EXAMPLE.read_bytes(),
     }
+    if board.firmware:
+        files |= {path.name: path.read_bytes() for path in (work / "firmware").iterdir()}
+    else:
+        files["extlinux/extlinux.conf"] = _extlinux(command_line(board, serial)).encode()
     fat.make(work / "boot.fat", board.boot_size, files, epoch, serial)
     boot = mbr.Partition(mbr.FAT, _ALIGN // mbr.SECTOR, board.boot_size // mbr.SECTOR, active=True)
     sectors = -(-squashfs.stat().st_size // _ALIGN) * (_ALIGN // mbr.SECTOR)
@@ -77,11 +81,9 @@ def _assemble(board: Board, work: Path, name: str, early: bytes, squashfs: Path,
     return raw
 
 
-def _extlinux(board: Board) -> str:
+def _extlinux(arguments: str) -> str:
     """For U-Boot, which finds it by itself."""
-    return (
-        f"default card\ntimeout 1\nlabel card\n  linux /vmlinuz\n  initrd /initrd.img\n  append {command_line(board)}\n"
-    )
+    return f"default card\ntimeout 1\nlabel card\n  linux /vmlinuz\n  initrd /initrd.img\n  append {arguments}\n"
 
 
 def _publish(board: Board, raw: Path, output: Path, bill: str, epoch: int) -> Path:
@@ -92,7 +94,7 @@ def _publish(board: Board, raw: Path, output: Path, bill: str, epoch: int) -> Pa
     made.with_suffix(".spdx.json").write_text(bill)
     entry = sbom.imager(
         name=f"KubeEdge {kubeedge.__version__}, {board.name}", description=board.description, file=made.name,
-        packed=packed, size=len(data), sha256=hashlib.sha256(data).hexdigest(), epoch=epoch,
+        packed=packed, size=len(data), sha256=hashlib.sha256(data).hexdigest(), epoch=epoch, devices=board.imager,
     )  # fmt: skip
     made.with_suffix(".imager.json").write_text(entry)
     made.with_suffix(".xz.sha256").write_text(f"{hashlib.sha256(packed).hexdigest()}  {made.name}\n")

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 from cardimage import modules
-from cardimage.boards import Board
+from cardimage.boards import Board, Firmware
 from cardimage.packages import Packages
 
 FILES = Path(__file__).parents[1] / "files"
@@ -47,7 +47,14 @@ _UNNEEDED = (
         "usr/lib/python3.13/wsgiref",
         "usr/lib/python3.13/sysconfig",
     ),
-    *("boot", "usr/lib/aarch64-linux-gnu/gconv", "usr/lib/arm-linux-gnueabihf/gconv", "usr/src", "usr/games"),
+    *(
+        "boot",
+        "usr/lib/raspi-firmware",
+        "usr/lib/aarch64-linux-gnu/gconv",
+        "usr/lib/arm-linux-gnueabihf/gconv",
+        "usr/src",
+        "usr/games",
+    ),
 )
 #: of the wheelhouse, what only the cloud side imports (ADR 54); of Debian's packages what is for compilers, or linked with by none of ours
 _UNNEEDED_FILES = (
@@ -86,9 +93,14 @@ _TABLES = ("iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tab
 
 
 def build(board: Board, packages: Packages, own: list[Path], root: Path, epoch: int) -> str:
-    """Fills `root`, and returns the kernel's release. `own`: our Debian packages for that processor. The kernel is beside `root`, as vmlinuz."""
+    """Fills `root`, and returns the kernel's release. `own`: our Debian packages for that processor. The kernel is beside `root`, as vmlinuz,
+    and what the board's first stage needs is in `firmware`."""
     packages.unpack(board.packages, root)
     release = packages.unpack_kernel(board.kernel, root)
+    if board.firmware:
+        packages.unpack([board.firmware.package], root)
+        _firmware(board.firmware, root, release)
+    _keep_firmware(root / "usr/lib/firmware", board.kept_firmware)
     for package in own:
         subprocess.run(["dpkg-deb", "-x", str(package), str(root)], check=True)
     shutil.move(root / f"boot/vmlinuz-{release}", root.parent / "vmlinuz")
@@ -166,6 +178,38 @@ def _take_modules(board: Board, root: Path, release: str) -> None:
         (directory / name).unlink(missing_ok=True)
 
 
+def _firmware(firmware: Firmware, root: Path, release: str) -> None:
+    """What is for the boot partition, by the names that it has there."""
+    target = root.parent / "firmware"
+    target.mkdir(exist_ok=True)
+    for directory, patterns in (
+        (root / "usr/lib/raspi-firmware", firmware.files),
+        (root / f"usr/lib/linux-image-{release}", firmware.device_trees),
+    ):
+        for pattern in patterns:
+            if not (found := sorted(directory.glob(pattern))):
+                raise FileNotFoundError(f"{firmware.package} and {release} have no {pattern}")
+            for path in found:
+                shutil.copyfile(path, target / path.name)
+    (target / "config.txt").write_text(firmware.config)
+
+
+def _keep_firmware(directory: Path, patterns: tuple[str, ...]) -> None:
+    """Of what devices are loaded with, that of the board's own. Without the alternatives of Debian, a name stands for what it would mean."""
+    for name in ("regulatory.db", "regulatory.db.p7s"):
+        if (directory / f"{name}-debian").exists():
+            (directory / f"{name}-debian").rename(directory / name)
+    kept = {path for pattern in patterns for path in directory.glob(pattern)}
+    # a link that stays needs what it leads to
+    kept |= {path.resolve() for path in kept}
+    for path in sorted(directory.rglob("*"), reverse=True) if directory.is_dir() else ():
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path not in kept:
+            path.unlink()
+
+
 def _certificates(root: Path) -> None:
     """One file of all authorities, as update-ca-certificates makes it."""
     source = root / "usr/share/ca-certificates"
@@ -193,12 +237,16 @@ def _system(board: Board, root: Path, epoch: int) -> None:
         ("inittab", "etc/inittab", 0o644),
         ("rcS", "etc/init.d/rcS", 0o755),
         ("agent", "etc/init.d/agent", 0o755),
+        ("hotplug", "etc/init.d/hotplug", 0o755),
         ("memory", "etc/init.d/memory", 0o755),
         ("stop", "etc/init.d/stop", 0o755),
         ("udhcpc", "etc/udhcpc/script", 0o755),
     ):
         shutil.copyfile(FILES / name, root / place)
         (root / place).chmod(mode)
+    if board.firmware:  # a real board, to which somebody may plug something
+        with (root / "etc/inittab").open("a") as file:
+            file.write("::respawn:/bin/uevent /etc/init.d/hotplug\n")
     _link(root / "etc/resolv.conf", "/run/resolv.conf")
     _link(root / "etc/mtab", "/proc/self/mounts")
     _link(root / "var/run", "/run")

@@ -47,8 +47,19 @@ def spdx(image: str, packages: Iterable[Packed], epoch: int) -> str:
     return json.dumps(document, indent=1) + "\n"
 
 
-def imager(*, name: str, description: str, file: str, packed: bytes, size: int, sha256: str, epoch: int) -> str:
-    """`packed`: the compressed image; `size` and `sha256`: those of the uncompressed one. Its address is relative: whoever publishes it says where."""
+def imager(
+    *,
+    name: str,
+    description: str,
+    file: str,
+    packed: bytes,
+    size: int,
+    sha256: str,
+    epoch: int,
+    devices: Iterable[str] = (),
+) -> str:
+    """`packed`: the compressed image; `size` and `sha256`: those of the uncompressed one; `devices`: the boards, by Imager's names. Its address
+    is relative: whoever publishes it says where."""
     entry = {
         "name": name,
         "description": description,
@@ -58,7 +69,7 @@ def imager(*, name: str, description: str, file: str, packed: bytes, size: int, 
         "extract_sha256": sha256,
         "image_download_size": len(packed),
         "image_download_sha256": hashlib.sha256(packed).hexdigest(),
-        "devices": [],
+        "devices": list(devices),
         "init_format": "none",
     }
     return json.dumps({"os_list": [entry]}, indent=1) + "\n"

@@ -19,9 +19,10 @@ import kubeedge
 from kubeedge.cli.main import main as kubeedge_command
 from kubeedge.config import edge
 from kubeedge.errors import Invalid
-from kubeedge_card import boot_partition, config, machine, status
+from kubeedge_card import boot_partition, cloud_init, config, led, machine, status
 
 FILE = "kubeedge.yaml"
+_CLOUD_INIT = ("user-data", "network-config")  # what Raspberry Pi Imager writes; kubeedge.yaml has the last word
 _JOINED = Path("/etc/kubeedge/node.json")
 _AGENT_CONFIG = Path("/etc/kubeedge/kubeedge.yaml")
 _LAST = Path("/etc/kubeedge/card.yaml")  # what the boot partition had last, without the token
@@ -60,9 +61,15 @@ def _read(problems: list[str]) -> tuple[str, config.CardConfig]:
     """Of the boot partition; of the last time, which is added to `problems`, where that cannot be used."""
     try:
         text = boot_partition.read(FILE, config.MAX_BYTES)
-        if text is None:
+        document, ignored = _of_imager()
+        if text is None and not document:
             raise NotYet(f"there is no {FILE} on the boot partition; {FILE}.example beside it says what is in it")
-        return text, _parse(text)
+        if document:
+            # one text of all of them, which is what is remembered
+            text = yaml.safe_dump({**document, **_fields(_yaml(FILE, text or ""))}, sort_keys=False)
+        wanted = _parse(text or "")
+        problems += [f"ignored: {', '.join(ignored)}"] if ignored else []
+        return text or "", wanted
     except (NotYet, ValueError, OSError) as exc:
         if not (_JOINED.exists() and _LAST.exists()):
             raise NotYet(str(exc)) from exc
@@ -71,14 +78,35 @@ def _read(problems: list[str]) -> tuple[str, config.CardConfig]:
         return text, _parse(text)
 
 
+def _of_imager() -> tuple[dict[str, object], list[str]]:
+    """Fields of kubeedge.yaml, and what of Imager's files was ignored."""
+    documents = [_yaml(name, boot_partition.read(name, config.MAX_BYTES) or "") for name in _CLOUD_INIT]
+    return cloud_init.fields(*documents)
+
+
+def _fields(document: object) -> dict[str, object]:
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise NotYet(f"{FILE}: fields are expected here, as `name: value`")
+    return document
+
+
 def _parse(text: str) -> config.CardConfig:
     try:
-        return config.parse(yaml.safe_load(text))
+        return config.parse(_yaml(FILE, text))
+    except ValueError as exc:
+        raise NotYet(f"{FILE}: {exc}") from exc
+
+
+def _yaml(name: str, text: str) -> object:
+    try:
+        return yaml.safe_load(text)
     except (ValueError, yaml.YAMLError, RecursionError) as exc:
         # never what a line of it has in it: that may be the token
         mark = getattr(exc, "problem_mark", None)
         where = f"line {mark.line + 1}: {getattr(exc, 'problem', '')}" if mark else str(exc)
-        raise NotYet(f"{FILE}: {where}") from exc
+        raise NotYet(f"{name}: {where}") from exc
 
 
 def _set_up(wanted: config.CardConfig) -> list[str]:
@@ -126,11 +154,14 @@ def _remember(text: str) -> None:
 
 
 def _forget_token(wanted: config.CardConfig) -> list[str]:
+    if not wanted.token:
+        return []
     try:
-        text = boot_partition.read(FILE, config.MAX_BYTES) if wanted.token else None
-        if text is not None:
-            boot_partition.write(FILE, config.without_token(text))
-    except OSError as exc:
+        for name, without in ((FILE, config.without_token), (_CLOUD_INIT[0], cloud_init.without_token)):
+            text = boot_partition.read(name, config.MAX_BYTES)
+            if text is not None:
+                boot_partition.write(name, without(text))
+    except (OSError, ValueError) as exc:
         return [f"the token is still on the card: {exc}"]
     return []
 
@@ -163,6 +194,7 @@ def _say(state: str, reason: str, wanted: config.CardConfig | None) -> None:
     name = wanted.name if wanted else ""
     own = machine.addresses(wanted.network.interface) if wanted else ""
     print(f"card: {state} {name} {own} {reason}".rstrip(), flush=True)
+    led.show(state)
     text = status.text(state, reason, name=name, addresses=own, version=kubeedge.__version__, now=time.time())
     try:
         boot_partition.write(status.NAME, text)

@@ -34,7 +34,7 @@ def write(name: str, text: str) -> None:
         if path.read_bytes() == data:
             return
     with _writable():
-        new = DIRECTORY / (name.rpartition(".")[0] + ".new")
+        new = DIRECTORY / ((name.rpartition(".")[0] or name) + ".new")
         with new.open("wb") as file:
             file.write(data)
             file.flush()

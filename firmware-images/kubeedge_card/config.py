@@ -8,6 +8,11 @@
       address: 192.168.1.7/24
       gateway: 192.168.1.1
       nameservers: [192.168.1.1]
+      wifi:                         # on wlan0, where no interface is named
+        ssid: plant
+        password: ...               # 8 to 63 characters, or the key of 64 hexadecimal digits; without it the network is open
+        country: DE                 # whose rules of radio hold
+        hidden: false
     timeServers: [pool.ntp.org]
     timeZone: Europe/Berlin
     sshKeys: ["ssh-ed25519 AAAA..."]   # SSH for root with these keys; without any there is no SSH
@@ -36,12 +41,25 @@ _CLOUD = re.compile(r"[A-Za-z0-9.:\[\]-]{1,260}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,252})")
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}")
 _SSH_KEY = re.compile(r"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/=]{16,}( [^\n\r\0]*)?")
+_COUNTRY = re.compile(r"[A-Z]{2}")
+_PASSWORD = re.compile(r"[ -~]{8,63}|[0-9a-fA-F]{64}")
+_MAX_SSID = 32  # bytes
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,1024}")
 _TOKEN_LINE = re.compile(r"^token[ \t]*:.*(?:\n(?:[ \t]+.*)?)*?(?=\n\S|\Z)\n?", re.MULTILINE)
 
 
 class BadConfig(ValueError):
     """The text says which field is wrong, and what is expected there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wifi:
+    """An access point; without a password it is an open one."""
+
+    ssid: str
+    password: str = field(default="", repr=False)
+    country: str = ""
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +70,7 @@ class Network:
     address: str = ""
     gateway: str = ""
     nameservers: tuple[str, ...] = ()
+    wifi: Wifi | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +119,9 @@ def without_token(text: str) -> str:
 
 
 def _network(fields: Mapping[str, Any]) -> Network:
-    _refuse_unknown(fields, ("interface", "address", "gateway", "nameservers"), "network.")
-    interface = _text(fields, "interface", _INTERFACE, "the name of an interface") or "eth0"
+    _refuse_unknown(fields, ("interface", "address", "gateway", "nameservers", "wifi"), "network.")
+    wifi = _wifi(_mapping(fields["wifi"], "network.wifi")) if fields.get("wifi") else None
+    interface = _text(fields, "interface", _INTERFACE, "the name of an interface") or ("wlan0" if wifi else "eth0")
     servers = _texts(fields, "nameservers", _HOST, "addresses")
     address, gateway = (_text(fields, name, _HOST_OR_NETWORK, "an address") for name in ("address", "gateway"))
     try:
@@ -115,10 +135,32 @@ def _network(fields: Mapping[str, Any]) -> Network:
         raise exc if isinstance(exc, BadConfig) else BadConfig(f"network: {exc}") from exc
     if gateway and not address:
         raise BadConfig("network.gateway: only beside an address; DHCP says which gateway it is")
-    return Network(interface, address, gateway, servers)
+    return Network(interface, address, gateway, servers, wifi)
+
+
+def _wifi(fields: Mapping[str, Any]) -> Wifi:
+    _refuse_unknown(fields, ("ssid", "password", "country", "hidden"), "network.wifi.")
+    ssid = _scalar(fields, "ssid")
+    if not 1 <= len(ssid.encode(errors="replace")) <= _MAX_SSID or not ssid.isprintable():
+        raise BadConfig(f"network.wifi.ssid: expected are 1 to {_MAX_SSID} bytes")
+    hidden = fields.get("hidden") or False
+    if not isinstance(hidden, bool):
+        raise BadConfig("network.wifi.hidden: expected is true or false")
+    password = _scalar(fields, "password")  # blanks at its ends are part of it
+    if password and not _PASSWORD.fullmatch(password):
+        raise BadConfig("network.wifi.password: expected are 8 to 63 characters of ASCII, or 64 hexadecimal digits")
+    return Wifi(ssid, password, _text(fields, "country", _COUNTRY, "two letters, such as DE"), hidden)
 
 
 _HOST_OR_NETWORK = re.compile(r"[0-9A-Fa-f.:/]{1,64}")
+
+
+def _scalar(fields: Mapping[str, Any], name: str) -> str:
+    """A text, or what YAML has read as a number; nothing that may be larger when it is written out than it was."""
+    value = fields.get(name) or ""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise BadConfig(f"network.wifi.{name}: expected is a text")
+    return str(value)
 
 
 def _mapping(value: object, where: str) -> Mapping[str, Any]:

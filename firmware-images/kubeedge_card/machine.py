@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
 
-from kubeedge_card import sntp
-from kubeedge_card.config import CardConfig, Network
+from kubeedge_card import sntp, wireless
+from kubeedge_card.config import CardConfig, Network, Wifi
 
 _EPOCH = Path("/etc/card-epoch")  # when the image was made, in seconds since 1970
+_APPEARS = 15.0  # seconds for an interface
 _PATIENCE = 3.0  # seconds for one time server
 _PEERS = ("0.debian.pool.ntp.org", "1.debian.pool.ntp.org")
 _STEP = 2.0  # seconds; a clock that is nearer is left alone
@@ -27,7 +29,11 @@ def name(text: str) -> None:
 
 
 def network(wanted: Network) -> str:
-    """Sets the interface up; "" or why it has no address. A DHCP client stays, and goes on trying."""
+    """Sets the interface up; "" or why it has no address. A DHCP client stays, and goes on trying, as wpa_supplicant does."""
+    if not _appears(wanted.interface):
+        return f"there is no interface {wanted.interface}"
+    if wanted.wifi and (problem := _associate(wanted.interface, wanted.wifi)):
+        return problem
     _run("ip", "link", "set", wanted.interface, "up")
     if wanted.address:
         _run("ip", "addr", "replace", wanted.address, "dev", wanted.interface)
@@ -41,6 +47,36 @@ def network(wanted: Network) -> str:
     client = ("udhcpc", "-b", "-S", "-t", "5", "-T", "2", "-A", "10", "-i", wanted.interface, "-p", str(pid))
     said = _run(*client, "-x", f"hostname:{socket.gethostname()}", "-s", "/etc/udhcpc/script")
     return "" if addresses(wanted.interface) else f"no address by DHCP on {wanted.interface}: {said}"
+
+
+def _appears(interface: str) -> bool:
+    """Those behind USB, and radios, take a while. One that comes even later starts this process, or the agent that it has become, anew."""
+    path = Path("/sys/class/net", interface)
+    until = time.monotonic() + _APPEARS
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.25)
+    if path.exists():
+        return True
+    # the process may have ended, and its number be another's
+    waiting = 'until [ -e "$0" ]; do sleep 5; grep -qs kubeedge "/proc/$1/cmdline" || exit; done; exec kill "$1"'
+    subprocess.Popen(["sh", "-c", waiting, str(path), str(os.getpid())], start_new_session=True)
+    return False
+
+
+def _associate(interface: str, wifi: Wifi) -> str:
+    """ "" or why there is no Wi-Fi. What was asked for before, and is not any more, ends."""
+    if not Path("/usr/sbin/wpa_supplicant").exists():
+        return "network.wifi: this image is for a board without Wi-Fi"
+    file, pid = Path("/run/wpa_supplicant.conf"), Path("/run/wpa_supplicant.pid")
+    text = wireless.wpa_supplicant(wifi)
+    if _alive(pid):
+        if file.read_text() == text:
+            return ""
+        os.kill(int(pid.read_text()), signal.SIGTERM)
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+        out.write(text)
+    said = _run("wpa_supplicant", "-B", "-i", interface, "-c", str(file), "-P", str(pid), "-D", "nl80211")
+    return "" if _alive(pid) else f"network.wifi: {said[-300:]}"
 
 
 def addresses(interface: str) -> str:

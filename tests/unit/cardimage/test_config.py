@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from kubeedge_card import config, sntp, status
-from kubeedge_card.config import BadConfig, CardConfig, Network
+from kubeedge_card import config, sntp, status, wireless
+from kubeedge_card.config import BadConfig, CardConfig, Network, Wifi
 
 GOOD: dict[str, Any] = {"name": "cam7", "cloud": "cloud.example:10002", "token": "t0ken.secret"}
 
@@ -21,7 +21,8 @@ def test_the_example_is_a_configuration() -> None:
     assert (parsed.name, parsed.cloud, parsed.network) == ("cam7", "cloud.example", Network())
     # and so is each of its lines that are commented out
     more = config.parse(yaml.safe_load(text.replace("\n#", "\n").replace("AAAA...", "A" * 40)))
-    assert more.network == Network("eth0", "192.168.1.7/24", "192.168.1.1", ("192.168.1.1",))
+    wifi = Wifi("plant", "12345678", "DE")
+    assert more.network == Network("eth0", "192.168.1.7/24", "192.168.1.1", ("192.168.1.1",), wifi)
     assert more.time_zone == "Europe/Berlin" and more.ssh_keys == (f"ssh-ed25519 {'A' * 40} me@desk",)
 
 
@@ -50,6 +51,15 @@ def test_names_that_yaml_reads_as_numbers_are_names() -> None:
         ({"network": {"gateway": "192.168.1.1"}}, "only beside an address"),
         ({"network": {"nameservers": ["x.example"]}}, "network: "),
         ({"network": {"ssid": "x"}}, "network.ssid: unknown"),
+        ({"network": {"wifi": [1]}}, "network.wifi: fields"),
+        ({"network": {"wifi": {"password": "12345678"}}}, "ssid: expected"),
+        ({"network": {"wifi": {"ssid": "\u00e9" * 17}}}, "ssid: expected"),
+        ({"network": {"wifi": {"ssid": "a\nb"}}}, "ssid: expected"),
+        ({"network": {"wifi": {"ssid": [["x"] * 9] * 9}}}, "ssid: expected"),
+        ({"network": {"wifi": {"ssid": "x", "password": "short"}}}, "password: expected"),
+        ({"network": {"wifi": {"ssid": "x", "password": 'a"\n}\nnetwork={'}}}, "password: expected"),
+        ({"network": {"wifi": {"ssid": "x", "country": "Germany"}}}, "country: expected"),
+        ({"network": {"wifi": {"ssid": "x", "hidden": "no"}}}, "hidden: expected"),
         ({"timeZone": "../../etc/passwd"}, "timeZone: expected"),
         ({"timeZone": "/etc/passwd"}, "timeZone: expected"),
         ({"timeServers": ["x"] * 17}, "timeServers: expected"),
@@ -118,3 +128,15 @@ def test_the_status_is_lines_that_any_editor_shows() -> None:
         "reason:\r\n  no?[31m\r\n  answer\r\n"
     )
     assert len(status.text("failed", "x" * 9999, name="", addresses="", version="1", now=0)) < 2200
+
+
+def test_an_access_point_is_a_network_of_wpa_supplicant() -> None:
+    network = config.parse(
+        {**GOOD, "network": {"wifi": {"ssid": "Caf\u00e9", "password": 'p"}\\ ss ', "hidden": True}}}
+    ).network
+    assert network.interface == "wlan0" and network.wifi is not None
+    text = wireless.wpa_supplicant(network.wifi)
+    assert "ssid=436166c3a9\n" in text and 'psk="p"}\\ ss "\n' in text and "scan_ssid=1" in text and "SAE" in text
+    assert 'p"}' not in repr(network)
+    assert "psk=" not in wireless.wpa_supplicant(Wifi("x")) and "key_mgmt=NONE" in wireless.wpa_supplicant(Wifi("x"))
+    assert f"psk={'ab' * 32}\n" in wireless.wpa_supplicant(Wifi("x", "ab" * 32, "DE"))

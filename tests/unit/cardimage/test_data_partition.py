@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from cardimage import mbr
+from cardimage.boards import BOARDS
+from cardimage.image import command_line
 from cardimage.root import FILES
 
 SECTORS = 1 << 20  # of the card
@@ -111,3 +113,19 @@ def test_a_card_that_is_larger_than_a_partition_table_can_say(tmp_path: Path, pa
     card = Card(tmp_path, parts)
     assert card.start(sectors=1 << 33).returncode == 0
     assert card.partitions[2].end == _LARGEST
+
+
+@pytest.mark.parametrize("serial", [0, 1, 0x12345678, 0xDEADBEEF, 0xFFFFFFFF])
+def test_a_card_is_found_by_what_the_kernel_was_told(tmp_path: Path, serial: int) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(mbr.table([mbr.Partition(mbr.FAT, 8192, 8192)], serial))
+    script = ["busybox", "sh", "-c", '. "$1"; signature "$2"', "sh", str(FILES / "data-partition"), str(disk)]
+    said = subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip()
+    for board in BOARDS.values():
+        assert f" card.id={said} " in command_line(board, serial)
+
+
+def test_a_disk_that_cannot_be_read_is_no_card(tmp_path: Path) -> None:
+    script = '. "$1"; [ "$(signature "$2")" = "" ] || echo found; echo on'
+    run = ["busybox", "sh", "-c", script, "sh", str(FILES / "data-partition"), str(tmp_path / "none")]
+    assert subprocess.run(run, capture_output=True, text=True).stdout.split()[-1] == "on"

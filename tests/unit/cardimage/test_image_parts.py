@@ -89,6 +89,8 @@ def test_what_is_beside_an_image_is_the_same_for_the_same_image() -> None:
     assert document["packages"][0]["externalRefs"][0]["referenceLocator"] == (
         "pkg:deb/debian/libc6@2.41-12?arch=arm64&upstream=glibc"
     )
-    entry = sbom.imager(name="n", description="d", file="f", packed=b"x", size=5, sha256="s", epoch=0)
+    entry = sbom.imager(
+        name="n", description="d", file="f", packed=b"x", size=5, sha256="s", epoch=0, devices=("pi4-64bit",)
+    )
     (listed,) = json.loads(entry)["os_list"]
-    assert (listed["extract_size"], listed["image_download_size"], listed["devices"]) == (5, 1, [])
+    assert (listed["extract_size"], listed["image_download_size"], listed["devices"]) == (5, 1, ["pi4-64bit"])

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from kubeedge_card import __main__ as start
-from kubeedge_card import boot_partition, machine, status
+from kubeedge_card import boot_partition, led, machine, status
 
 FILE = {"name": "cam7", "cloud": "cloud.example", "token": "t0ken"}
 
@@ -29,6 +29,7 @@ class Card:
         patch.setattr(boot_partition, "_remount", lambda mode: None)
         for name, file in {"_JOINED": "node.json", "_LAST": "card.yaml", "_AGENT_CONFIG": "kubeedge.yaml"}.items():
             patch.setattr(start, name, self.etc / file)
+        patch.setattr(led, "_LEDS", directory / "leds")
         for name in ("_PAUSE", "_PROBLEM"):
             patch.setattr(start, name, directory / name)
         for name in ("name", "network", "clock", "zone", "ssh", "addresses"):
@@ -117,3 +118,65 @@ def test_a_problem_of_the_card_itself_is_said(card: Card, tmp_path: Path) -> Non
     (tmp_path / "_PROBLEM").write_text("the card cannot be written\n")
     card.write(yaml.safe_dump(FILE))
     assert card.works and "the card cannot be written" in card.said
+
+
+USER_DATA = """#cloud-config
+hostname: Cam7.plant.example
+ssh_authorized_keys: []
+kubeedge:
+  cloud: cloud.example   # ours
+  token: t0ken
+runcmd: [reboot]
+"""
+
+
+def test_what_imager_writes_is_enough_and_its_token_goes(card: Card) -> None:
+    (card.boot / "user-data").write_text(USER_DATA)
+    (card.boot / "network-config").write_text("# nothing is set\n")
+    assert card.works and card.joins == 1 and "name: cam7" in card.said
+    assert "ignored: user-data: runcmd" in card.said
+    text = (card.boot / "user-data").read_text()
+    assert text == USER_DATA.replace("  token: t0ken\n", "")
+    assert "t0ken" not in (card.etc / "card.yaml").read_text()
+    assert card.works and card.joins == 1
+
+
+def test_kubeedge_yaml_has_the_last_word(card: Card) -> None:
+    (card.boot / "user-data").write_text(USER_DATA)
+    card.write("name: other\n")
+    assert card.works and "name: other" in card.said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#cloud-config\n: [",
+        "- 1",
+        "text",
+        "kubeedge: [1]",
+        "kubeedge: {name: [x]}",
+        "hostname: [1, 2]\nkubeedge: {cloud: c}",
+        "users: {a: 1}",
+        "a: &a [*a, *a]",
+        "\0",
+        "x" * 70_000,
+        "[" * 3000,
+    ],
+)
+@pytest.mark.parametrize("name", ["user-data", "network-config"])
+def test_files_of_imager_that_cannot_be_used_are_said(card: Card, name: str, text: str) -> None:
+    (card.boot / name).write_text(text)
+    assert not card.works and "state: failed" in card.said
+    (card.boot / name).unlink()
+    card.write(yaml.safe_dump(FILE))
+    assert card.works
+    (card.boot / name).write_text(text)
+    assert card.works, "it has joined: nothing on the card keeps it from working"
+
+
+def test_a_led_shows_how_far_it_has_come(tmp_path: Path, card: Card) -> None:
+    act = tmp_path / "leds" / "ACT"
+    act.mkdir(parents=True)
+    assert not card.works and (act / "trigger").read_text() == "timer" and (act / "delay_on").read_text() == "100"
+    card.write(yaml.safe_dump(FILE))
+    assert card.works and (act / "trigger").read_text() == "heartbeat"
