@@ -75,8 +75,10 @@ def _associate(interface: str, wifi: Wifi) -> str:
         os.kill(int(pid.read_text()), signal.SIGTERM)
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
         out.write(text)
-    said = _run("wpa_supplicant", "-B", "-i", interface, "-c", str(file), "-P", str(pid), "-D", "nl80211")
-    return "" if _alive(pid) else f"network.wifi: {said[-300:]}"
+    command = ("wpa_supplicant", "-B", "-i", interface, "-c", str(file), "-P", str(pid), "-D", "nl80211")
+    # its status, not its number: that is written after the parent has ended
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    return f"network.wifi: {done.stdout.strip()[-300:]}" if done.returncode else ""
 
 
 def addresses(interface: str) -> str:

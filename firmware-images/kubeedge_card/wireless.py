@@ -13,7 +13,6 @@ def wpa_supplicant(wifi: Wifi) -> str:
     """wpa_supplicant.conf. The name of the network is written as hexadecimal digits, so no character of it means anything; a password stands in
     quotation marks, up to the last one of its line."""
     lines = [
-        "ctrl_interface=/run/wpa_supplicant",
         "update_config=0",
         *([f"country={wifi.country}"] if wifi.country else []),
     ]
