@@ -239,6 +239,7 @@ def _system(board: Board, root: Path, epoch: int) -> None:
         ("agent", "etc/init.d/agent", 0o755),
         ("hotplug", "etc/init.d/hotplug", 0o755),
         ("memory", "etc/init.d/memory", 0o755),
+        ("settle", "etc/init.d/settle", 0o755),
         ("stop", "etc/init.d/stop", 0o755),
         ("udhcpc", "etc/udhcpc/script", 0o755),
     ):
