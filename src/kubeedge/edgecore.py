@@ -291,6 +291,8 @@ class Agent:
             dns=c.dns,
             domain=c.domain,
             resolvers=c.resolvers,
+            bridge=parts.config.modules.appengine.bridge,
+            run=parts.config.paths.run,
         )
 
         def alone() -> bool:
@@ -372,6 +374,7 @@ class Agent:
             encryption=self.parts.store.sealing,
             pressures=engine.pressures if engine is not None else None,
             mesh=(lambda: mesh.problem if mesh.settled else None) if mesh is not None else None,
+            policy=(lambda: mesh.policy_problem) if mesh is not None else None,
         )
 
     def _control(self) -> Module:

@@ -19,6 +19,7 @@ UNREACHABLE = "node.kubernetes.io/unreachable"
 KUBEBUS_READY = "KubeBusReady"  # condition of a Node: it has a link to a relay
 RUNTIME_READY = "ContainerRuntimeReady"  # condition of a Node: it can start containers
 SERVICES_READY = "ServiceProxyReady"  # condition of a Node: names and addresses of Services work on it
+POLICIES_READY = "NetworkPolicyReady"  # condition of a Node: policies of its pods are enforced
 SECRETS_ENCRYPTED = "SecretsEncrypted"  # condition of a Node: no Secret is plain on its disk
 #: by name of the report
 REPORTED_CONDITIONS = {
@@ -26,6 +27,7 @@ REPORTED_CONDITIONS = {
     "containerruntime": RUNTIME_READY,
     "secretsencryption": SECRETS_ENCRYPTED,
     "mesh": SERVICES_READY,
+    "networkpolicy": POLICIES_READY,
 }
 PRESSURES = {  # by name of the report: condition, taint
     "memorypressure": ("MemoryPressure", "node.kubernetes.io/memory-pressure"),

@@ -11,7 +11,7 @@ from kubeedge.api.names import NamespacedName, NodeName, Object
 from kubeedge.api.resources import NODES
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put
 from kubeedge_cloud.controllers.queue import WorkQueue
-from kubeedge_cloud.edgecontroller import claims, node_objects, services, token_issuer
+from kubeedge_cloud.edgecontroller import claims, node_objects, policies, services, token_issuer
 from kubeedge_cloud.edgecontroller.copies import Copies
 from kubeedge_cloud.edgecontroller.referenced import CLOUD
 from kubeedge_cloud.edgecontroller.state import EdgeState
@@ -46,6 +46,8 @@ class DesiredState:
         self._references: dict[NodeName, frozenset[tuple[str, str, str]]] = {}
         self._catalogue = services.Catalogue()
         self._namespaces: dict[NodeName, frozenset[str]] = {}  # whose Services the node has
+        self._policies = policies.PolicyCatalogue(lambda: state.pods)
+        self._isolated: dict[NodeName, frozenset[str]] = {}  # namespaces whose policies the node has
         self.queue: WorkQueue[NodeName] = WorkQueue(
             f"desired state of {state.tenant}", self._sync_down, workers=_AT_ONCE
         )
@@ -57,6 +59,7 @@ class DesiredState:
         self._copies.forget(name)
         self._tokens.forget(name)
         self._namespaces.pop(name, None)
+        self._isolated.pop(name, None)
         self._look_for_room()
 
     def _look_for_room(self) -> None:
@@ -65,7 +68,8 @@ class DesiredState:
 
     def pod_changed(self, before: Object | None, after: Object | None) -> None:
         """Queues the nodes of the pod before and after, unless only its status has changed."""
-        # What a node reports about a pod changes nothing that it should have.
+        self._queue_isolated(self._policies.pod_changed(before, after))
+        # What a node reports about a pod changes nothing else that it should have.
         if before is not None and after is not None and node_objects.pod(before) == node_objects.pod(after):
             return
         for obj in (before, after):
@@ -99,6 +103,19 @@ class DesiredState:
             for name, namespaces in self._namespaces.items():
                 if namespace in namespaces or services.ALL in namespaces:
                     self.queue.add(name)
+
+    def policy_changed(self, before: Object | None, after: Object | None) -> None:
+        """Queues the nodes that have the policies of the namespace."""
+        self._queue_isolated(self._policies.policy_changed(before, after))
+
+    def namespace_changed(self, before: Object | None, after: Object | None) -> None:
+        """Queues the nodes with policies that mean other namespaces now."""
+        self._queue_isolated(self._policies.namespace_changed(before, after))
+
+    def _queue_isolated(self, namespaces: set[str]) -> None:
+        for name, isolated in self._isolated.items() if namespaces else ():
+            if not isolated.isdisjoint(namespaces):
+                self.queue.add(name)
 
     def data_changed(self, resource: str, before: Object | None, after: Object | None) -> None:
         """Queues the nodes whose pods refer to the ConfigMap or Secret; `resource` is the plural."""
@@ -171,8 +188,9 @@ class DesiredState:
             wanted[token_issuer.ROW] = row
         self._namespaces[name] = self._namespaces_of(name, pods)
         wanted |= self._catalogue.of(self._namespaces[name])
-        if not self._state.slices.synced.is_set():
-            wanted |= {key: value for key, value in have.items() if key.startswith("endpointslices/")}
+        self._isolated[name] = policies.isolated_namespaces(pods) if self._has_proxy(name) else frozenset()
+        wanted |= self._policies.of(self._isolated[name])
+        wanted |= self._not_listed_yet(have)
         wanted |= self._answered(name, have)
         if (valid := self._state.kubeconfigs) is not None:
             wanted[node_objects.key("kubeconfigs", "", VALID)] = node_objects.canonical({VALID: list(valid)})
@@ -239,8 +257,20 @@ class DesiredState:
                 kept[key] = have[key]
         return kept
 
+    def _not_listed_yet(self, have: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The same for EndpointSlices and policies, where nobody waits for the first list."""
+        slices, listed = self._state.slices, (self._state.policies, self._state.namespaces)
+        unknown = [] if slices.synced.is_set() else ["endpointslices/"]
+        if not all(informer.synced.is_set() for informer in listed):
+            unknown.append(policies.PREFIX)
+        return {key: value for key, value in have.items() if key.startswith(tuple(unknown))}
+
+    def _has_proxy(self, name: NodeName) -> bool:
+        """Whether the node runs a service proxy, which enforces policies, too: it says so."""
+        return f"{name}/reported/{services.REPORT}" in self._state.reported
+
     def _namespaces_of(self, name: NodeName, pods: Sequence[Object]) -> frozenset[str]:
-        """None for a node without a service proxy: it says that it has one."""
-        if f"{name}/reported/{services.REPORT}" not in self._state.reported:
+        """None for a node without a service proxy."""
+        if not self._has_proxy(name):
             return frozenset()
         return services.namespaces(self._state.nodes.get("", name), pods)

@@ -80,9 +80,8 @@ class TenantEdgeController:
                 if isinstance(data, Referenced):
                     group.create_task(data.run(), name=f"{data.resource.plural} of {state.tenant}")
             for informer in informers:
-                if (
-                    informer is not state.slices or not state.cluster
-                ):  # a cluster's role may be one from before they were needed
+                # a cluster's role may be one from before these were needed
+                if not state.cluster or informer not in (state.slices, state.policies, state.namespaces):
                     await informer.synced.wait()
             self._listen()
             follow = (self._follow_records, self._follow_reports, self._follow_sessions, self._follow_kubeconfigs)
@@ -92,6 +91,7 @@ class TenantEdgeController:
             for first in firsts:
                 await first.wait()
             await self._desired.begin()
+            group.create_task(self._look_when_listed(), name="first lists of what nobody waits for")
             for reported in self._reports.queues:
                 group.create_task(reported.run())
             for queue in (self._desired.queue, self._nodes.queue, self._writes.queue):
@@ -115,6 +115,8 @@ class TenantEdgeController:
             state.accounts.on_change(desired.account_changed)
         state.services.on_change(partial(desired.mesh_changed, "services"))
         state.slices.on_change(partial(desired.mesh_changed, "endpointslices"))
+        state.namespaces.on_change(desired.namespace_changed)
+        state.policies.on_change(desired.policy_changed)
         for resource, informer in state.data.items():
             informer.on_change(partial(desired.data_changed, resource))
 
@@ -134,6 +136,14 @@ class TenantEdgeController:
         elif after is not None and (before is None or ends):  # its node may have reported already that it is gone
             if f"{name}/reported/{key}" in self._state.reported:
                 self._reports.again(name, key)
+
+    async def _look_when_listed(self) -> None:
+        """What went while no process was running tells nobody: nodes had it kept until the list was there."""
+        late = [i for i in (self._state.slices, self._state.policies, self._state.namespaces) if not i.synced.is_set()]
+        for informer in late:
+            await informer.synced.wait()
+        for name in self._state.records if late else ():
+            self._desired.queue.add(name)
 
     def _node_changed(self, before: Object | None, after: Object | None) -> None:
         name = NodeName(meta.name_of(after or before or {}))

@@ -14,6 +14,8 @@ from kubeedge.api.resources import (
     CONFIGMAPS,
     CSIDRIVERS,
     ENDPOINTSLICES,
+    NAMESPACES,
+    NETWORKPOLICIES,
     NODES,
     PERSISTENTVOLUMECLAIMS,
     PERSISTENTVOLUMES,
@@ -79,6 +81,8 @@ class EdgeState:
         #: a cluster says nothing of a change of an account's rights: they are asked for with each token
         self.accounts = None if self.cluster else self.client.informer(SERVICEACCOUNTS)
         self.slices = self.client.informer(ENDPOINTSLICES)
+        self.policies = self.client.informer(NETWORKPOLICIES)
+        self.namespaces = self.client.informer(NAMESPACES)
         self.nodes = self.client.informer(NODES)
         self.data: dict[str, Informer | Referenced] = {
             resource.plural: Referenced(resource, self.client_of) if self.cluster else self.client.informer(resource)

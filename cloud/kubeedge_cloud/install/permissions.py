@@ -65,6 +65,8 @@ RULES = (
     ),
     AccessRule("devices.kubeedge.io", ("devicemodels",), _READ, "a device is handed over with its model"),
     AccessRule("devices.kubeedge.io", ("devices/status",), ("patch",), "what the devices report"),
+    AccessRule("networking.k8s.io", ("networkpolicies",), _READ, "enforced on the nodes of the pods that they select"),
+    AccessRule("", ("namespaces",), _READ, "which ones the policies mean by their labels"),
     AccessRule("authentication.k8s.io", ("tokenreviews",), ("create",), "whose a token at a kubelet port is"),
     AccessRule("authorization.k8s.io", ("subjectaccessreviews",), ("create",), "what its user may do at the node"),
     AccessRule("", ("users",), ("impersonate",), "what concerns one node is done as system:node:NAME"),

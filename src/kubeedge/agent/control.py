@@ -8,7 +8,7 @@ POST   /v1/webservices/NAME/tokens      DELETE /v1/webservices/NAME/tokens
 GET    /v1/images                       POST   /v1/images/import {"path", "names"}
 POST   /v1/images/pull {"name", "user", "password"}    /v1/images/remove {"name"}
 POST   /v1/images/save {"name", "path"}                /v1/images/prune
-GET    /v1/mesh/services /v1/mesh/endpoints /v1/mesh/dns /v1/mesh/trace/NAME
+GET    /v1/mesh/services /v1/mesh/endpoints /v1/mesh/policies /v1/mesh/dns /v1/mesh/trace/NAME
 POST   /v1/stop {"pods"}
 """
 
@@ -84,6 +84,8 @@ class AgentControl:
         match rest:
             case ["services"]:
                 return self._parts.services.services()
+            case ["policies"]:
+                return self._parts.services.policies()
             case ["endpoints"]:
                 return self._parts.services.endpoints()
             case ["dns"]:

@@ -36,5 +36,5 @@ def families(parts: Parts, modules: Sequence[ModuleState]) -> list[Family]:
     if parts.mesh is not None:
         from kubeedge.mesh.observe import families as of_mesh
 
-        found += of_mesh(parts.mesh.dns, parts.mesh.proxy)
+        found += of_mesh(parts.mesh.dns, parts.mesh.proxy, parts.mesh.enforcer)
     return found

@@ -209,6 +209,17 @@ def endpointslice(obj: Object) -> None:
         _default(port, "protocol", "TCP")
 
 
+def networkpolicy(policy: Object) -> None:
+    """Ports are TCP; a policy is about ingress, and about egress when it has rules for it."""
+    spec = _inner(policy, "spec")
+    _default(spec, "podSelector", {})
+    _default(spec, "policyTypes", ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"])
+    for direction in ("ingress", "egress"):
+        for rule in _objects(spec.get(direction)):
+            for port in _objects(rule.get("ports")):
+                _default(port, "protocol", "TCP")
+
+
 def secret(secret: Object) -> None:
     """The default type; stringData is merged into data, base64-encoded."""
     _default(secret, "type", "Opaque")

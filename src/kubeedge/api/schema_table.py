@@ -689,6 +689,33 @@ EventSource
 EventSeries
   count int
   lastObservedTime time
+NetworkPolicy
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec NetworkPolicySpec
+NetworkPolicySpec
+  podSelector LabelSelector
+  policyTypes [str]
+  ingress [NetworkPolicyIngressRule]
+  egress [NetworkPolicyEgressRule]
+NetworkPolicyIngressRule
+  from [NetworkPolicyPeer]
+  ports [NetworkPolicyPort]
+NetworkPolicyEgressRule
+  to [NetworkPolicyPeer]
+  ports [NetworkPolicyPort]
+NetworkPolicyPeer
+  podSelector LabelSelector
+  namespaceSelector LabelSelector
+  ipBlock IPBlock
+IPBlock
+  cidr str
+  except [str]
+NetworkPolicyPort
+  protocol str
+  port intorstr
+  endPort int
 Lease
   apiVersion str
   kind str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kubeedge.api import defaults, validation_leases
+from kubeedge.api import defaults, validation_leases, validation_networkpolicies
 from kubeedge.api import validation_kinds as rules
 from kubeedge.api.resources import (
     CONFIGMAPS,
@@ -13,6 +13,7 @@ from kubeedge.api.resources import (
     EVENTS,
     LEASES,
     NAMESPACES,
+    NETWORKPOLICIES,
     NODES,
     PODS,
     REPLICASETS,
@@ -180,6 +181,16 @@ BUILT_IN: tuple[Row, ...] = (
             validate_update=rules.slice_changes,
         ),
         printer=printers.ENDPOINTSLICES,
+    ),
+    Row(
+        NETWORKPOLICIES,
+        "networkpolicy",
+        ("netpol",),
+        counts_generation=True,
+        strategy=Strategy(
+            "NetworkPolicy", fill=defaults.networkpolicy, validate=validation_networkpolicies.networkpolicy
+        ),
+        printer=printers.NETWORKPOLICIES,
     ),
     Row(LEASES, "lease", strategy=Strategy("Lease", validate=validation_leases.lease), printer=printers.LEASES),
 )

@@ -181,6 +181,10 @@ def _endpointslice(obj: Object, now: float) -> Sequence[Any]:
     return _name(obj), obj.get("addressType"), ",".join(ports) or "<unset>", shown or "<unset>", _age(obj, now)
 
 
+def _networkpolicy(obj: Object, now: float) -> Sequence[Any]:
+    return _name(obj), selector_text(_spec(obj).get("podSelector")) or NONE, _age(obj, now)
+
+
 def _lease(obj: Object, now: float) -> Sequence[Any]:
     return _name(obj), _spec(obj).get("holderIdentity") or "", _age(obj, now)
 
@@ -259,4 +263,5 @@ DAEMONSETS = Printer(
     ),
     _daemonset,
 )
+NETWORKPOLICIES = Printer(columns("Name, Pod-Selector, Age"), _networkpolicy)
 LEASES = Printer(columns("Name, Holder, Age"), _lease)

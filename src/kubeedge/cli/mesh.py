@@ -1,4 +1,4 @@
-"""`kubeedge mesh services|endpoints|dns|trace`: Services on this node."""
+"""`kubeedge mesh services|endpoints|policies|dns|trace`: Services on this node, and policies of its pods."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def _text(verb: str, answer: dict[str, Any]) -> str:
             header = ("SERVICE", "TYPE", "ADDRESSES", "PORTS", "READY")
             keys = ("service", "type", "addresses", "ports", "endpoints")
             lines = [table(header, _rows(keys, answer["services"]))]
+            lines += [f"{name}: {why}" for name, why in answer["refused"].items()]
+            return "\n".join([*lines, *([answer["problem"]] if answer["problem"] else ())])
+        case "policies":
+            rows = _rows(("policy", "directions", "pods"), answer["policies"])
+            lines = [table(("POLICY", "DIRECTIONS", "PODS"), rows)]
             lines += [f"{name}: {why}" for name, why in answer["refused"].items()]
             return "\n".join([*lines, *([answer["problem"]] if answer["problem"] else ())])
         case "endpoints":

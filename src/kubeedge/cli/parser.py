@@ -316,11 +316,11 @@ def _add_network_tools(commands: _Commands) -> None:
 
 
 def _add_mesh(commands: _Commands) -> None:
-    p = commands.add("mesh", "mesh", "Services on this node", output=False)
     verbs = _verbs(
-        p,
+        commands.add("mesh", "mesh", "Services on this node, and policies of its pods", output=False),
         ("services", "list the Services that this node knows"),
         ("endpoints", "list what is behind them, and how this node knows"),
+        ("policies", "list the NetworkPolicies of this node's pods, and which pods they select"),
         ("dns", "show the DNS server: address, queries, cache"),
         ("trace", "show which way a Service goes from here, and why"),
     )

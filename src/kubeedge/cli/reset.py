@@ -33,6 +33,7 @@ _RUN_ENTRIES = (
     "specs",
     "edge.sock",
     forwarding.NOTE,
+    "bridge-filter-was-off",
 )  # the cloud's socket may be beside them
 _OCI_RUNTIMES = ("/run/crun", "/run/runc")  # where they keep the state of containers
 _BRIDGE_TIMEOUT = 2.0  # seconds
@@ -168,7 +169,7 @@ def _remove_shared(config: edge.EdgeConfig) -> None:
         from kubeedge.mesh.module import leave
 
         with contextlib.suppress(OSError):
-            leave(config.modules.mesh.dns)
+            leave(config.modules.mesh.dns, config.paths.run)
     _remove_tables()
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         forwarding.restore(config.paths.run)
@@ -186,12 +187,14 @@ def _remove_bridge(name: str) -> None:
 
 
 def _remove_tables() -> None:
-    """Rules of the pods' network, of a virtual router, and of Services. A table that is not there is fine."""
+    """Rules of the pods' network, of a virtual router, of Services and of policies. A table that is not there is fine."""
     from kubeedge.appengine.runtime.cni import TABLE
     from kubeedge.kubebus.router import TABLE as ROUTER_TABLE
+    from kubeedge.mesh.packet_filter import TABLE as POLICY_TABLE
     from kubeedge.mesh.ruleset import TABLE as MESH_TABLE
 
-    for family, name in (("ip", TABLE), ("ip", ROUTER_TABLE), ("ip", MESH_TABLE), ("ip6", MESH_TABLE)):
+    of_mesh = [(family, name) for name in (MESH_TABLE, POLICY_TABLE) for family in ("ip", "ip6")]
+    for family, name in (("ip", TABLE), ("ip", ROUTER_TABLE), *of_mesh, ("bridge", POLICY_TABLE)):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             subprocess.run(
                 ["nft", "delete", "table", family, name], capture_output=True, timeout=_TOOL_TIMEOUT, check=False

@@ -1,4 +1,4 @@
-"""The conditions KubeBusReady, ContainerRuntimeReady, SecretsEncrypted and ServiceProxyReady of this node, and those of pressure. Pure.
+"""The conditions KubeBusReady, ContainerRuntimeReady, SecretsEncrypted, ServiceProxyReady and NetworkPolicyReady of this node, and those of pressure. Pure.
 
 Links may be down while the hub's channel is up, so the node has to report it. Only what lasts is reported: a link that is replaced within a few
 seconds is not worth it, and each report is a write to flash.
@@ -18,6 +18,7 @@ RUNTIME = "ContainerRuntimeReady"
 ENCRYPTION = "SecretsEncrypted"
 PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
 SERVICES = "ServiceProxyReady"
+POLICIES = "NetworkPolicyReady"
 DOWN_FOR = 10.0  # seconds without a link before it is reported
 
 
@@ -110,6 +111,17 @@ def of_mesh(problem: str | None, reported: Condition | None) -> Condition | None
         new = _condition(SERVICES, False, "NotProgrammed", problem)
     else:
         new = _condition(SERVICES, True, "Programmed", "names and addresses of Services work")
+    return new if new != reported else None
+
+
+def of_policy(problem: str | None, reported: Condition | None) -> Condition | None:
+    """The same for NetworkPolicies. None: what was `reported` is still right."""
+    if problem is None:
+        return None
+    if problem:
+        new = _condition(POLICIES, False, "NotEnforced", problem)
+    else:
+        new = _condition(POLICIES, True, "Enforced", "network policies of pods are enforced")
     return new if new != reported else None
 
 

@@ -1,5 +1,5 @@
 """Module "conditions": reports to the cloud, over the hub's channel, whether this node has a link to a relay, can start containers, encrypts its
-Secrets, and whether Services work.
+Secrets, and whether Services work and policies are enforced.
 
 Lives elsewhere: when there is something to report (core.py).
 """
@@ -13,7 +13,17 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from kubeedge.api import keys
-from kubeedge.conditions.core import PRESSURES, Bus, Condition, of_bus, of_encryption, of_mesh, of_pressure, of_runtime
+from kubeedge.conditions.core import (
+    PRESSURES,
+    Bus,
+    Condition,
+    of_bus,
+    of_encryption,
+    of_mesh,
+    of_policy,
+    of_pressure,
+    of_runtime,
+)
 from kubeedge.store.model import Store
 from kubeedge.store.sealing_status import SealingStatus
 
@@ -39,8 +49,10 @@ class ConditionReporter:
         encryption: SealingStatus | None = None,
         pressures: Callable[[], Mapping[str, Condition]] | None = None,
         mesh: Callable[[], str | None] | None = None,
+        policy: Callable[[], str | None] | None = None,
     ) -> None:
-        """`runtime`: why no container can start, "" when they can; `mesh`: why Services do not work. `pressures`: conditions of pressure, by type."""
+        """`runtime`: why no container can start, "" when they can; `mesh`: why Services do not work, `policy`: policies. `pressures`: conditions of
+        pressure, by type."""
         self._store = store
         sealing = encryption if encryption and (encryption.enabled or encryption.unreadable) else None
         self._looks: dict[str, Look | None] = {
@@ -48,6 +60,7 @@ class ConditionReporter:
             "containerruntime": (lambda reported: of_runtime(runtime(), reported)) if runtime else None,
             "secretsencryption": (lambda reported: of_encryption(sealing, reported)) if sealing else None,
             "mesh": (lambda reported: of_mesh(mesh(), reported)) if mesh else None,
+            "networkpolicy": (lambda reported: of_policy(policy(), reported)) if policy else None,
         }
         for kind in PRESSURES:
             self._looks[kind.lower()] = functools.partial(_pressure, pressures, kind) if pressures else None

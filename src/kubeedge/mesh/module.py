@@ -1,6 +1,7 @@
 """Module "mesh": Services by name and by address on this node, from its store.
 
-Lives here: what follows what. The table of Services (table.py) follows the store; rules (proxy.py) and answers (dns) follow the table.
+Lives here: what follows what. The table of Services and policies (table.py) follows the store; rules (proxy.py, enforcer.py) and answers (dns)
+follow the table.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kubeedge.kit.backoff import Backoff
@@ -20,11 +22,14 @@ from kubeedge.kit.ip import IpNetwork
 from kubeedge.kit.resolv_conf import Resolvers
 from kubeedge.kubebus.l3.netlink import Netlink
 from kubeedge.mesh import observe
+from kubeedge.mesh.bridge_filter import BridgeFilter
 from kubeedge.mesh.dns.server import DnsServer
 from kubeedge.mesh.dns.upstream import Upstream
 from kubeedge.mesh.dns.zone import Zone
+from kubeedge.mesh.enforcer import STARTING as ENFORCER_STARTING
+from kubeedge.mesh.enforcer import PolicyEnforcer
 from kubeedge.mesh.proxy import STARTING, ServiceProxy
-from kubeedge.mesh.table import PREFIXES, MeshTable
+from kubeedge.mesh.table import PODS, POLICIES, PREFIXES, STATUSES, MeshTable
 from kubeedge.store.model import Store
 from kubeedge.store.reflector import PrefixView, follow_view
 
@@ -35,7 +40,8 @@ _LOOK = 2.0  # seconds between two looks at the links
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeshSettings:
-    """`pods`: networks of the pods of this node; `reserved`: of all nodes and pods. `resolvers`: none for the machine's own."""
+    """`pods`: networks of the pods of this node; `reserved`: of all nodes and pods. `resolvers`: none for the machine's own. `bridge`: of the pods;
+    `run`: the run directory."""
 
     node: str
     pods: Sequence[IpNetwork]
@@ -43,6 +49,8 @@ class MeshSettings:
     dns: str
     domain: str
     resolvers: Sequence[str] = ()
+    bridge: str = ""
+    run: Path | None = None
 
 
 class Mesh:
@@ -60,7 +68,10 @@ class Mesh:
     def _make(self, alone: Callable[[], bool]) -> None:
         settings = self._settings
         self.table = MeshTable(settings.node, settings.reserved)
-        self.proxy = ServiceProxy(self.table, settings.pods, alone)
+        bridge = BridgeFilter(settings.run)
+        self.proxy = ServiceProxy(self.table, settings.pods, alone, bridge)
+        is_dual = any(network.version == 6 for network in settings.pods)
+        self.enforcer = PolicyEnforcer(self.table, bridge, "" if is_dual else settings.bridge)
         self.zone = Zone(self.table, settings.domain)
         upstream = Upstream(Resolvers(settings.dns, settings.resolvers))
         self.dns = DnsServer(self.zone, upstream, settings.dns, settings.pods)
@@ -75,6 +86,11 @@ class Mesh:
         """Whether it is known if Services work here."""
         return STARTING not in (self.proxy.problem, self._dns_problem)
 
+    @property
+    def policy_problem(self) -> str | None:
+        """Why policies are not enforced here; "" when they are, None while it is not known."""
+        return None if self.enforcer.problem == ENFORCER_STARTING else self.enforcer.problem
+
     async def run(self, ready: asyncio.Event) -> None:
         """Ready when the rules are written, or cannot be: pods start all the same."""
         self._make(self._alone)  # a restart begins with what the store has
@@ -84,8 +100,9 @@ class Mesh:
                 group.create_task(self._follow(prefix, first), name=f"mesh {prefix}")
             for first in firsts:
                 await first.wait()
-            written = asyncio.Event()
+            written, enforced = asyncio.Event(), asyncio.Event()
             group.create_task(self.proxy.run(written), name="service proxy")
+            group.create_task(self.enforcer.run(enforced), name="network policies")
             group.create_task(self._serve_names(), name="DNS server")
             group.create_task(self._look_at_links(), name="mesh links")
             ready.set()
@@ -97,6 +114,8 @@ class Mesh:
                 services: set[str] = set()
                 for key in sorted(changed):
                     services.update(self.table.apply(key, view.values.get(key)))
+                if prefix in (PODS, STATUSES, POLICIES):
+                    self.enforcer.look()
                 if services:
                     self.proxy.changed(services)
                     self.dns.changed()
@@ -132,6 +151,10 @@ class Mesh:
         """The table of `kubeedge mesh services`."""
         return observe.services(self.table, self.problem)
 
+    def policies(self) -> dict[str, Any]:
+        """The table of `kubeedge mesh policies`."""
+        return observe.policies(self.table, self.enforcer.problem)
+
     def endpoints(self) -> dict[str, Any]:
         """The table of `kubeedge mesh endpoints`."""
         return observe.endpoints(self.table)
@@ -166,7 +189,8 @@ def _have_address(address: str) -> None:
             kernel.replace_address(socket.if_nametoindex("lo"), ipaddress.ip_interface(address))
 
 
-def leave(address: str) -> None:
-    """What `kubeedge reset` takes away: the address of the DNS server. Raises OSError."""
+def leave(address: str, run: Path) -> None:
+    """What `kubeedge reset` takes away: the switch of bridges that was ours, the address of the DNS server. Raises OSError."""
+    BridgeFilter(run).restore()
     with Netlink() as kernel:
         kernel.remove_address(socket.if_nametoindex("lo"), ipaddress.ip_interface(address))

@@ -11,6 +11,7 @@ from kubeedge.mesh.model import Service
 from kubeedge.mesh.table import MeshTable, choose
 
 if TYPE_CHECKING:
+    from kubeedge.mesh.enforcer import PolicyEnforcer
     from kubeedge.mesh.proxy import ServiceProxy
 
 
@@ -27,6 +28,21 @@ def services(table: MeshTable, problem: str) -> dict[str, Any]:
         for key, service in sorted(table.services.items())
     ]
     return {"services": rows, "problem": problem, "refused": dict(sorted(table.refused.items()))}
+
+
+def policies(table: MeshTable, problem: str) -> dict[str, Any]:
+    """{"policies": [...], "problem", "refused"}; `pods` of a policy: addresses of those that it selects here."""
+    pods = list(table.pods())
+    rows = [
+        {
+            "policy": key,
+            "directions": list(policy.rules),
+            "pods": [str(pod.address) for pod in pods if policy.selects(pod)],
+            "left out": policy.left_out,
+        }
+        for key, policy in sorted(table.policies.items())
+    ]
+    return {"policies": rows, "problem": problem, "refused": dict(sorted(table.refused_policies.items()))}
 
 
 def endpoints(table: MeshTable) -> dict[str, Any]:
@@ -131,14 +147,24 @@ def _port(number: int, protocol: str, node_port: int) -> str:
     return f"{number}{f':{node_port}' if node_port else ''}/{protocol}"
 
 
-def families(dns: DnsServer, proxy: ServiceProxy) -> list[Family]:
-    """The metrics of service proxy and DNS, read at each scrape."""
+def families(dns: DnsServer, proxy: ServiceProxy, enforcer: PolicyEnforcer) -> list[Family]:
+    """The metrics of service proxy, policies and DNS, read at each scrape."""
     counters, counts = dns.counters, proxy.counts
     return [
         family("kubeedge_mesh_services", "gauge", "Services with rules in the kernel.", counts["services"]),
-        family("kubeedge_mesh_transactions_total", "counter", "Transactions of nftables.", proxy.transactions),
+        family("kubeedge_mesh_policies", "gauge", "NetworkPolicies of this node.", enforcer.counts["policies"]),
+        family("kubeedge_mesh_isolated_pods", "gauge", "Pods that a policy isolates.", enforcer.counts["pods"]),
         family(
-            "kubeedge_mesh_restored_total", "counter", "Times that another program removed the rules.", proxy.restored
+            "kubeedge_mesh_transactions_total",
+            "counter",
+            "Transactions of nftables.",
+            proxy.transactions + enforcer.transactions,
+        ),
+        family(
+            "kubeedge_mesh_restored_total",
+            "counter",
+            "Times that another program removed the rules.",
+            proxy.restored + enforcer.restored,
         ),
         family(
             "kubeedge_dns_queries_total",

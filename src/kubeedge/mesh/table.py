@@ -14,18 +14,22 @@ from typing import Any
 
 from kubeedge.api import keys, local_pods
 from kubeedge.api.names import JsonObject
+from kubeedge.errors import Invalid
 from kubeedge.kit.ip import IpAddress, IpNetwork
 from kubeedge.mesh.model import Endpoint, Service, dicts, endpoints_of, is_label, is_usable, mapping, service_of
+from kubeedge.mesh.network_policy import NetworkPolicy, PolicyPod, policy_of
 
 #: what has to be watched
-SERVICES, SLICES, PODS, STATUSES, NODES = PREFIXES = (
+SERVICES, SLICES, PODS, STATUSES, NODES, POLICIES = PREFIXES = (
     f"{keys.DESIRED}services/",
     f"{keys.DESIRED}endpointslices/",
     f"{keys.DESIRED}pods/",
     f"{keys.REPORTED}pods/",
     f"{keys.DESIRED}nodes/",
+    f"{keys.DESIRED}networkpolicies/",
 )
 MAX_SERVICES = 20_000
+MAX_POLICIES = 1_000
 ZONE = "topology.kubernetes.io/zone"
 
 
@@ -43,6 +47,8 @@ class MeshTable:
         self._pods: dict[str, JsonObject] = {}
         self._statuses: dict[str, JsonObject] = {}
         self._owners: dict[IpAddress, str] = {}  # cluster IPs
+        self.policies: dict[str, NetworkPolicy] = {}
+        self.refused_policies: dict[str, str] = {}  # that cannot be enforced, and why
 
     def apply(self, key: str, value: bytes | None) -> Collection[str]:
         """A put or a delete (None); "NAMESPACE/NAME" of the Services that may have other addresses or endpoints now."""
@@ -54,6 +60,9 @@ class MeshTable:
                     return self._service(namespace, name, parsed)
                 if prefix == SLICES:
                     return self._slice(f"{namespace}/{name}", namespace, parsed)
+                if prefix == POLICIES:
+                    self._policy(namespace, name, parsed)
+                    return ()
                 if prefix == NODES:
                     return self._node(parsed) if name == self.node else ()
                 return self._pod(prefix, namespace, f"{namespace}/{name}", parsed)
@@ -133,6 +142,20 @@ class MeshTable:
                 changed.add(owner)
         return changed
 
+    def _policy(self, namespace: str, name: str, value: JsonObject | None) -> None:
+        key = f"{namespace}/{name}"
+        self.policies.pop(key, None)
+        self.refused_policies.pop(key, None)
+        if value is None:
+            return
+        if len(self.policies) >= MAX_POLICIES:
+            self.refused_policies[key] = f"this node takes {MAX_POLICIES} policies"
+            return
+        try:
+            self.policies[key] = policy_of(namespace, name, value)
+        except Invalid as exc:
+            self.refused_policies[key] = str(exc)
+
     def _node(self, value: JsonObject | None) -> Collection[str]:
         zone = str(mapping(mapping((value or {}).get("metadata")).get("labels")).get(ZONE) or "")
         if zone == self.zone:
@@ -156,17 +179,29 @@ class MeshTable:
             and any(service.selector.items() <= _labels(pod).items() for pod in pods)
         ]
 
+    def pods(self) -> Iterator[PolicyPod]:
+        """The pods of this node that have a network of their own, and an address."""
+        for key in sorted(self._pods):
+            pod, found = self._pods[key], self._address(key)
+            if found is not None and not found[1].finished and not pod["spec"].get("hostNetwork"):
+                yield PolicyPod(key.partition("/")[0], _labels(pod), found[0], pod)
+
+    def _address(self, key: str) -> tuple[IpAddress, local_pods.State] | None:
+        state = local_pods.state(self._pods[key], self._statuses.get(key, {}))
+        try:
+            return ipaddress.ip_address(state.address), state
+        except ValueError:
+            return None
+
     def _local(self, service: Service) -> list[Endpoint]:
         found = []
         for key in sorted(self._pods):
             pod = self._pods[key]
             if not key.startswith(f"{service.namespace}/") or not service.selector.items() <= _labels(pod).items():
                 continue
-            state = local_pods.state(pod, self._statuses.get(key, {}))
-            try:
-                address = ipaddress.ip_address(state.address)
-            except ValueError:
+            if (known := self._address(key)) is None:
                 continue
+            address, state = known
             ports = {
                 port.name: (port.protocol, number)
                 for port in service.ports
@@ -219,7 +254,9 @@ def _kept(prefix: str, value: JsonObject) -> JsonObject:
         ]
         for kind in ("containers", "initContainers")
     }
-    names = {key: spec[key] for key in ("hostname", "subdomain") if isinstance(spec.get(key), str)}
+    names: JsonObject = {key: spec[key] for key in ("hostname", "subdomain") if isinstance(spec.get(key), str)}
+    if spec.get("hostNetwork") is True:
+        names = {**names, "hostNetwork": True}
     metadata = {"uid": inner.get("uid"), "labels": labels, "deletionTimestamp": inner.get("deletionTimestamp")}
     return {"metadata": metadata, "spec": {**containers, **names}}
 

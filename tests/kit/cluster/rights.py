@@ -20,6 +20,8 @@ RULES = [
     _rule("devices.kubeedge.io", ["devices"], ["get", "list", "watch", "patch"]),
     _rule("devices.kubeedge.io", ["devicemodels"], ["get", "list", "watch"]),
     _rule("devices.kubeedge.io", ["devices/status"], ["patch"]),
+    _rule("networking.k8s.io", ["networkpolicies"], ["get", "list", "watch"]),
+    _rule("", ["namespaces"], ["get", "list", "watch"]),
     {"nonResourceURLs": ["/openid/v1/jwks"], "verbs": ["get"]},
     _rule("", ["events"], ["create", "patch"]),
     _rule("", ["configmaps"], ["get"]) | {"resourceNames": ["extension-apiserver-authentication"]},

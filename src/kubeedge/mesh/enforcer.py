@@ -1,0 +1,85 @@
+"""Keeps the kernel's rules as the policies of the node's pods want them. Without a policy there is no table."""
+
+from __future__ import annotations
+
+from kubeedge.errors import Unavailable
+from kubeedge.mesh import nft, packet_filter
+from kubeedge.mesh.bridge_filter import BridgeFilter
+from kubeedge.mesh.packet_filter import FilterRules
+from kubeedge.mesh.table import MeshTable
+from kubeedge.mesh.writer import VERSIONS, TableWriter
+
+STARTING = "policies are not set up yet"
+
+
+class PolicyEnforcer(TableWriter):
+    """`name`: of the bridge of the pods, whose packets of IPv6 no policy knows; "": pods have addresses of IPv6."""
+
+    table = packet_filter.TABLE
+    meaning = "network policies are not enforced"
+
+    def __init__(self, table: MeshTable, bridge: BridgeFilter, name: str = "") -> None:
+        super().__init__(STARTING)
+        self._mesh = table
+        self._bridge = bridge
+        self._name = name
+        self._rules: dict[int, FilterRules] = {}  # what the kernel has
+        self._unbridged = False
+        self._unclosed = ""
+
+    def look(self) -> None:
+        """The policies or the pods of this node have changed: the rules are looked at soon."""
+        self._wake.set()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Policies of the node, pods that they isolate, and chains, of both families."""
+        every = self._rules.values()
+        isolated = {address for rules in every for elements in rules.isolated.values() for address in elements}
+        return {
+            "policies": len(self._mesh.policies),
+            "pods": len(isolated),
+            "chains": sum(len(rules.chains) for rules in every),
+        }
+
+    async def _write(self, whole: bool) -> None:
+        policies = list(self._mesh.policies.values())
+        pods = list(self._mesh.pods()) if policies else []
+        if whole or bool(self._states) != bool(policies):
+            await self._write_bridge(bool(policies))
+        for version in VERSIONS:
+            new = packet_filter.filter_rules(policies, pods, self._mesh.node, version)
+            if not policies or (version == 6 and not new.isolated):
+                if whole or version in self._states:
+                    await self._remove(packet_filter.remove(version), version)
+                self._rules.pop(version, None)
+                continue
+            old = None if whole or version not in self._states else self._rules.get(version)
+            commands = packet_filter.changes(old or FilterRules(), new, version)
+            if old is None:
+                commands = packet_filter.header(version) + commands
+            if commands:
+                await self._commit(commands, version)
+            self._rules[version] = new
+
+    async def _write_bridge(self, needed: bool) -> None:
+        """What goes from pod to pod over the bridge."""
+        self._unbridged = needed and not self._bridge.enabled()
+        self._unclosed = ""
+        if not self._name:
+            return
+        try:
+            if needed:
+                await nft.commit(packet_filter.bridge_header(self._name))
+            elif nft.table_state(packet_filter.TABLE, nft.BRIDGE) is not None:
+                await nft.commit(packet_filter.BRIDGE_REMOVE)
+        except (Unavailable, OSError) as exc:
+            self._unclosed = str(exc) if needed else ""
+
+    def _shortcoming(self) -> str:
+        found = [f"policy {key}: {why}" for key, why in sorted(self._mesh.refused_policies.items())]
+        if self._unbridged:
+            found.append("pods of this node reach each other whatever policies say: the kernel has no br_netfilter")
+        if self._unclosed:
+            found.append(f"pods of this node reach each other by IPv6 link-local addresses: {self._unclosed}")
+        return "; ".join(found)
