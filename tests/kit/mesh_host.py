@@ -3,7 +3,7 @@
 python -m tests.kit.mesh_host '{"node": "edge1", "pods": "10.244.1.0/24", "store": PATH}'
 
 {"put": {KEY: VALUE, ...}, "delete": [KEY, ...]}     answered with the revision when it is in the store
-{"ask": "services" | "endpoints" | "dns" | "problem" | "counts"}
+{"ask": "services" | "endpoints" | "dns" | "problem" | "counts" | "policy_problem" | "policy_counts"}
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ async def main(config: dict[str, Any]) -> None:
     networks = [ipaddress.ip_network(n) for n in config["pods"].split(",")]
     settings = MeshSettings(
         node=config["node"], pods=networks, reserved=[ipaddress.ip_network("10.244.0.0/16")], dns="169.254.20.10",
-        domain="cluster.local", resolvers=config.get("resolvers", ()),
+        domain="cluster.local", resolvers=config.get("resolvers", ()), bridge=config.get("bridge", ""),
     )  # fmt: skip
     mesh = Mesh(store, settings, lambda: bool(config.get("alone")))
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
@@ -40,6 +40,8 @@ async def main(config: dict[str, Any]) -> None:
         if asked := order.get("ask"):
             plain = {"problem": mesh.problem, "counts": {**mesh.proxy.counts, "transactions": mesh.proxy.transactions}}
             plain["counts"]["restored"] = mesh.proxy.restored
+            plain["policy_problem"] = mesh.policy_problem
+            plain["policy_counts"] = {**mesh.enforcer.counts, "restored": mesh.enforcer.restored}
             ways = {"services": mesh.services, "endpoints": mesh.endpoints, "dns": mesh.names}
             answer = plain[asked] if asked in plain else ways[asked]()
         else:

@@ -209,6 +209,7 @@ def test_explain_says_what_they_are(kubectl: Kubectl) -> None:
         "events",
         "leases",
         "endpointslices",
+        "networkpolicies",
     ):
         said = kubectl("explain", kind)
         assert "DESCRIPTION:" in said and "<empty>" not in said and "<no description>" not in said, said

@@ -436,6 +436,7 @@ def test_what_the_server_offers(kubectl: Kubectl) -> None:
         "coordination.k8s.io/v1",
         "discovery.k8s.io/v1",
         "metrics.k8s.io/v1beta1",
+        "networking.k8s.io/v1",
         "policy/v1",
         "v1",
     ]

@@ -43,7 +43,14 @@ spec:
   nodeName: edge1
   terminationGracePeriodSeconds: 0
   containers: [{name: c, image: demo:1, command: [sh, -c, CLIENT]}]
-""".replace("SERVER", json.dumps(SERVER)).replace("CLIENT", json.dumps(CLIENT))
+"""
+POLICY = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: nobody}
+spec: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{podSelector: {matchLabels: {app: none}}}]}]}
+"""
+MANIFEST = MANIFEST.replace("SERVER", json.dumps(SERVER)).replace("CLIENT", json.dumps(CLIENT))
 
 
 @pytest.fixture
@@ -62,6 +69,8 @@ def test_a_pod_finds_another_one_by_name_and_reset_leaves_nothing(site: Site) ->
     config = site.root / "etc/kubeedge/kubeedge.yaml"
     head, name, tail = config.read_text().partition("  mesh:")
     config.write_text(head + name + tail.replace("enable: false", "enable: true", 1))
+    bridged = "0"
+    site.machine.run("sysctl", "-qw", f"net.bridge.bridge-nf-call-ip6tables={bridged}")
     site.start_agent()
     socket = str(site.root / "run/kubeedge/edge.sock")
     site.machine.run(
@@ -85,11 +94,20 @@ def test_a_pod_finds_another_one_by_name_and_reset_leaves_nothing(site: Site) ->
     until(lambda: "hello" in site.machine.run(*inside, f"http://{address}/hi", check=False), what="the page")
     assert "nameserver 169.254.20.10" in log() and "search default.svc.cluster.local" in log()
 
-    def condition() -> str:
+    def condition(kind: str) -> str:
         node = json.loads(site.kubectl("get", "node", "edge1", "-o", "json"))
-        return "".join(c["status"] for c in node["status"]["conditions"] if c["type"] == "ServiceProxyReady")
+        return "".join(c["status"] for c in node["status"]["conditions"] if c["type"] == kind)
 
-    until(lambda: condition() == "True", what="the condition")
+    until(lambda: condition("ServiceProxyReady") == "True", what="the condition")
+    until(lambda: condition("NetworkPolicyReady") == "True", what="the condition of policies")
+    site.kubectl("apply", "-f", "-", input=POLICY)
+    assert "app=web" in site.kubectl("get", "netpol", "nobody")
+    until(lambda: "hello" not in site.machine.run(*inside, f"http://{address}/hi", check=False), what="isolation")
+    assert "default/nobody" in site.machine.run(*KUBEEDGE, "mesh", "policies", "--socket", socket)
+    site.kubectl("delete", "netpol", "nobody")
+    until(lambda: "hello" in site.machine.run(*inside, f"http://{address}/hi", check=False), what="the page again")
+    site.kubectl("apply", "-f", "-", input=POLICY)
+    until(lambda: "kubeedge-policy" in site.machine.run("nft", "list", "tables"), what="the policy again")
     trace = site.machine.run(*KUBEEDGE, "mesh", "trace", "web", "--socket", socket)
     assert ":8080" in trace and "web.default.svc.cluster.local" in trace
     assert "default/web" in site.machine.run(*KUBEEDGE, "mesh", "services", "--socket", socket)
@@ -97,5 +115,6 @@ def test_a_pod_finds_another_one_by_name_and_reset_leaves_nothing(site: Site) ->
     assert '"udp"' in site.machine.run(*KUBEEDGE, "mesh", "dns", "-o", "json", "--socket", socket)
     assert "endpointslice" in site.kubectl("get", "endpointslices", "-o", "name")
     site.machine.run(*KUBEEDGE, "reset", "--force", "--root-dir", str(site.root), timeout=120)
-    assert "kubeedge-mesh" not in site.machine.run("nft", "list", "tables")
+    assert "kubeedge-" not in site.machine.run("nft", "list", "tables")
+    assert site.machine.run("sysctl", "-n", "net.bridge.bridge-nf-call-ip6tables").strip() == bridged
     assert "169.254.20.10" not in site.machine.run("ip", "addr", "show", "dev", "lo")

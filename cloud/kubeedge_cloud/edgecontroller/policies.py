@@ -31,7 +31,7 @@ MAX_PODS = 5_000  # whose addresses are in one rule
 _NAME_LABEL = "kubernetes.io/metadata.name"
 
 #: an address, its node, and the ports that rules name, as "NAME/PROTOCOL"
-Row: TypeAlias = tuple[str, str, Mapping[str, int]]
+PeerRow: TypeAlias = tuple[str, str, Mapping[str, int]]
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class _Rule:
     peers: list[_Peer]
     egress: bool
     left_out: int = 0
-    matched: dict[NamespacedName, list[Row]] = field(default_factory=dict)
+    matched: dict[NamespacedName, list[PeerRow]] = field(default_factory=dict)
 
     def is_about(self, pod: Object) -> bool:
         """Whether the address of a pod belongs into the rule."""
@@ -66,7 +66,7 @@ class _Rule:
         namespace, labels = meta.namespace_of(pod), meta.labels_of(pod)
         return any(peer.means(namespace, labels) for peer in self.peers)
 
-    def rows(self, pod: Object) -> list[Row]:
+    def rows(self, pod: Object) -> list[PeerRow]:
         """What nodes need of a pod that the rule is about."""
         named = self.names if self.egress else frozenset()
         numbers = {

@@ -33,7 +33,8 @@ _RUN_ENTRIES = (
     "specs",
     "edge.sock",
     forwarding.NOTE,
-    "bridge-filter-was-off",
+    "bridge-nf-call-iptables-was-off",
+    "bridge-nf-call-ip6tables-was-off",
 )  # the cloud's socket may be beside them
 _OCI_RUNTIMES = ("/run/crun", "/run/runc")  # where they keep the state of containers
 _BRIDGE_TIMEOUT = 2.0  # seconds
@@ -194,7 +195,7 @@ def _remove_tables() -> None:
     from kubeedge.mesh.ruleset import TABLE as MESH_TABLE
 
     of_mesh = [(family, name) for name in (MESH_TABLE, POLICY_TABLE) for family in ("ip", "ip6")]
-    for family, name in (("ip", TABLE), ("ip", ROUTER_TABLE), *of_mesh, ("bridge", POLICY_TABLE)):
+    for family, name in (("ip", TABLE), ("ip", ROUTER_TABLE), *of_mesh):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             subprocess.run(
                 ["nft", "delete", "table", family, name], capture_output=True, timeout=_TOOL_TIMEOUT, check=False

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from kubeedge.errors import Unavailable
-from kubeedge.mesh import nft, packet_filter
+from kubeedge.mesh import packet_filter
 from kubeedge.mesh.bridge_filter import BridgeFilter
 from kubeedge.mesh.packet_filter import FilterRules
 from kubeedge.mesh.table import MeshTable
@@ -13,7 +12,7 @@ STARTING = "policies are not set up yet"
 
 
 class PolicyEnforcer(TableWriter):
-    """`name`: of the bridge of the pods, whose packets of IPv6 no policy knows; "": pods have addresses of IPv6."""
+    """`name`: of the bridge of the pods, when they have no addresses of IPv6 but link-local ones; "": they have."""
 
     table = packet_filter.TABLE
     meaning = "network policies are not enforced"
@@ -25,7 +24,6 @@ class PolicyEnforcer(TableWriter):
         self._name = name
         self._rules: dict[int, FilterRules] = {}  # what the kernel has
         self._unbridged = False
-        self._unclosed = ""
 
     def look(self) -> None:
         """The policies or the pods of this node have changed: the rules are looked at soon."""
@@ -46,10 +44,11 @@ class PolicyEnforcer(TableWriter):
         policies = list(self._mesh.policies.values())
         pods = list(self._mesh.pods()) if policies else []
         if whole or bool(self._states) != bool(policies):
-            await self._write_bridge(bool(policies))
+            self._unbridged = bool(policies) and not (self._bridge.enabled(4) and self._bridge.enabled(6))
         for version in VERSIONS:
             new = packet_filter.filter_rules(policies, pods, self._mesh.node, version)
-            if not policies or (version == 6 and not new.isolated):
+            closed = self._name if version == 6 else ""
+            if not policies or (version == 6 and not (new.isolated or closed)):
                 if whole or version in self._states:
                     await self._remove(packet_filter.remove(version), version)
                 self._rules.pop(version, None)
@@ -57,29 +56,13 @@ class PolicyEnforcer(TableWriter):
             old = None if whole or version not in self._states else self._rules.get(version)
             commands = packet_filter.changes(old or FilterRules(), new, version)
             if old is None:
-                commands = packet_filter.header(version) + commands
+                commands = packet_filter.header(version, closed) + commands
             if commands:
                 await self._commit(commands, version)
             self._rules[version] = new
-
-    async def _write_bridge(self, needed: bool) -> None:
-        """What goes from pod to pod over the bridge."""
-        self._unbridged = needed and not self._bridge.enabled()
-        self._unclosed = ""
-        if not self._name:
-            return
-        try:
-            if needed:
-                await nft.commit(packet_filter.bridge_header(self._name))
-            elif nft.table_state(packet_filter.TABLE, nft.BRIDGE) is not None:
-                await nft.commit(packet_filter.BRIDGE_REMOVE)
-        except (Unavailable, OSError) as exc:
-            self._unclosed = str(exc) if needed else ""
 
     def _shortcoming(self) -> str:
         found = [f"policy {key}: {why}" for key, why in sorted(self._mesh.refused_policies.items())]
         if self._unbridged:
             found.append("pods of this node reach each other whatever policies say: the kernel has no br_netfilter")
-        if self._unclosed:
-            found.append(f"pods of this node reach each other by IPv6 link-local addresses: {self._unclosed}")
         return "; ".join(found)

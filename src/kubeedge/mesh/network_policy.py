@@ -62,7 +62,7 @@ class RemotePod:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyRule:
+class AllowedTraffic:
     """Traffic that is allowed. `ports`: (protocol, first, last); `names`: (name, protocol). `everybody`: no peer is named; `all_ports`: no port is.
 
     `blocks`: networks, each with what is not meant of it.
@@ -84,12 +84,12 @@ class NetworkPolicy:
     namespace: str
     name: str
     selector: LabelSelector
-    rules: Mapping[str, tuple[PolicyRule, ...]]
+    rules: Mapping[str, tuple[AllowedTraffic, ...]]
     left_out: int = 0  # peers that are too many
 
     @property
     def key(self) -> str:
-        """ "NAMESPACE/NAME"."""
+        """ "NAMESPACE/NAME", as the tables of a node name the policy."""
         return f"{self.namespace}/{self.name}"
 
     def selects(self, pod: PolicyPod) -> bool:
@@ -117,7 +117,7 @@ def policy_of(namespace: str, name: str, value: JsonObject) -> NetworkPolicy:
     )
 
 
-def _rule(value: JsonObject) -> PolicyRule:
+def _rule(value: JsonObject) -> AllowedTraffic:
     ports, names = [], []
     listed = dicts(value.get("ports"))[:MAX_PORTS]
     for entry in listed:
@@ -131,7 +131,7 @@ def _rule(value: JsonObject) -> PolicyRule:
             names.append((first, protocol))
         elif isinstance(first, int) and isinstance(last, int) and 1 <= first <= last <= 65_535:
             ports.append((protocol, first, last))
-    return PolicyRule(
+    return AllowedTraffic(
         ports=tuple(ports),
         names=tuple(names),
         all_ports=not items(value.get("ports")),

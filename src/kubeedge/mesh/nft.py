@@ -21,8 +21,7 @@ _ADD_MEMBERSHIP, _SOL_NETLINK = 1, 270
 _GETTABLE, _NEWTABLE = (10 << 8) | 1, 10 << 8  # NFNL_SUBSYS_NFTABLES, NFT_MSG_*
 _NAME, _USE, _HANDLE = 1, 3, 4  # NFTA_TABLE_*
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
-BRIDGE = 7  # NFPROTO_BRIDGE, in place of a version of IP
-_FAMILIES = {4: socket.AF_INET, 6: 10, BRIDGE: BRIDGE}  # NFPROTO_IPV4 is 2, NFPROTO_IPV6 is 10
+_FAMILIES = {4: socket.AF_INET, 6: 10}  # NFPROTO_IPV4 is 2, NFPROTO_IPV6 is 10
 
 
 async def commit(commands: str) -> None:

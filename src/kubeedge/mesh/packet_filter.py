@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kubeedge.kit.ip import IpAddress, IpNetwork
-from kubeedge.mesh.network_policy import DIRECTIONS, NetworkPolicy, PolicyPod, PolicyRule
+from kubeedge.mesh.network_policy import DIRECTIONS, NetworkPolicy, PolicyPod, AllowedTraffic
 
 TABLE = "kubeedge-policy"
 _FAMILY = {4: "ip", 6: "ip6"}
@@ -74,7 +74,7 @@ def _chain_of(short: str, policy: NetworkPolicy) -> str:
 class _RuleWriter:
     """The lines of one rule of a policy, and the sets that they use."""
 
-    def __init__(self, into: FilterRules, rule: PolicyRule, direction: str, digest: str, version: int) -> None:
+    def __init__(self, into: FilterRules, rule: AllowedTraffic, direction: str, digest: str, version: int) -> None:
         self._into, self._rule, self._direction = into, rule, direction
         self._digest, self._version = digest, version
         self._family, self._kind = _FAMILY[version], _TYPE[version]
@@ -174,12 +174,19 @@ def _digest(*parts: object) -> str:
     return hashlib.blake2s(repr([str(part) for part in parts]).encode(), digest_size=8).hexdigest()
 
 
-def header(version: int) -> str:
-    """The table in place of an earlier one, with what does not depend on policies."""
+def header(version: int, bridge: str = "") -> str:
+    """The table in place of an earlier one, with what does not depend on policies. `bridge`: one whose pods have no address of this family but
+    link-local ones, by which they would reach each other: that is closed."""
     family, kind = _FAMILY[version], _TYPE[version]
     neighbours = (
         "    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert } accept\n"
         if version == 6
+        else ""
+    )
+    closed = (
+        "  chain neighbours {\n    type filter hook forward priority filter - 7; policy accept;\n"
+        f'    iifname "{bridge}" oifname "{bridge}" drop\n  }}\n'
+        if bridge
         else ""
     )
     first = f"    ct state established,related accept\n{neighbours}    {family} saddr . {family} daddr @itself accept\n"
@@ -187,7 +194,7 @@ def header(version: int) -> str:
   map isolated-out {{ type {kind} : verdict; }}
   map isolated-in {{ type {kind} : verdict; }}
   set itself {{ type {kind} . {kind}; }}
-  chain egress {{
+{closed}  chain egress {{
     type filter hook forward priority filter - 6; policy accept;
 {first}    {family} saddr vmap @isolated-out
   }}
@@ -202,20 +209,6 @@ def header(version: int) -> str:
 def remove(version: int) -> str:
     """The table goes; that it is not there is no error."""
     return f"table {_FAMILY[version]} {TABLE} {{\n}}\ndelete table {_FAMILY[version]} {TABLE}\n"
-
-
-def bridge_header(bridge: str) -> str:
-    """Pods have no address of IPv6, but link-local ones, by which they would reach each other over the bridge: that is closed."""
-    return f"""{BRIDGE_REMOVE}table bridge {TABLE} {{
-  chain forward {{
-    type filter hook forward priority filter; policy accept;
-    meta ibrname "{bridge}" ether type ip6 drop
-  }}
-}}
-"""
-
-
-BRIDGE_REMOVE = f"table bridge {TABLE} {{\n}}\ndelete table bridge {TABLE}\n"
 
 
 def changes(old: FilterRules, new: FilterRules, version: int) -> str:

@@ -1,0 +1,178 @@
+"""Which NetworkPolicies a node gets, with which peers: whatever order things change in, and however much users write."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+from kubeedge.api.names import Object
+from kubeedge.api.resources import NAMESPACES, NETWORKPOLICIES, PODS
+from kubeedge_cloud.edgecontroller.policies import MAX_PODS, PolicyCatalogue, isolated_namespaces
+from tests.unit.controllers.world import World, in_world
+from tests.unit.edgecontroller.test_edgecontroller import pod_on
+from tests.unit.edgecontroller.test_services import _has_proxy
+
+
+def pod(name: str, address: str = "", namespace: str = "d", node: str = "edge1", **labels: str) -> Object:
+    ports = [{"name": "http", "containerPort": 8080}]
+    return {
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {"nodeName": node, "containers": [{"name": "c", "ports": ports}]},
+        "status": {"podIP": address, "phase": "Running"} if address else {},
+    }
+
+
+def policy(name: str, *rules: Object, namespace: str = "d", **spec: Any) -> Object:
+    return {
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"podSelector": {}, "ingress": [*rules], **spec},
+    }
+
+
+def namespace(name: str, **labels: str) -> Object:
+    return {"metadata": {"name": name, "labels": labels}}
+
+
+def peer(label: str, **namespaces: str) -> Object:
+    found: Object = {"podSelector": {"matchLabels": {"app": label}}}
+    return found | ({"namespaceSelector": {"matchLabels": namespaces}} if namespaces else {})
+
+
+def row(catalogue: PolicyCatalogue, name: str = "p", namespace: str = "d") -> Any:
+    return json.loads(catalogue.of([namespace])[f"networkpolicies/{namespace}/{name}"])["spec"]
+
+
+def test_rules_have_the_addresses_of_their_peers() -> None:
+    pods = [
+        pod("a", "10.0.0.1", app="x"), pod("b", "10.0.0.2", app="y"), pod("c", app="x"),
+        pod("e", "10.0.0.3", "far", "edge2", app="x"), pod("f", "10.0.0.4", "near", app="x"),
+    ]  # fmt: skip
+    pods[1]["spec"]["hostNetwork"] = True
+    catalogue = PolicyCatalogue(lambda: pods)
+    for name, labels in (("d", {}), ("far", {"team": "a"}), ("near", {})):
+        catalogue.namespace_changed(None, namespace(name, **labels))
+    rule = {"from": [peer("x"), peer("x", team="a"), {"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": "http"}]}
+    out = {"to": [peer("y"), {"namespaceSelector": {}}], "ports": [{"port": "http"}]}
+    assert catalogue.policy_changed(None, policy("p", rule, egress=[out])) == {"d"}
+    found = row(catalogue)
+    assert found["policyTypes"] == ["Ingress", "Egress"]
+    assert found["ingress"][0]["pods"] == [["10.0.0.1", "edge1", {}], ["10.0.0.3", "edge2", {}]]
+    assert found["ingress"][0]["blocks"] == [{"cidr": "10.0.0.0/8"}]
+    assert [entry["namespaces"] for entry in found["ingress"][0]["selectors"]] == [["d"], ["far"]]
+    assert [entry[0] for entry in found["egress"][0]["pods"]] == ["10.0.0.1", "10.0.0.3", "10.0.0.4"]
+    assert (
+        found["egress"][0]["pods"][0][2] == {"http/TCP": 8080}
+        and found["egress"][0]["selectors"][1]["namespaces"] == "*"
+    )
+    # to nobody in particular: a port by name is that of any pod
+    catalogue.policy_changed(None, policy("p", egress=[{"ports": [{"port": "http"}]}, {}]))
+    named, everything = row(catalogue)["egress"]
+    assert len(named["pods"]) == 3 and named["all"] and everything == {
+        "ports": [], "all": True, "blocks": [], "selectors": [], "pods": []
+    }  # fmt: skip
+    assert isolated_namespaces(pods) == {"d", "far", "near"} and isolated_namespaces(pods[1:2]) == set()
+
+
+def test_each_change_leads_to_what_a_fresh_look_finds() -> None:
+    chance = random.Random(15)
+    pods: dict[str, Object] = {}
+    namespaces: dict[str, Object] = {}
+    policies: dict[str, Object] = {}
+    catalogue = PolicyCatalogue(lambda: pods.values())
+    known: dict[str, bytes] = {}
+    for _ in range(500):
+        match chance.randrange(5):
+            case 0 | 1 | 2:
+                name, space = f"p{chance.randrange(12)}", chance.choice("def")
+                before = pods.pop(f"{space}/{name}", None)
+                after = None
+                if chance.random() < 0.8:
+                    address = f"10.0.0.{chance.randrange(9)}" if chance.random() < 0.8 else ""
+                    after = pod(name, address, space, f"edge{chance.randrange(3)}", app=chance.choice("xy"))
+                    after["status"]["phase"] = chance.choice(["Running", "Running", "Failed"])
+                    pods[f"{space}/{name}"] = after
+                touched = catalogue.pod_changed(before, after)
+            case 3:
+                space = chance.choice("def")
+                before, after = namespaces.pop(space, None), None
+                if chance.random() < 0.8:
+                    after = namespaces[space] = namespace(space, team=chance.choice("ab"))
+                touched = catalogue.namespace_changed(before, after)
+            case _:
+                name, space = f"n{chance.randrange(3)}", chance.choice("def")
+                before, after = policies.pop(f"{space}/{name}", None), None
+                if chance.random() < 0.8:
+                    peers = [peer(chance.choice("xy")), peer(chance.choice("xy"), team=chance.choice("ab")),
+                             {"namespaceSelector": {}}, {"podSelector": {"matchLabels": 1}}]  # fmt: skip
+                    some = chance.sample(peers, chance.randrange(3))
+                    rule = {"ports": [{"port": "http"}], "from": some, "to": some}
+                    after = policies[f"{space}/{name}"] = policy(name, rule, namespace=space, egress=[rule])
+                touched = catalogue.policy_changed(before, after)
+        fresh = PolicyCatalogue(lambda: pods.values())
+        for obj in namespaces.values():
+            fresh.namespace_changed(None, obj)
+        for obj in policies.values():
+            fresh.policy_changed(None, obj)
+        now = dict(catalogue.of("def"))
+        assert now == fresh.of("def")
+        differing = {key for key in known.keys() | now.keys() if known.get(key) != now.get(key)}
+        assert {key.split("/")[1] for key in differing} <= touched, "nobody would be told"
+        known = now
+
+
+def test_what_is_too_much_is_left_out_and_counted() -> None:
+    pods = [pod(f"p{n}", f"10.{n >> 8}.{n & 255}.1", app="x") for n in range(MAX_PODS + 10)]
+    catalogue = PolicyCatalogue(lambda: pods)
+    catalogue.policy_changed(None, policy("p", {"from": [peer("x")] * 150, "ports": [{"port": 1}] * 150}))
+    (rule,) = row(catalogue)["ingress"]
+    assert len(rule["pods"]) == MAX_PODS and len(rule["selectors"]) == len(rule["ports"]) == 100
+    assert rule["left_out"] == 10 + 50 + 50
+
+
+async def _policies(world: World, node: str = "edge1") -> dict[str, Object]:
+    await world.settle()
+    return {key: value for key, value in (await world.desired(node)).items() if key.startswith("networkpolicies/")}
+
+
+@in_world
+async def test_a_node_that_enforces_them_gets_the_policies_of_its_pods(world: World) -> None:
+    async with world.cloud():
+        agent = await world.join("edge1")
+        other = await world.join("edge2")
+        api = world.api()
+        await api.create(NAMESPACES, "", namespace("shop", team="a"))
+        await api.create(PODS, "default", pod_on("edge1", "web"))
+        client = pod_on("edge2", "client")
+        client["metadata"]["labels"] = {"app": "x"}
+        await api.create(PODS, "shop", client)
+        spec = {"podSelector": {}, "ingress": [{"from": [peer("x", team="a")]}]}
+        made = await api.create(NETWORKPOLICIES, "default", {"metadata": {"name": "p"}, "spec": spec})
+        assert made["spec"]["policyTypes"] == ["Ingress"]
+        await api.create(NETWORKPOLICIES, "shop", {"metadata": {"name": "p"}, "spec": {"podSelector": {}}})
+        assert await _policies(world) == {}, "it has said of no proxy"
+        await _has_proxy(agent)
+
+        async def peers() -> list[Any]:
+            found = await _policies(world)
+            assert set(found) == {"networkpolicies/default/p"}
+            return found["networkpolicies/default/p"]["spec"]["ingress"][0]["pods"]
+
+        address = (await api.get(PODS, "shop", "client"))["status"]["podIP"]
+        assert await peers() == [[address, "edge2", {}]]
+        await api.merge_patch(NAMESPACES, "", "shop", {"metadata": {"labels": {"team": "b"}}})
+        assert await peers() == []
+        await api.merge_patch(NAMESPACES, "", "shop", {"metadata": {"labels": {"team": "a"}}})
+        assert len(await peers()) == 1
+        await api.merge_patch(PODS, "shop", "client", {"metadata": {"labels": {"app": "y"}}})
+        assert await peers() == []
+        assert await _policies(world, "edge2") == {}
+        await _has_proxy(other)
+        assert set(await _policies(world, "edge2")) == {"networkpolicies/shop/p"}
+        await api.delete(NETWORKPOLICIES, "default", "p")
+        assert await _policies(world) == {}
+        await api.create(NETWORKPOLICIES, "default", {"metadata": {"name": "q"}, "spec": spec})
+        assert set(await _policies(world)) == {"networkpolicies/default/q"}
+    await world.api().delete(NETWORKPOLICIES, "default", "q")
+    async with world.cloud():  # what went while no process was running
+        assert await _policies(world) == {}
