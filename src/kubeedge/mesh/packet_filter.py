@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kubeedge.kit.ip import IpAddress, IpNetwork
-from kubeedge.mesh.network_policy import DIRECTIONS, NetworkPolicy, PolicyPod, AllowedTraffic
+from kubeedge.mesh.network_policy import DIRECTIONS, AllowedTraffic, NetworkPolicy, PolicyPod
 
 TABLE = "kubeedge-policy"
 _FAMILY = {4: "ip", 6: "ip6"}
