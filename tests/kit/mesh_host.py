@@ -39,7 +39,7 @@ async def main(config: dict[str, Any]) -> None:
         answer: Any = None
         if asked := order.get("ask"):
             plain = {"problem": mesh.problem, "counts": {**mesh.proxy.counts, "transactions": mesh.proxy.transactions}}
-            plain["counts"]["restored"] = mesh.proxy.restored
+            plain["counts"] |= {"restored": mesh.proxy.restored, "forgotten": mesh.proxy.forgotten}
             plain["policy_problem"] = mesh.policy_problem
             plain["policy_counts"] = {**mesh.enforcer.counts, "restored": mesh.enforcer.restored}
             ways = {"services": mesh.services, "endpoints": mesh.endpoints, "dns": mesh.names}

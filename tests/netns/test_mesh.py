@@ -41,7 +41,7 @@ host, port, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 try:
     if kind == "udp":
         link = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM); link.settimeout(3)
-        link.connect((host, port)); link.send(b"x"); print(link.recv(100).decode())
+        link.bind(("", int(sys.argv[4]))); link.connect((host, port)); link.send(b"x"); print(link.recv(100).decode())
     else:
         link = socket.create_connection((host, port), 3); print(link.recv(100).decode())
 except OSError as exc:
@@ -114,8 +114,9 @@ class Node:
             self.process = None
 
 
-def ask(host: Host, address: str, port: int, kind: str = "tcp") -> str:
-    return host.run(sys.executable, "-c", CLIENT, address, str(port), kind, check=False).strip()
+def ask(host: Host, address: str, port: int, kind: str = "tcp", own: int = 0) -> str:
+    """`own`: the port of UDP that the client sends from."""
+    return host.run(sys.executable, "-c", CLIENT, address, str(port), kind, str(own), check=False).strip()
 
 
 def pod(number: int, labels: dict[str, str], *, ready: bool = True) -> dict[str, Any]:
@@ -217,7 +218,11 @@ def test_endpoints_come_and_go_and_the_last_one_ends_gracefully(node: Node) -> N
     node.say(put={**pod(1, {"app": "web"}), **service("web", "10.96.0.1", "web"), **far("web", 1)})
     until(lambda: node.say(ask="counts")["chains"] == 2, what="the rules")
     client = node.pods[1]
+    # a port of UDP that leads to the pod which goes, and stays in use: conntrack would lead it there as long as it is
+    own = next(n for n in range(4000, 4100) if ask(client, "10.96.0.1", 80, "udp", n) == "pod1 10.244.1.3")
     node.say(put={"/reported/pods/default/pod1": pod(1, {}, ready=False)["/reported/pods/default/pod1"]})
+    until(lambda: ask(client, "10.96.0.1", 80, "udp", own) == "far1 10.244.1.3", what="the same flow, elsewhere")
+    until(lambda: node.say(ask="counts")["forgotten"] >= 1, what="the count of it")
     until(lambda: answers(client, "10.96.0.1") == {"far1 10.244.1.3"}, what="only the other node")
     ending = {"ready": False, "serving": True, "terminating": True}
     node.say(put=far("web", 2, conditions=ending))

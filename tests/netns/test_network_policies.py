@@ -126,6 +126,7 @@ def test_what_policies_allow_passes_and_nothing_else(node: Node) -> None:
 
     cloud.apply(deny={"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"]})
     until(lambda: ask(pod2, "10.244.1.2") == REFUSED, what="isolation")
+    until(lambda: ask(*ways["link-local"]) == REFUSED, what="isolation of link-local addresses")
     assert node.say(ask="policy_problem") == ""
     open_to({
         "pod2 udp": REFUSED, "pod2 service": REFUSED, "link-local": REFUSED, "far1": REFUSED, "lan": REFUSED,
@@ -149,7 +150,7 @@ def test_what_policies_allow_passes_and_nothing_else(node: Node) -> None:
     block = {"ipBlock": {"cidr": "10.244.2.0/24", "except": ["10.244.2.3/32"]}}
     out = {"podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Egress"]}
     cloud.apply(deny=None, allow=None, out={**out, "egress": [{"to": [block], "ports": [{"port": 8080}]}]})
-    until(lambda: ask(pod2, "10.244.1.2") == REFUSED, what="isolation of the sender")
+    until(lambda: ask(pod2, "10.244.2.3") == REFUSED, what="isolation of the sender")
     open_to({
         "pod2 to far1": "far1", "pod2 to far2": REFUSED, "pod2 to far service": "far1", "pod2 to node":
         "ConnectionRefusedError", "far1": "pod1", "pod1 out": "far1", "node": "pod1",
@@ -164,16 +165,19 @@ def test_what_policies_allow_passes_and_nothing_else(node: Node) -> None:
     node.edge.run("nft", "flush", "ruleset")
     until(lambda: node.say(ask="policy_counts")["restored"] == 1, what="the rules are written again")
     until(lambda: ask(pod2, "10.244.1.2") == REFUSED, what="the rules are back")
+    until(lambda: ask(*ways["link-local"]) == REFUSED, what="those of IPv6, too")
     node.stop()  # SIGKILL
     open_to({"pod2": REFUSED, "link-local": REFUSED, "node": "pod1"})
     node.edge.run("nft", "flush", "ruleset")  # as a boot does
     node.start(pods="10.244.1.0/24", bridge=bridge)
     until(lambda: ask(pod2, "10.244.1.2") == REFUSED, what="the rules, from the store")
-    open_to({"link-local": REFUSED})
+    until(lambda: ask(*ways["link-local"]) == REFUSED, what="those of IPv6, from the store")
+    until(lambda: node.say(ask="policy_problem") == "", what="all is written")
     counts = node.say(ask="policy_counts")
     assert (counts["policies"], counts["pods"]) == (1, 2)
     node.say(put={"/reported/pods/default/pod1": {"uid": "u1", "status": {"podIP": "10.244.1.9", "phase": "Running"}}})
     until(lambda: ask(pod2, "10.244.1.2") == "pod1", what="an address that is no pod's any more")
     node.say(delete=["/desired/networkpolicies/default/deny"])
     until(lambda: "kubeedge-policy" not in node.edge.run("nft", "list", "tables"), what="the end of the tables")
+    until(lambda: ask(*ways["link-local"]) == "pod1", what="link-local addresses again")
     open_to({"pod2": "pod1", "link-local": "pod1"})

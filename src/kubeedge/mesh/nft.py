@@ -13,10 +13,12 @@ import struct
 from collections.abc import AsyncGenerator
 
 from kubeedge.errors import Unavailable
+from kubeedge.kubebus.l3.netlink import pack_attribute, parse_attributes, parse_messages
 
 _TIMEOUT = 120.0  # seconds for one transaction: thousands of Services on a slow machine
 _MESSAGE = 400  # characters of nft's message
-_NETFILTER, _GROUP_NFTABLES = 12, 7  # NETLINK_NETFILTER, NFNLGRP_NFTABLES
+NETFILTER = 12  # NETLINK_NETFILTER
+_GROUP_NFTABLES = 7  # NFNLGRP_NFTABLES
 _ADD_MEMBERSHIP, _SOL_NETLINK = 1, 270
 _GETTABLE, _NEWTABLE = (10 << 8) | 1, 10 << 8  # NFNL_SUBSYS_NFTABLES, NFT_MSG_*
 _NAME, _USE, _HANDLE = 1, 3, 4  # NFTA_TABLE_*
@@ -57,33 +59,23 @@ def table_state(name: str, version: int) -> tuple[int, int] | None:
 
     Raises OSError where the kernel has no nftables.
     """
-    attribute = name.encode() + b"\0"
-    body = struct.pack("=BBH", _FAMILIES[version], 0, 0)
-    body += struct.pack("=HH", 4 + len(attribute), _NAME) + attribute + bytes(-len(attribute) % 4)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER) as kernel:
+    body = struct.pack("=BBH", _FAMILIES[version], 0, 0) + pack_attribute(_NAME, name.encode() + b"\0")
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETFILTER) as kernel:
         kernel.send(_HEADER.pack(_HEADER.size + len(body), _GETTABLE, 1, 1, 0) + body)
-        answer = kernel.recv(8192)
-    _, kind, *_ = _HEADER.unpack_from(answer)
+        kind, _, answer = next(parse_messages(kernel.recv(8192)))
     if kind != _NEWTABLE:
-        (code,) = struct.unpack_from("=i", answer, _HEADER.size)
+        (code,) = struct.unpack_from("=i", answer)
         if code == -errno.ENOENT:
             return None
         raise OSError(-code, os.strerror(-code))
-    found = {}
-    at = _HEADER.size + 4
-    while at + 4 <= len(answer):
-        length, attribute_type = struct.unpack_from("=HH", answer, at)
-        if length < 4:
-            break
-        found[attribute_type & 0x3FFF] = answer[at + 4 : at + length]
-        at += (length + 3) & ~3
+    found = parse_attributes(answer[4:])
     return int.from_bytes(found.get(_HANDLE, b""), "big"), int.from_bytes(found.get(_USE, b""), "big")
 
 
 async def changes_of_rules(*, settle: float = 0.05) -> AsyncGenerator[None, None]:
     """Yields after each burst of changes that any program makes to nftables, our own included. Raises OSError without nftables."""
     loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER) as kernel:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETFILTER) as kernel:
         kernel.setblocking(False)
         kernel.bind((0, 0))
         kernel.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_NFTABLES)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from kubeedge.kit.ip import IpNetwork
-from kubeedge.mesh import ruleset
+from kubeedge.kit.ip import IpAddress, IpNetwork
+from kubeedge.mesh import conntrack, ruleset
 from kubeedge.mesh.bridge_filter import BridgeFilter
-from kubeedge.mesh.ruleset import LocalNode, Rules
+from kubeedge.mesh.conntrack import Flow
+from kubeedge.mesh.ruleset import AddressPort, LocalNode, Rules
 from kubeedge.mesh.table import MeshTable
 from kubeedge.mesh.writer import VERSIONS, TableWriter
 
@@ -31,6 +33,8 @@ class ServiceProxy(TableWriter):
         self._rules: dict[int, dict[str, Rules]] = {version: {} for version in VERSIONS}  # what the kernel has
         self._changed: set[str] = set()
         self._was_alone = False
+        self._no_conntrack = ""
+        self.forgotten = 0  # flows of UDP to endpoints that were gone
 
     def changed(self, keys: Collection[str]) -> None:
         """The rules of these Services are looked at soon."""
@@ -82,3 +86,28 @@ class ServiceProxy(TableWriter):
         if commands:
             await self._commit(commands, version)
         self._rules[version] = new
+        known = None if old is not rules else {key: rules[key] for key in keys if key in rules}
+        await self._forget(
+            ruleset.stale_datagrams(known, {k: v for k, v in new.items() if known is None or v.datagrams})
+        )
+
+    async def _forget(self, stale: Mapping[tuple[IpAddress | None, int], frozenset[AddressPort]]) -> None:
+        """A client of UDP keeps its endpoint for as long as it sends: what conntrack knows of one that is gone is deleted."""
+        if not stale:
+            return
+
+        def leads_astray(flow: Flow) -> bool:
+            to = flow.answers_from, flow.answers_port
+            direct, by_node = stale.get((flow.destination, flow.port)), stale.get((None, flow.port))
+            if direct is not None:
+                return to not in direct
+            return by_node is not None and to != (flow.destination, flow.port) and to not in by_node
+
+        try:
+            self.forgotten += await asyncio.to_thread(conntrack.delete_flows, leads_astray)
+            self._no_conntrack = ""
+        except OSError as exc:
+            self._no_conntrack = f"clients of UDP keep endpoints that are gone: conntrack: {exc.strerror or exc}"
+
+    def _shortcoming(self) -> str:
+        return self._no_conntrack

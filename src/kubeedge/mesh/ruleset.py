@@ -42,6 +42,8 @@ class Rules:
     chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
     clients: dict[str, int] = field(default_factory=dict)  # set -> seconds
     elements: dict[str, dict[str, str]] = field(default_factory=dict)  # map -> key -> verdict; of a set: ""
+    #: UDP: (address or None for a node port, port) -> where it leads; conntrack keeps what has led there before
+    datagrams: dict[tuple[IpAddress | None, int], frozenset[AddressPort]] = field(default_factory=dict)
 
     def add(self, name: str, key: str, verdict: str = "") -> None:
         """One element of a map or a set."""
@@ -101,6 +103,8 @@ def _port(
     for address in inside:
         key = f"{address} . {protocol} . {port.port}"
         rules.add(*(("services", key, f"goto {chain}") if chain else ("refused", key, refusal)))
+    if protocol == "udp":
+        rules.datagrams |= {(address, port.port): frozenset(targets) for address in inside}
     if not outside and not has_node_port:
         return
     targets, refusal = chosen(service.local_outside)
@@ -115,6 +119,9 @@ def _port(
         rules.add(*(("node-ports", key, f"goto {chain}") if chain else ("refused-ports", key, refusal)))
         if chain and not service.local_outside:
             rules.add("outside-ports", str(port.node_port))
+    if protocol == "udp":
+        rules.datagrams |= {(address, port.port): frozenset(targets) for address in outside}
+        rules.datagrams |= {(None, port.node_port): frozenset(targets)} if has_node_port else {}
 
 
 def _chain(
@@ -282,4 +289,22 @@ def _merged(parts: Iterable[Mapping[str, V]]) -> dict[str, V]:
     for part in parts:
         for key, value in part.items():
             found.setdefault(key, value)
+    return found
+
+
+def stale_datagrams(
+    old: Mapping[str, Rules] | None, new: Mapping[str, Rules]
+) -> dict[tuple[IpAddress | None, int], frozenset[AddressPort]]:
+    """Ports of UDP that lead to less than before, or no longer exist: where they lead now. `old` None: nobody knows what was before."""
+    now: dict[tuple[IpAddress | None, int], frozenset[AddressPort]] = {}
+    for rules in new.values():
+        for port, targets in rules.datagrams.items():
+            now[port] = now.get(port, frozenset()) | targets
+    if old is None:
+        return now
+    found = {}
+    for rules in old.values():
+        for port, targets in rules.datagrams.items():
+            if targets - now.get(port, frozenset()):
+                found[port] = now.get(port, frozenset())
     return found

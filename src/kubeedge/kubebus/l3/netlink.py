@@ -100,21 +100,23 @@ class Netlink:
         """Without a route to its network."""
         bits, packed = interface.network.prefixlen, interface.ip.packed
         body = _ADDRESS_MESSAGE.pack(_family(interface.ip), bits, 0, 0, index)
-        body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed) + _u32(_IFA_FLAGS, _NOPREFIXROUTE)
+        body += (
+            pack_attribute(_IFA_LOCAL, packed) + pack_attribute(_IFA_ADDRESS, packed) + _u32(_IFA_FLAGS, _NOPREFIXROUTE)
+        )
         self._do(_NEWADDR, _CREATE | _REPLACE, body)
 
     def remove_address(self, index: int, interface: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> None:
         """Remove an address; one that is gone already is no error."""
         body = _ADDRESS_MESSAGE.pack(_family(interface.ip), interface.network.prefixlen, 0, 0, index)
         with _expecting(errno.EADDRNOTAVAIL):
-            self._do(_DELADDR, 0, body + _attribute(_IFA_LOCAL, interface.ip.packed))
+            self._do(_DELADDR, 0, body + pack_attribute(_IFA_LOCAL, interface.ip.packed))
 
     def addresses(self) -> list[LocalAddress]:
         """All IPv4 addresses of this machine."""
         found = []
         for body in self._ask(_GETADDR, _DUMP, _ADDRESS_MESSAGE.pack(socket.AF_INET, 0, 0, 0, 0), _NEWADDR):
             _, bits, _, _, index = _ADDRESS_MESSAGE.unpack_from(body)
-            attributes = _attributes(body[_ADDRESS_MESSAGE.size :])
+            attributes = parse_attributes(body[_ADDRESS_MESSAGE.size :])
             if (packed := attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)) is not None:
                 found.append(LocalAddress(index, ipaddress.ip_interface((packed, bits))))
         return found
@@ -138,7 +140,7 @@ class Netlink:
     def route_to(self, address: IpAddress) -> Route:
         """ip route get: the interface and MTU of the way to an address."""
         body = _ROUTE_MESSAGE.pack(_family(address), address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
-        (found,) = self._ask(_GETROUTE, 0, body + _attribute(_RTA_DST, address.packed), _NEWROUTE)
+        (found,) = self._ask(_GETROUTE, 0, body + pack_attribute(_RTA_DST, address.packed), _NEWROUTE)
         return _route_of(found)
 
     # -- rules ---------------------------------------------------------------------------------------------------------
@@ -159,7 +161,7 @@ class Netlink:
         found = []
         for message in self._ask(_GETRULE, _DUMP, body, _NEWRULE):
             _, _, bits, _, table, *_ = _RULE_MESSAGE.unpack_from(message)
-            attributes = _attributes(message[_RULE_MESSAGE.size :])
+            attributes = parse_attributes(message[_RULE_MESSAGE.size :])
             source = attributes.get(_FRA_SRC)
             found.append(
                 Rule(
@@ -181,7 +183,7 @@ class Netlink:
         self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags | _REQUEST, self._sequence, 0) + body)
         single = not flags & (_ACK | _DUMP)
         while True:
-            for type, sequence, message in _messages(self._socket.recv(1 << 18)):
+            for type, sequence, message in parse_messages(self._socket.recv(1 << 18)):
                 if sequence != self._sequence:
                     continue
                 if type == _ERROR:
@@ -212,7 +214,8 @@ class _expecting:
         return isinstance(value, OSError) and value.errno in self._numbers
 
 
-def _messages(datagram: bytes) -> Iterator[tuple[int, int, bytes]]:
+def parse_messages(datagram: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(type, sequence number, body) of the messages in a datagram of any netlink family. Raises PeerError."""
     at = 0
     while at + _HEADER.size <= len(datagram):
         length, type, _, sequence, _ = _HEADER.unpack_from(datagram, at)
@@ -222,15 +225,17 @@ def _messages(datagram: bytes) -> Iterator[tuple[int, int, bytes]]:
         at += (length + 3) & ~3
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def pack_attribute(kind: int, value: bytes) -> bytes:
+    """One attribute of a message, padded to four bytes."""
     return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def _u32(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack("=I", value))
+    return pack_attribute(kind, struct.pack("=I", value))
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
+def parse_attributes(data: bytes) -> dict[int, bytes]:
+    """Values of attributes by their number, without the flags of nesting and byte order."""
     found, at = {}, 0
     while at + _ATTRIBUTE.size <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, at)
@@ -256,26 +261,26 @@ def _route_message(route: Route) -> bytes:
     family, bits = _family(route.network.network_address), route.network.prefixlen
     body = _ROUTE_MESSAGE.pack(family, bits, 0, 0, 0, _BOOT, scope, route.kind, 0) + _u32(_RTA_TABLE, route.table)
     if bits:
-        body += _attribute(_RTA_DST, route.network.network_address.packed)
+        body += pack_attribute(_RTA_DST, route.network.network_address.packed)
     if route.index:
         body += _u32(_RTA_OIF, route.index)
     if route.gateway:
-        body += _attribute(_RTA_GATEWAY, route.gateway.packed)
+        body += pack_attribute(_RTA_GATEWAY, route.gateway.packed)
     if route.metric:
         body += _u32(_RTA_PRIORITY, route.metric)
     if route.source:
-        body += _attribute(_RTA_PREFSRC, route.source.packed)
+        body += pack_attribute(_RTA_PREFSRC, route.source.packed)
     if route.mtu:
-        body += _attribute(_RTA_METRICS, _u32(_RTAX_MTU, route.mtu))
+        body += pack_attribute(_RTA_METRICS, _u32(_RTAX_MTU, route.mtu))
     return body
 
 
 def _route_of(message: bytes) -> Route:
     family, bits, _, _, table, _, _, kind, _ = _ROUTE_MESSAGE.unpack_from(message)
-    attributes = _attributes(message[_ROUTE_MESSAGE.size :])
+    attributes = parse_attributes(message[_ROUTE_MESSAGE.size :])
     packed = attributes.get(_RTA_DST, bytes(4 if family == socket.AF_INET else 16))
     source, gateway = attributes.get(_RTA_PREFSRC), attributes.get(_RTA_GATEWAY)
-    metrics = _attributes(attributes.get(_RTA_METRICS, b""))
+    metrics = parse_attributes(attributes.get(_RTA_METRICS, b""))
     return Route(
         ipaddress.ip_network((packed, bits)),
         _number(attributes, _RTA_OIF),
@@ -292,4 +297,4 @@ def _rule_message(rule: Rule) -> bytes:
     bits = rule.source.prefixlen if rule.source else 0
     body = _RULE_MESSAGE.pack(socket.AF_INET, 0, bits, 0, 0, 0, 0, _TO_TABLE, 0)
     body += _u32(_FRA_PRIORITY, rule.priority) + _u32(_FRA_TABLE, rule.table)
-    return body + (_attribute(_FRA_SRC, rule.source.network_address.packed) if rule.source else b"")
+    return body + (pack_attribute(_FRA_SRC, rule.source.network_address.packed) if rule.source else b"")
