@@ -3,6 +3,8 @@
 python -m tests.kit.mesh_host '{"node": "edge1", "pods": "10.244.1.0/24", "store": PATH}'
 
 {"put": {KEY: VALUE, ...}, "delete": [KEY, ...]}     answered with the revision when it is in the store
+With "bare": true there is a store and no mesh, so that what the mesh costs can be told.
+
 {"ask": "services" | "endpoints" | "dns" | "problem" | "counts" | "policy_problem" | "policy_counts"}
 """
 
@@ -15,29 +17,36 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kubeedge.mesh.module import Mesh, MeshSettings
-from kubeedge.store.model import Delete, Put
+from kubeedge.store.model import Delete, Put, Store
 from kubeedge.store.sqlite import open_sqlite
 
 
-async def main(config: dict[str, Any]) -> None:
-    store = await open_sqlite(Path(config["store"]))
+def make(store: Store, config: dict[str, Any]) -> Any:
+    """The module, as the agent has it."""
+    from kubeedge.mesh.module import Mesh, MeshSettings
+
     networks = [ipaddress.ip_network(n) for n in config["pods"].split(",")]
     settings = MeshSettings(
         node=config["node"], pods=networks, reserved=[ipaddress.ip_network("10.244.0.0/16")], dns="169.254.20.10",
         domain="cluster.local", resolvers=config.get("resolvers", ()), bridge=config.get("bridge", ""),
     )  # fmt: skip
-    mesh = Mesh(store, settings, lambda: bool(config.get("alone")))
+    return Mesh(store, settings, lambda: bool(config.get("alone")))
+
+
+async def main(config: dict[str, Any]) -> None:
+    store = await open_sqlite(Path(config["store"]))
+    mesh = None if config.get("bare") else make(store, config)
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     reader = asyncio.StreamReader(limit=1 << 26)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    running = asyncio.create_task(mesh.run(ready))
-    await asyncio.wait([asyncio.create_task(ready.wait()), running], return_when=asyncio.FIRST_COMPLETED)
+    running = asyncio.create_task(mesh.run(ready) if mesh is not None else asyncio.sleep(1e9))
+    if mesh is not None:
+        await asyncio.wait([asyncio.create_task(ready.wait()), running], return_when=asyncio.FIRST_COMPLETED)
     print("ready", flush=True)
     while line := await reader.readline():
         order = json.loads(line)
         answer: Any = None
-        if asked := order.get("ask"):
+        if mesh is not None and (asked := order.get("ask")):
             plain = {"problem": mesh.problem, "counts": {**mesh.proxy.counts, "transactions": mesh.proxy.transactions}}
             plain["counts"] |= {"restored": mesh.proxy.restored, "forgotten": mesh.proxy.forgotten}
             plain["policy_problem"] = mesh.policy_problem

@@ -1,0 +1,1 @@
+"""What Services at the edge cost, beside kube-proxy and dnsmasq."""
