@@ -140,7 +140,8 @@ class Cloud:
         kubelets = [config.kubelets.node_address] if config.kubelets.node_address else []
         names = dict.fromkeys([*self.hosts, *config.publishing.names, *kubelets, *_LOCAL_NAMES])
         self.certificate = ServerCertificate(self.authority, config.paths.state / "pki", list(names))
-        self.plan = AddressPlan(config.addresses.pods, config.addresses.node_bits, config.addresses.overlay)
+        a = config.addresses
+        self.plan = AddressPlan(a.pods, a.node_bits, a.overlay, a.services, a.tenant_services)
         self.tenants = TenantManager(store, plan=self.plan)
         self.tokens = TokenStore(store, self.authority.hash, time.time)
         self.kubeconfig_records = KubeconfigRecords(store, time.time)
@@ -159,7 +160,9 @@ class Cloud:
         )
         # without an API there is no server to show a token to
         key = self.authority.token_key if config.listeners.api.enable else None
-        self.registries = Registries(store, self.usage, self.membership, account_key=key)
+        self.registries = Registries(
+            store, self.usage, self.membership, account_key=key, services=self.plan.services_of
+        )
         self.apis = TenantApis(store, self.tenants, self.registries, self.admin_kubeconfigs, self.membership)
         self.kubelets = KubeletApis(config, self.hosts[0], self.plan.nodes, self.apis)
         self.owner = self.authority.hash[:16]  # of our Nodes in clusters of users

@@ -78,6 +78,9 @@ class NodeRecord:
         )
 
 
+_SERVICES = "10.96.0.0/12"  # the default of kubeadm; a plan from before it was a setting may overlap it
+
+
 @dataclass(frozen=True, slots=True)
 class AddressPlan:
     """Where nodes and pods live: node n has the n-th address of `overlay`, the cloud itself the last one. And node n has the n-th network of `node_bits` in `pods`, as kube-controller-manager's --cluster-cidr and
@@ -86,8 +89,18 @@ class AddressPlan:
     pods: str = "10.244.0.0/16"
     node_bits: int = 24
     overlay: str = "100.64.0.0/16"
+    services: str = _SERVICES
+    tenant_services: tuple[str, ...] = ()  # TENANT=NETWORK
 
     def __post_init__(self) -> None:
+        for text in (self.services, *self._services_of_tenants.values()):
+            network = _network(text)
+            if network.prefixlen > 29:
+                raise Invalid(f"the network of Services {text} is too small: at most 29 bits")
+            if text != _SERVICES and (network.overlaps(self._overlay) or network.overlaps(self._network)):
+                raise Invalid(
+                    f"the network of Services {text} has addresses in common with {self.overlay} or {self.pods}"
+                )
         if self._overlay.prefixlen > 29:
             raise Invalid(f"the overlay {self.overlay} is too small: at most 29 bits")
         if self._overlay.overlaps(self._network):
@@ -100,6 +113,14 @@ class AddressPlan:
     @property
     def _network(self) -> IPv4Network:
         return _network(self.pods)
+
+    @property
+    def _services_of_tenants(self) -> dict[str, str]:
+        return dict(entry.split("=", 1) for entry in self.tenant_services)
+
+    def services_of(self, tenant: TenantId) -> IPv4Network:
+        """The network of the cluster IPs of a tenant's Services."""
+        return _network(self._services_of_tenants.get(tenant, self.services))
 
     @property
     def _overlay(self) -> IPv4Network:

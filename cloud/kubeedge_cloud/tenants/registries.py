@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from ipaddress import IPv4Network
 
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.api.resources import Resources
 from kubeedge.apiserver import devices, gateways
 from kubeedge.apiserver.accounts import AccountKey
+from kubeedge.apiserver.attachments import SERVICE_RANGE
 from kubeedge.apiserver.builtin import BUILT_IN
 from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.registry import Registry
@@ -22,7 +24,7 @@ from kubeedge_cloud.tenants.module import StorageUsage
 class Registries:
     """All of them share the worker threads for large requests and the fences of this process.
 
-    `account_key`: with which a tenant's service account tokens are signed; None: there are none."""
+    `account_key`: with which a tenant's service account tokens are signed; None: there are none. `services`: the network of a tenant's cluster IPs."""
 
     def __init__(
         self,
@@ -31,7 +33,9 @@ class Registries:
         membership: Membership,
         *,
         account_key: Callable[[TenantId], AccountKey] | None = None,
+        services: Callable[[TenantId], IPv4Network] = lambda tenant: SERVICE_RANGE,
     ) -> None:
+        self._services = services
         self._account_key = account_key
         self._store = store
         self._usage = usage
@@ -77,6 +81,7 @@ class Registries:
             served=served,
             account_key=key,
             joins=partial(self._join_of, tenant),
+            services=self._services(tenant),
         )
 
     async def _join_of(self, tenant: TenantId, node: NodeName) -> str | None:

@@ -32,8 +32,17 @@ class Writing:
 class Attachments:
     """For one tenant: allocates cluster IPs and node ports of Services, and lets Events expire with a lease that several of them share."""
 
-    def __init__(self, store: Store, tenant: TenantId, *, wall: Callable[[], float], randbytes: Randbytes) -> None:
+    def __init__(
+        self,
+        store: Store,
+        tenant: TenantId,
+        *,
+        wall: Callable[[], float],
+        randbytes: Randbytes,
+        services: ipaddress.IPv4Network,
+    ) -> None:
         self._store = store
+        self._services = services  # network of the cluster IPs
         self._wall = wall
         self._randbytes = randbytes
         self._addresses = f"{keys.registry(tenant)}_addresses/services/"
@@ -79,11 +88,11 @@ class Attachments:
             return Writing({**new, "spec": spec})
         name = meta.name_of(new)
         if wanted:
-            if ipaddress.ip_address(wanted) not in SERVICE_RANGE:
+            if ipaddress.ip_address(wanted) not in self._services:
                 error = invalid(
                     "spec.clusterIPs",
                     [wanted],
-                    f"the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {SERVICE_RANGE}",
+                    f"the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {self._services}",
                 )
                 raise InvalidObject.of(row.resource, name, [error])
             if await self._store.get(self._addresses + wanted) is not None:
@@ -149,13 +158,13 @@ class Attachments:
 
     async def _free_address(self) -> str:
         """Random tries: of a million addresses, even half taken leaves no doubt after 64."""
-        size = SERVICE_RANGE.num_addresses - 2
+        size = self._services.num_addresses - 2
         for _ in range(64):
-            address = str(SERVICE_RANGE[1 + int.from_bytes(self._randbytes(4)) % size])
+            address = str(self._services[1 + int.from_bytes(self._randbytes(4)) % size])
             if await self._store.get(self._addresses + address) is None:
                 return address
         raise ServerUnavailable(
-            f"no free service address found in {SERVICE_RANGE}: delete services that are not needed"
+            f"no free service address found in {self._services}: delete services that are not needed"
         )
 
 

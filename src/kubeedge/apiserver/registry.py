@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from ipaddress import IPv4Network
 from typing import Any
 
 from kubeedge.api import access, json_bounds, keys, meta, patch
@@ -24,7 +25,7 @@ from kubeedge.api.resources import EVENTS, LEASES, NAMESPACES, PODS, SERVICEACCO
 from kubeedge.api.status import AlreadyExists, BadRequest, NoSuchPath, ObjectModified, ObjectNotFound, TooLarge
 from kubeedge.apiserver import admission, core, selection
 from kubeedge.apiserver.accounts import AccountKey, Joins, ServiceAccounts
-from kubeedge.apiserver.attachments import Attachments
+from kubeedge.apiserver.attachments import SERVICE_RANGE, Attachments
 from kubeedge.apiserver.core import DeleteOptions, WriteOptions
 from kubeedge.apiserver.namespaces import TenantNamespaces
 from kubeedge.apiserver.offload import Offload
@@ -62,13 +63,12 @@ class Registry(ObjectReader):
         owners: bool = True,
         account_key: AccountKey | None = None,
         joins: Joins | None = None,
+        services: IPv4Network = SERVICE_RANGE,
     ) -> None:
         super().__init__(store, tenant, served=served, offload=offload, wall=wall)
-        self._wall = wall
-        self._randbytes = randbytes
-        self._foreground = foreground
+        self._wall, self._randbytes, self._foreground = wall, randbytes, foreground
         self._quota = quota or Unlimited()
-        self._attachments = Attachments(store, tenant, wall=wall, randbytes=randbytes)
+        self._attachments = Attachments(store, tenant, wall=wall, randbytes=randbytes, services=services)
         self._bootstrapped = not bootstrap  # the edge's own API makes no namespaces
         self.owners = owners  # of fields: a server-side apply keeps them (kubeedge.api.managed_fields)
         self._namespaces = TenantNamespaces(store, tenant, self.served)

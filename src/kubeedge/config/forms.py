@@ -85,6 +85,14 @@ def network(text: str) -> None:
         raise ValueError("is not a network, like 10.244.0.0/16 (no bits behind the prefix)") from exc
 
 
+def tenant_network(text: str) -> None:
+    """TENANT=NETWORK, as shop=10.112.0.0/16. Raises ValueError."""
+    tenant, equals, listed = text.partition("=")
+    if not equals or not tenant:
+        raise ValueError("is not TENANT=NETWORK, like shop=10.112.0.0/16")
+    network(listed)
+
+
 def host(text: str) -> None:
     """An IP address or a DNS name. Raises ValueError."""
     try:

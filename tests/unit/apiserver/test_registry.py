@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -579,6 +580,19 @@ async def test_handed_out_objects_belong_to_their_caller(world: World) -> None:
     made = await world.a.create(CONFIGMAPS, "default", configmap("c", key="1"))
     made["data"]["key"] = "2"
     assert (await world.a.get(CONFIGMAPS, "default", "c"))["data"] == {"key": "1"}
+
+
+@in_world
+async def test_services_may_have_another_network(world: World) -> None:
+    network = ipaddress.IPv4Network("10.112.0.0/29")
+    registry = Registry(world.store, TenantId("c"), services=network)
+    spec = {"ports": [{"port": 80}]}
+    for name in ("one", "two"):
+        made = await registry.create(SERVICES, "default", {"metadata": {"name": name}, "spec": spec})
+        assert ipaddress.ip_address(made["spec"]["clusterIP"]) in network
+    with pytest.raises(InvalidObject, match="not in the valid range"):
+        outside = {"metadata": {"name": "three"}, "spec": {**spec, "clusterIP": "10.96.0.9"}}
+        await registry.create(SERVICES, "default", outside)
 
 
 @in_world

@@ -84,3 +84,10 @@ def test_what_is_no_endpoint_is_refused(text):
 def test_the_settings_are_cheap_to_import():
     code = "import sys, kubeedge.config.edge; print(sorted({'yaml','asyncio','ssl','cryptography'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_network_of_one_tenant_is_written_with_its_name() -> None:
+    forms.tenant_network("shop=10.112.0.0/16")
+    for text in ("10.112.0.0/16", "=10.112.0.0/16", "shop=10.112.0.1/16", "shop="):
+        with pytest.raises(ValueError, match="is not"):
+            forms.tenant_network(text)

@@ -154,6 +154,18 @@ def test_the_overlay_address_holds_the_number(number: int, address: str) -> None
     assert model.AddressPlan().address(number) == address
 
 
+def test_each_tenant_may_have_a_network_of_its_own_for_services() -> None:
+    plan = model.AddressPlan(services="10.112.0.0/16", tenant_services=("shop=10.113.0.0/24",))
+    assert str(plan.services_of(TenantId("shop"))) == "10.113.0.0/24"
+    assert str(plan.services_of(TenantId("other"))) == "10.112.0.0/16"
+    assert str(model.AddressPlan().services_of(TenantId("shop"))) == "10.96.0.0/12"
+    for bad in ("10.244.128.0/20", "100.64.0.0/24", "10.113.0.0/30"):
+        with pytest.raises(Invalid, match="network of Services"):
+            model.AddressPlan(services=bad)
+        with pytest.raises(Invalid, match="network of Services"):
+            model.AddressPlan(tenant_services=(f"shop={bad}",))
+
+
 def test_another_overlay_gives_all_addresses_from_it() -> None:
     plan = model.AddressPlan(overlay="10.99.0.0/20", pods="10.32.0.0/12")
     assert (plan.address(1), plan.address(258)) == ("10.99.0.1/20", "10.99.1.2/20")
