@@ -360,7 +360,9 @@ def test_a_pod_of_runtime_default_is_behind_a_filter_and_its_processes_are_count
     assert engine.logs("filtered").split() == ["refused", "Seccomp:", "2"]
     until(lambda: "Seccomp" in engine.logs("free"), what="the log")
     assert engine.logs("free").split() == ["unshared", "Seccomp:", "0"]
-    groups = engine.host.run("sh", "-c", f"cat /sys/fs/cgroup/pids/{engine.cgroup}/poduid-filtered/pids.max")
+    groups = engine.host.run(
+        "sh", "-c", f"cat /sys/fs/cgroup/pids/{engine.cgroup}/kubepods/besteffort/poduid-filtered/pids.max"
+    )
     assert groups.strip() == "1024"
     every = int(engine.host.run("cat", f"/sys/fs/cgroup/pids/{engine.cgroup}/pids.max"))
     machine = (int(engine.host.run("cat", f"/proc/sys/kernel/{name}")) for name in ("pid_max", "threads-max"))
@@ -394,7 +396,7 @@ def test_a_fork_bomb_ends_at_the_bound_of_its_pod(engine: Engine) -> None:
     engine.put(
         "pods", "bomb", pod("bomb", "i=0; while [ $i -lt 2000 ]; do sleep 1000 & i=$((i+1)); done; exec sleep 1000")
     )
-    group = f"/sys/fs/cgroup/pids/{engine.cgroup}/poduid-bomb"
+    group = f"/sys/fs/cgroup/pids/{engine.cgroup}/kubepods/besteffort/poduid-bomb"
     until(lambda: Path(f"/proc/{engine.host.pid}/root{group}/pids.max").exists(), what="the group")
     here = Path(f"/proc/{engine.host.pid}/root{group}")
     until(lambda: _refused(here) > 0, what="a refused fork")
@@ -751,7 +753,9 @@ def test_both_runtimes_apply_the_filter_and_the_bounds(engine: Engine, runtime: 
         ),
         what="what the node says of it: the first agent may have said another",
     )
-    limits = engine.host.run("sh", "-c", f"cat /sys/fs/cgroup/pids/{engine.cgroup}/poduid-filtered/*/pids.max")
+    limits = engine.host.run(
+        "sh", "-c", f"cat /sys/fs/cgroup/pids/{engine.cgroup}/kubepods/besteffort/poduid-filtered/*/pids.max"
+    )
     assert limits.split() == ["1024"]
 
 

@@ -108,6 +108,13 @@ def test_a_pod_says_when_it_is_not_ready_any_more_while_it_ends_and_what_its_gat
     until(lambda: engine.reported["/reported/pods/default/ending"].get("gone"), what="the end")
 
 
+def limits_of_pod(engine: Engine, name: str) -> set[str]:  # noqa: F811
+    """Of the control group of a Guaranteed pod."""
+    files = ("memory/{}/memory.limit_in_bytes", "cpu/{}/cpu.cfs_quota_us", "cpu/{}/cpu.shares")
+    group = f"{engine.cgroup}/kubepods/poduid-{name}"
+    return set(engine.host.run("cat", *(f"/sys/fs/cgroup/{file.format(group)}" for file in files)).split())
+
+
 def test_a_pod_is_looked_into_and_resized_while_it_runs(engine: Engine) -> None:  # noqa: F811
     small, large = {"cpu": "100m", "memory": "16Mi"}, {"cpu": "200m", "memory": "32Mi"}
     spec = pod("web", "exec sleep 1000", container={"resources": {"limits": small}})
@@ -116,6 +123,7 @@ def test_a_pod_is_looked_into_and_resized_while_it_runs(engine: Engine) -> None:
     before = engine.until("web", ready, "the pod Ready")
     assert container(before)["user"]["linux"]["uid"] == 0
     assert container(before)["resources"]["limits"] == small and before["observedGeneration"] == 1
+    assert limits_of_pod(engine, "web") == {"16777216", "10000", "102"}
     look = {"name": "debug", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "targetContainerName": "main",
             "command": ["sh", "-c", "tr '\\0' ' ' < /proc/1/cmdline; exit 5"]}  # fmt: skip
     spec["spec"].update(ephemeralContainers=[look])
@@ -132,6 +140,7 @@ def test_a_pod_is_looked_into_and_resized_while_it_runs(engine: Engine) -> None:
         "other limits",
     )
     assert container(after)["restartCount"] == 0 and container(after)["containerID"] == container(before)["containerID"]
+    until(lambda: limits_of_pod(engine, "web") == {"33554432", "20000", "204"}, what="the limits of the whole pod")
     engine.kill()
     engine.start()
     spec["spec"]["containers"][0]["resources"] = {"limits": {**large, "memory": "900Ti"}}

@@ -11,6 +11,7 @@ from kubeedge.config.node_credentials import NodeCredentials
 
 if TYPE_CHECKING:
     from kubeedge.appengine.runtime.base import ClusterDns, Runtime
+    from kubeedge.appengine.runtime.group_limits import PodBounds
 
 
 def embedded(config: EdgeConfig, own: NodeCredentials) -> Runtime:
@@ -31,8 +32,7 @@ def embedded(config: EdgeConfig, own: NodeCredentials) -> Runtime:
             bridge=c.bridge,
             cgroup_prefix=c.cgroup_prefix,
             cni_bin_dirs=c.cni_bin_dirs,
-            pod_pids=c.pod_pids_limit,
-            all_pids=c.pids_limit,
+            bounds=_bounds(c),
             dns=_cluster_dns(config),
             overlay_cidrs=(own.pod_network, str(ip_interface(own.address).network)),
         ),
@@ -55,12 +55,21 @@ def cri(config: EdgeConfig, own: NodeCredentials) -> Runtime:
             bridge=c.bridge,
             cgroup_prefix=c.cgroup_prefix,
             cni_conf=Path(c.cri.cni_conf_dir) if c.cri.cni_conf_dir else None,
-            pod_pids=c.pod_pids_limit,
+            bounds=_bounds(c),
             pinned=c.images.pre_pull,
             dns=_cluster_dns(config),
             overlay_cidrs=(own.pod_network, str(ip_interface(own.address).network)),
         )
     )
+
+
+def _bounds(config: AppEngineConfig) -> PodBounds:
+    """All that is not reserved, as the kubelet's enforceNodeAllocatable; what eviction keeps free is within that."""
+    from kubeedge.appengine import node
+    from kubeedge.appengine.runtime.group_limits import PodBounds
+
+    cpu, memory = node.for_pods(node.reserved((*config.system_reserved, *config.kube_reserved)))
+    return PodBounds(config.pod_pids_limit, config.pids_limit, cpu, memory)
 
 
 def _cluster_dns(config: EdgeConfig) -> ClusterDns | None:

@@ -76,7 +76,7 @@ def _container(item: Any, path: str, pod_security: Mapping[str, Any], kind: str)
         env_from=tuple(_env_from(e, f"{path}.envFrom[{n}]") for n, e in enumerate(read_list(c, "envFrom", path))),
         mounts=tuple(_mount(m, f"{path}.volumeMounts[{n}]") for n, m in enumerate(read_list(c, "volumeMounts", path))),
         ports=tuple(_port(p, f"{path}.ports[{n}]") for n, p in enumerate(read_list(c, "ports", path))),
-        resources=_resources(read_mapping(c, "resources", path), f"{path}.resources"),
+        resources=resource_requirements(read_mapping(c, "resources", path), f"{path}.resources"),
         security=_security(read_mapping(c, "securityContext", path), pod_security, path),
         liveness=probe_parser.probe(c.get("livenessProbe"), f"{path}.livenessProbe"),
         readiness=probe_parser.probe(c.get("readinessProbe"), f"{path}.readinessProbe"),
@@ -106,7 +106,8 @@ def _working_dir(c: Mapping[str, Any], path: str) -> str:
     return directory
 
 
-def _resources(resources: Mapping[str, Any], path: str) -> ResourceRequirements:
+def resource_requirements(resources: Mapping[str, Any], path: str) -> ResourceRequirements:
+    """Limits and requests. Raises Invalid."""
     limits, requests = read_mapping(resources, "limits", path), read_mapping(resources, "requests", path)
     cpu = read_quantity(limits, "cpu", f"{path}.limits", quantities.millicores)
     request = read_quantity(requests, "cpu", f"{path}.requests", quantities.millicores)

@@ -237,6 +237,8 @@ class Pod:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     runtime_class: str = ""
     fs_group_on_mismatch: bool = False  # fsGroupChangePolicy OnRootMismatch
+    priority_class: str = ""
+    overhead: ResourceRequirements = ResourceRequirements(None, None, 0, 0)  # requests, of its RuntimeClass
     service_links: bool = True  # variables for the Services of the namespace
     #: types of conditions that others set, and what they say by now ("True"; "": nothing yet): the pod is not Ready without them
     readiness_gates: Mapping[str, str] = field(default_factory=dict)

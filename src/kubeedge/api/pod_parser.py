@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kubeedge.api import ephemeral_storage, pod_fields
-from kubeedge.api.container_parser import LABEL, RESTART_POLICIES, check_ip, container
+from kubeedge.api.container_parser import LABEL, RESTART_POLICIES, check_ip, container, resource_requirements
 from kubeedge.api.json_fields import (
     UnknownValue,
     check_texts,
@@ -113,6 +113,8 @@ def parse(obj: Object) -> Pod:
         == "Strict",
         sysctls=_sysctls(spec, pod_security),
         runtime_class=read_name(spec, "runtimeClassName", "spec", _SUBDOMAIN) if spec.get("runtimeClassName") else "",
+        priority_class=read(spec, "priorityClassName", str, "spec", ""),
+        overhead=resource_requirements({"requests": read_mapping(spec, "overhead", "spec")}, "spec.overhead"),
         service_links=read(spec, "enableServiceLinks", bool, "spec", True),
         readiness_gates=_readiness_gates(obj, spec),
     )

@@ -116,7 +116,7 @@ class PodDriver:
                 assert worker.desired is not None
                 self._note_begin(worker)
                 try:
-                    sandbox = await self._runtime.create_sandbox(self._prepare.sandbox(worker.desired))
+                    sandbox = await self._runtime.create_sandbox(self._prepare.sandbox(worker.desired, observed))
                     observed.ip = sandbox.ip
                 except (StartError, OSError) as exc:
                     observed.failures += 1
@@ -134,8 +134,7 @@ class PodDriver:
                 assert worker.desired is not None
                 await self._start(worker, worker.desired, container, attempt)
             case core.ResizeContainer(container):
-                has = self._prepare.allocatable
-                await resize.perform(self._runtime, self._reports, worker, container, has, self._clock())
+                await resize.perform(self._runtime, self._reports, self._prepare, worker, container, self._clock())
             case core.StopContainers(names, grace, why, replacing):
                 if worker.desired is None or worker.desired.deleting:
                     observed.ending_since = observed.ending_since or self._clock()
@@ -177,7 +176,7 @@ class PodDriver:
             config = await self._prepare.configure(pod, container, attempt, worker.observed.ip)
             if container.target:
                 config = replace(config, target_id=worker.observed.of(container.target).id or "none")
-            started = await self._runtime.start_container(self._prepare.sandbox(pod), config)
+            started = await self._runtime.start_container(self._prepare.sandbox(pod, worker.observed), config)
         except Exception as exc:  # whatever it is, it must be seen in the status
             if worker.ending.is_set():
                 return

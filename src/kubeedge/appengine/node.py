@@ -90,12 +90,18 @@ def status(
 def allocatable(reserve: Reserved, limits: Sequence[Threshold], state: Path) -> dict[str, int]:
     """What pods can have of this machine: all that is neither reserved nor kept free by the thresholds of eviction. "cpu" in thousandths,
     "memory" and "ephemeral-storage" in bytes. Raises OSError."""
-    total, storage = memory(), _storage(state)
+    storage = _storage(state)
+    cpu, of_memory = for_pods(reserve)
     return {
-        "cpu": max(0, 1000 * (os.cpu_count() or 1) - reserve.cpu),
-        "memory": max(0, total - reserve.memory - _kept(limits, MEMORY, total)),
+        "cpu": cpu,
+        "memory": max(0, of_memory - _kept(limits, MEMORY, memory())),
         "ephemeral-storage": max(0, storage - reserve.storage - _kept(limits, DISK, storage)),
     }
+
+
+def for_pods(reserve: Reserved) -> tuple[int, int]:
+    """Thousandths of processors and bytes of memory that are not reserved."""
+    return max(0, 1000 * (os.cpu_count() or 1) - reserve.cpu), max(0, memory() - reserve.memory)
 
 
 def _storage(state: Path) -> int:

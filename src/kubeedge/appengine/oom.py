@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from kubeedge.api.pod import Container, Pod
 from kubeedge.appengine.eviction import CRITICAL
+from kubeedge.appengine.qos import memory_request
 from kubeedge.appengine.status import qos_class
 
 GUARANTEED, BEST_EFFORT = -997, 1000
+_NODE_CRITICAL = "system-node-critical"
 
 
 def score(pod: Pod, container: Container, capacity: int) -> int:
-    """From -997 to 1000; `capacity` is the machine's memory in bytes. A burstable container stands the better the more it asked for."""
-    if pod.priority >= CRITICAL:
+    """From -997 to 1000; `capacity` is the machine's memory in bytes. A burstable container stands the better the more it asked for, and a sidecar
+    at least as well as the container that asked for least."""
+    if pod.priority >= CRITICAL and pod.priority_class == _NODE_CRITICAL:
         return GUARANTEED
     quality = qos_class(pod)
     if quality == "Guaranteed":
         return GUARANTEED
     if quality == "BestEffort" or capacity <= 0:
         return BEST_EFFORT
-    return min(max(1000 - 1000 * container.resources.memory_request // capacity, 3), BEST_EFFORT - 1)
+    asked = memory_request(container.resources)
+    if container.sidecar:
+        asked = max(asked, min((memory_request(c.resources) for c in pod.containers), default=0))
+    return min(max(1000 - 1000 * asked // capacity, 1000 + GUARANTEED), BEST_EFFORT - 1)

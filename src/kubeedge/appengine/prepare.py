@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from kubeedge.api.names import Object
-from kubeedge.api.pod import Container, Pod
+from kubeedge.api.pod import Container, Pod, ResourceRequirements
 from kubeedge.api.resources import PERSISTENTVOLUMECLAIMS
-from kubeedge.appengine import logs, node, oom, resolve
+from kubeedge.appengine import logs, node, oom, qos, resolve
+from kubeedge.appengine.core import PodObservation
 from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.runtime.base import ContainerConfig, SandboxConfig
+from kubeedge.appengine.status import qos_class
 from kubeedge.appengine.volumes.manager import VolumeManager
 from kubeedge.appengine.volumes.registry import has_remote_volumes
 
@@ -67,9 +69,13 @@ class Preparer:
             if (kind, of) == ("services", namespace)
         ]
 
-    def sandbox(self, pod: Pod) -> SandboxConfig:
-        """What the runtime is told of the pod as a whole."""
-        return sandbox_config(pod, logs.directory(self._log_root, pod.namespace, pod.name, pod.uid))
+    def sandbox(self, pod: Pod, observed: PodObservation) -> SandboxConfig:
+        """What the runtime is told of the pod as a whole, of which so much runs already."""
+        states = observed.containers.items()
+        has = {name: state.resources for name, state in states if state.running and state.resources is not None}
+        return sandbox_config(
+            pod, logs.directory(self._log_root, pod.namespace, pod.name, pod.uid), qos.pod_resources(pod, has)
+        )
 
     async def configure(self, pod: Pod, container: Container, attempt: int, ip: str) -> ContainerConfig:
         """Raises Missing or Invalid for what cannot be resolved, StartError or OSError for what cannot be on disk."""
@@ -120,7 +126,7 @@ class Preparer:
         return await asyncio.get_running_loop().run_in_executor(self.slow_threads, call, *arguments)
 
 
-def sandbox_config(pod: Pod, log_directory: Path) -> SandboxConfig:
+def sandbox_config(pod: Pod, log_directory: Path, resources: ResourceRequirements | None = None) -> SandboxConfig:
     """What the runtime must know of a pod to create its sandbox, from the pod's specification."""
     return SandboxConfig(
         uid=pod.uid,
@@ -145,4 +151,6 @@ def sandbox_config(pod: Pod, log_directory: Path) -> SandboxConfig:
         groups=(*pod.groups, *([pod.fs_group] if pod.fs_group is not None else ())),
         log_directory=log_directory,
         handler=pod.runtime_class,
+        qos=qos_class(pod),
+        resources=resources,
     )

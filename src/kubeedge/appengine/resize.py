@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kubeedge.api.pod import Container, ResourceRequirements
+from kubeedge.appengine.prepare import Preparer
 from kubeedge.appengine.reports import Reports
 from kubeedge.appengine.runtime.base import NotRunning, Runtime, StartError
 from kubeedge.appengine.worker import Worker
@@ -16,16 +17,17 @@ _RETRY = 10.0  # seconds; what is in use may become less
 
 
 async def perform(
-    runtime: Runtime, reports: Reports, worker: Worker, container: Container, has: Mapping[str, int], now: float
+    runtime: Runtime, reports: Reports, prepare: Preparer, worker: Worker, container: Container, now: float
 ) -> None:
-    """A request that this machine, which `has` so much, can never fulfil is refused for good, anything else that fails is tried again.
-    `now`: of plan()."""
+    """A request that this machine can never fulfil is refused for good, anything else that fails is tried again. The pod's own limits grow before
+    those of the container, and shrink after them. `now`: of plan()."""
     state, wanted = worker.observed.of(container.name), container.resources
-    if problem := infeasible(wanted, has):
+    if problem := infeasible(wanted, prepare.allocatable):
         state.resize_refused, state.resize_error = wanted, problem
         await reports.event(worker, "Warning", "ResizeInfeasible", problem, container.name)
         return
     try:
+        await _update_pod(runtime, prepare, worker)
         await runtime.update_container(state.id, wanted)
     except NotRunning:
         return  # its exit is on the way
@@ -36,7 +38,13 @@ async def perform(
             await reports.event(worker, "Warning", "ResizeError", str(exc), container.name)
         return
     state.resources, state.resize_error, state.resize_refused = wanted, "", None
+    await _update_pod(runtime, prepare, worker)
     await reports.event(worker, "Normal", "ResizeCompleted", f"Resized container {container.name}", container.name)
+
+
+async def _update_pod(runtime: Runtime, prepare: Preparer, worker: Worker) -> None:
+    if worker.desired is not None:
+        await runtime.update_sandbox(prepare.sandbox(worker.desired, worker.observed))
 
 
 def infeasible(wanted: ResourceRequirements, has: Mapping[str, int]) -> str:

@@ -94,7 +94,9 @@ def test_a_sandbox_says_which_namespaces_are_the_machine_s() -> None:
     made = sandbox_config(pod(hostNetwork=True, hostPID=True), Path("/logs/p"))
     back = there_and_back("PodSandboxConfig", configs.sandbox(made, node="edge1", attempt=1, cgroup_parent="/k/podu"))
     assert back["linux"]["security_context"]["namespace_options"] == {"network": 2, "pid": 2}
-    assert "hostname" not in back and back["annotations"] == {configs.HOST_NETWORK: "1"}
+    assert "hostname" not in back and back["annotations"] == {
+        configs.HOST_NETWORK: "1", configs.GROUP: "/k/podu",
+    }  # fmt: skip
     assert configs.is_ours(back["labels"], "edge1") and not configs.is_ours(back["labels"], "edge2")
     assert not configs.is_ours(None, "edge1")
 

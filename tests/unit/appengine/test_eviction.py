@@ -179,8 +179,16 @@ def test_the_machine_is_read(tmp_path: Path) -> None:
 def test_the_kernel_ends_those_first_that_asked_for_least(resources: dict[str, Any], score: int) -> None:
     one = pod(containers=[container(resources=resources)])
     assert oom.score(one, one.containers[0], GI) == score
-    critical = pod(containers=[container(resources=resources)], priority=eviction.CRITICAL)
-    assert oom.score(critical, critical.containers[0], GI) == -997
+    node, cluster = (
+        pod(
+            containers=[container(resources=resources)],
+            priority=eviction.CRITICAL,
+            priorityClassName=f"system-{of}-critical",
+        )
+        for of in ("node", "cluster")
+    )
+    assert oom.score(node, node.containers[0], GI) == -997
+    assert oom.score(cluster, cluster.containers[0], GI) == score
 
 
 # -- statistics ----------------------------------------------------------------------------------------------------------------

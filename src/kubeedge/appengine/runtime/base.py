@@ -9,6 +9,7 @@ cri.runtime.CriRuntime.
     sandbox_status              PodSandboxStatus
     not_ready                   Status (RuntimeReady)
     start_container             CreateContainer, StartContainer
+    update_sandbox              UpdatePodSandboxResources
     update_container            UpdateContainerResources
     stop_container              StopContainer
     remove_pod                  StopPodSandbox, RemovePodSandbox
@@ -105,6 +106,8 @@ class SandboxConfig:
     groups: Sequence[int] = ()  # supplementalGroups and fsGroup: of every process in it
     log_directory: Path | None = None  # of all its containers
     handler: str = ""  # of its RuntimeClass; "" is the runtime's default
+    qos: str = "BestEffort"  # or "Burstable", "Guaranteed"
+    resources: ResourceRequirements | None = None  # of all its containers together; None: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +314,10 @@ class Runtime(Protocol):
 
     async def start_container(self, sandbox: SandboxConfig, config: ContainerConfig) -> Started:
         """A new run replaces the container's earlier one. Raises StartError."""
+        ...
+
+    async def update_sandbox(self, config: SandboxConfig) -> None:
+        """The resources of the pod as a whole. What cannot be limited on this machine is only a warning."""
         ...
 
     async def update_container(self, id: str, resources: ResourceRequirements) -> None:

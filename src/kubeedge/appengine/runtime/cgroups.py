@@ -1,4 +1,5 @@
-"""Control groups: which layout this machine has, and removing our groups. Limits are the OCI runtime's work.
+"""Control groups: which layout this machine has, and limits and the end of our groups. Those of containers are the
+OCI runtime's work.
 
 v1: one hierarchy a controller below /sys/fs/cgroup. v2: one hierarchy. hybrid: v1, with v2 at unified/; crun refuses a hybrid whose v2
 has controllers, runc does not mind.
@@ -11,6 +12,8 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+
+from kubeedge.appengine.runtime.group_limits import GroupLimits, shares_of_weight
 
 ROOT = Path("/sys/fs/cgroup")
 
@@ -42,30 +45,51 @@ def groups(path: str, root: Path = ROOT) -> Iterator[Path]:
             yield group
 
 
-def limit_processes(path: str, limit: int, root: Path = ROOT) -> None:
-    """At most `limit` processes and threads in one of our groups and all below it; the group is made when it is missing.
-
-    Raises OSError where the machine cannot bound them.
-    """
-    for hierarchy in hierarchies(root):
-        if not (_has_pids(hierarchy)):
-            continue
-        group = hierarchy
-        for part in path.strip("/").split("/"):
-            control = group / "cgroup.subtree_control"
-            if control.exists() and "pids" not in control.read_text().split():
-                control.write_text("+pids")
-            group /= part
-            group.mkdir(exist_ok=True)
-        (group / "pids.max").write_text(str(limit))
-        return
-    raise OSError(f"no control group below {root} counts processes (the controller pids)")
+def shares(path: str, root: Path = ROOT) -> int:
+    """Those that one of our groups has; 0 where nothing counts them."""
+    for group in groups(path, root):
+        for name, of in (("cpu.shares", int), ("cpu.weight", lambda text: shares_of_weight(int(text)))):
+            with contextlib.suppress(OSError, ValueError):
+                return of((group / name).read_text())
+    return 0
 
 
-def _has_pids(hierarchy: Path) -> bool:
+def limit(path: str, wanted: GroupLimits, root: Path = ROOT) -> None:
+    """The group is made where it is missing, in the hierarchies of what is limited. Raises OSError for what cannot be, when all else is done."""
+    problems: list[str] = []
+    for controller in wanted.controllers():
+        try:
+            _limit(path, controller, wanted, root)
+        except OSError as exc:
+            problems.append(f"{controller}: {exc.strerror or exc}")
+    if problems:
+        raise OSError("; ".join(problems))
+
+
+def _limit(path: str, controller: str, wanted: GroupLimits, root: Path) -> None:
+    hierarchy = next((h for h in hierarchies(root) if _has(h, controller)), None)
+    if hierarchy is None:
+        raise OSError(f"no control group below {root} has the controller {controller}")
+    group = hierarchy
+    for part in path.strip("/").split("/"):
+        control = group / "cgroup.subtree_control"
+        if control.exists() and controller not in control.read_text().split():
+            control.write_text(f"+{controller}")
+        group /= part
+        group.mkdir(exist_ok=True)
+    for name, value in wanted.files(controller, is_v2=(hierarchy / "cgroup.controllers").exists()):
+        (group / name).write_text(value)
+
+
+def limit_processes(path: str, limit_of: int, root: Path = ROOT) -> None:
+    """At most so many processes and threads in one of our groups and all below it. Raises OSError where the machine cannot bound them."""
+    limit(path, GroupLimits(pids=limit_of), root)
+
+
+def _has(hierarchy: Path, controller: str) -> bool:
     """v2 lists its controllers; a hierarchy of v1 carries their names."""
     controllers = hierarchy / "cgroup.controllers"
-    return "pids" in (controllers.read_text().split() if controllers.exists() else hierarchy.name.split(","))
+    return controller in (controllers.read_text().split() if controllers.exists() else hierarchy.name.split(","))
 
 
 def machine_processes() -> int:

@@ -66,6 +66,8 @@ class Containers:
         oci = self.programs.of(sandbox.handler)
         self.remove(sandbox.uid, container.name, last, oci)
         id = secrets.token_hex(16)
+        if sandbox.resources is not None:
+            self._layout.groups.update(sandbox.uid, sandbox.resources)
         try:
             user = self._make_bundle(sandbox, config, images, id, target)
             config.log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +148,7 @@ class Containers:
             oom_score_adj=oom_score(config.oom_score_adj),
             capabilities=self._possible,
             groups=sandbox.groups,
-            pids_limit=self._sandboxes.pids_limit,
+            pids_limit=self._sandboxes.groups.pids,
             seccomp=self._filters.of(security, held),
             app_armor=app_armor.profile_of(security),
         )

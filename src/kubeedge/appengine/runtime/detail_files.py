@@ -16,6 +16,7 @@ from kubeedge.appengine.runtime.detail import (
     MachineDetail,
     PodDetail,
 )
+from kubeedge.appengine.runtime.group_limits import shares_of_weight
 
 _TICK_NS = 10_000_000  # of /proc and cpuacct.stat: a hundredth of a second
 _MAX_FILE = 64 * 1024  # bytes that are read of one
@@ -61,12 +62,7 @@ def _processor(group: Path) -> Iterator[tuple[str, int | None]]:
         yield "quota_us", quota if (quota := _number(group / "cpu.cfs_quota_us") or 0) > 0 else None
         yield "period_us", _number(group / "cpu.cfs_period_us")
     weight = _number(group / "cpu.weight")
-    yield "shares", _number(group / "cpu.shares") if weight is None else _shares(weight)
-
-
-def _shares(weight: int) -> int:
-    """The inverse of what the OCI runtimes make of shares on v2: 1 to 10000 for 2 to 262144."""
-    return 2 + (weight - 1) * 262142 // 9999
+    yield "shares", _number(group / "cpu.shares") if weight is None else shares_of_weight(weight)
 
 
 def _memory(group: Path) -> Iterator[tuple[str, int | None]]:

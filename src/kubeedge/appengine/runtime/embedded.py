@@ -42,6 +42,7 @@ from kubeedge.appengine.runtime.containers import Containers
 from kubeedge.appengine.runtime.exec import ExecProcess, Execs
 from kubeedge.appengine.runtime.exits import ExitWatch, read_exit
 from kubeedge.appengine.runtime.layout import Layout
+from kubeedge.appengine.runtime.pod_groups import PodGroups
 from kubeedge.appengine.runtime.programs import Programs
 from kubeedge.appengine.runtime.records import Run, Sandbox
 from kubeedge.appengine.runtime.sandboxes import Sandboxes
@@ -68,7 +69,7 @@ class EmbeddedRuntime:
         self._settings = settings
         self.images = images
         images.in_use = self._layers_in_use
-        self._layout = Layout(settings.root, settings.run, settings.cgroup_prefix)
+        self._layout = Layout(settings.root, settings.run, PodGroups(settings.cgroup_prefix))
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._network = Network(settings.bridge, settings.pod_cidr, settings.root / "cni", list(settings.cni_bin_dirs))
         self._sandboxes = Sandboxes(self._layout, self._network, self._boot, settings.dns)
@@ -101,9 +102,9 @@ class EmbeddedRuntime:
         """Needs a running loop. Raises OSError when the directories cannot be made; without a NAT rule it only warns."""
         self._on_exit = on_exit
         self._layout.make()
-        await asyncio.to_thread(self._execs.sweep, self._layout.cgroup_prefix)
+        await asyncio.to_thread(self._execs.sweep, self._settings.cgroup_prefix)
         self._watch = ExitWatch(self._layout.exits, self._ended, self._gone)
-        self._sandboxes.pids_limit = await asyncio.to_thread(self._bound_processes)
+        await asyncio.to_thread(self._layout.groups.prepare, self._settings.bounds)
         found = await asyncio.to_thread(self._recover)
         for pod in found:
             for container in pod.containers:
@@ -122,27 +123,18 @@ class EmbeddedRuntime:
             self._watch.close()
             self._watch = None
 
-    def _bound_processes(self) -> int:
-        """Of all pods together; what one of them may have, 0 where nothing counts them."""
-        machine = cgroups.machine_processes()
-        every = min(self._settings.all_pids or machine * 3 // 4, machine)
-        try:
-            cgroups.limit_processes(self._settings.cgroup_prefix, every)
-        except OSError as exc:
-            log.error("the number of processes in pods has no bound: %s", exc)
-            return 0
-        return min(self._settings.pod_pids, every)
-
     def _recover(self) -> list[FoundPod]:
         found = []
         self._pods.clear()
         self._by_id.clear()
+        self._layout.groups.clear()
         for directory in sorted(self._layout.pods.iterdir()):
             sandbox = records.load(directory)
             if sandbox is None:
                 self._sandboxes.sweep(directory.name, self._containers.programs)
                 continue
             self._pods[sandbox.uid] = sandbox
+            self._layout.groups.restore(sandbox.uid, sandbox.group)
             moved = not sandbox.host_network and not self._network.has(sandbox.ip)
             if moved:  # the node joined again, and has other addresses
                 log.warning("pod=%s/%s had address %s: it gets another", sandbox.namespace, sandbox.name, sandbox.ip)
@@ -227,6 +219,11 @@ class EmbeddedRuntime:
         if run is None or run.finished_at:
             raise StartError("CreateContainerError", f"container {config.container.target} does not run")
         return run.pid
+
+    async def update_sandbox(self, config: SandboxConfig) -> None:
+        """Of a pod whose control group has no limits of its own, from an earlier agent, nothing changes."""
+        if config.resources is not None and config.uid in self._pods:
+            await asyncio.to_thread(self._layout.groups.update, config.uid, config.resources)
 
     async def update_container(self, id: str, resources: ResourceRequirements) -> None:
         """Refuses a memory limit below what is in use: the kernel would end the container for it, or refuse it itself."""

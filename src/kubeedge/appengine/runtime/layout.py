@@ -16,6 +16,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from kubeedge.appengine.runtime.pod_groups import PodGroups
 from kubeedge.kit import private
 
 
@@ -25,7 +26,7 @@ class Layout:
 
     root: Path
     run: Path  # short: sockets live here
-    cgroup_prefix: str
+    groups: PodGroups
 
     @property
     def pods(self) -> Path:
@@ -74,7 +75,7 @@ class Layout:
 
     def group(self, uid: str) -> str:
         """The pod's control group; a container's is below, by its id."""
-        return f"{self.cgroup_prefix}/pod{uid}"
+        return self.groups.of(uid)
 
     def make(self) -> None:
         """Makes the directories and sets their modes; idempotent. Raises OSError."""

@@ -14,6 +14,7 @@ from kubeedge.api import mount_targets
 from kubeedge.api.pod import Container, ResourceRequirements
 from kubeedge.appengine.runtime.base import BindMount, StartError
 from kubeedge.appengine.runtime.capabilities import ALL, full_names
+from kubeedge.appengine.runtime.group_limits import CPU_PERIOD, shares_of
 from kubeedge.appengine.runtime.image_config import ImageConfig
 from kubeedge.errors import Invalid
 
@@ -31,7 +32,6 @@ MAX_TEXT = 128 * 1024  # of one argument or variable (Linux: MAX_ARG_STRLEN)
 MAX_EXPANDED = (
     2 * 1024 * 1024
 )  # of all arguments, and of all variables: what execve takes with the usual limit of the stack
-_CPU_PERIOD = 100_000  # microseconds
 _PROPAGATION = {"None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared"}
 
 
@@ -235,9 +235,9 @@ def _root_propagation(mounts: Sequence[BindMount]) -> dict[str, str]:
 
 def limits_of(resources: ResourceRequirements) -> dict[str, Any]:
     """CPU and memory, also for an update of a container that runs."""
-    cpu: dict[str, int] = {"shares": max(2, resources.cpu_request * 1024 // 1000)}
+    cpu: dict[str, int] = {"shares": shares_of(resources.cpu_request)}
     if resources.cpu_limit:
-        cpu.update(period=_CPU_PERIOD, quota=max(1000, resources.cpu_limit * _CPU_PERIOD // 1000))
+        cpu.update(period=CPU_PERIOD, quota=max(1000, resources.cpu_limit * CPU_PERIOD // 1000))
     made: dict[str, Any] = {"cpu": cpu}
     if resources.memory_limit:
         made["memory"] = {"limit": resources.memory_limit}

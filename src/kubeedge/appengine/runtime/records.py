@@ -49,6 +49,7 @@ class Sandbox:
     boot: str
     ports: list[dict[str, Any]] = field(default_factory=list)  # of the node that lead to it, as CNI has them
     handler: str = ""  # of its RuntimeClass
+    group: str = ""  # its control group; "": of an agent that had no classes of them
     runs: dict[str, Run] = field(default_factory=dict)
 
 

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from kubeedge.appengine.runtime import cgroups, conmon, mounts, oci_spec, programs, records, sandbox_files
+from kubeedge.appengine.runtime import conmon, mounts, oci_spec, programs, records, sandbox_files
 from kubeedge.appengine.runtime.base import ClusterDns, SandboxConfig, StartError
 from kubeedge.appengine.runtime.cni import Network, port_mapping
 from kubeedge.appengine.runtime.layout import Layout
@@ -33,7 +33,7 @@ class Sandboxes:
         self._network = network
         self._boot = boot
         self._processes = SharedProcesses(layout)
-        self.pids_limit = 0  # of one pod; 0: this machine cannot count them, or it is not known yet
+        self.groups = layout.groups
 
     def create(self, config: SandboxConfig, sandbox: Sandbox | None) -> Sandbox:
         """A new one; what is left of an earlier one is removed first. Raises StartError."""
@@ -56,8 +56,8 @@ class Sandboxes:
         directory, uid = self._layout.pod(config.uid), config.uid
         (directory / "runs").mkdir(parents=True, exist_ok=True)
         directory.chmod(0o711)
-        if self.pids_limit:
-            cgroups.limit_processes(self._layout.group(uid), self.pids_limit)
+        sandbox.group = self.groups.choose(uid, config.qos)
+        self.groups.create(uid, config.resources)
         self.remove_network(sandbox)
         sandbox.boot, sandbox.ip = self._boot, ""
         sandbox.ports = [port_mapping(p) for p in config.ports]
@@ -113,17 +113,14 @@ class Sandboxes:
                 conmon.run(oci, ["delete", "--force", id])
                 self._layout.remove_traces(id)
         self._processes.remove(uid, oci)
-        cgroups.kill_and_remove(self._layout.group(uid))
+        self.groups.remove(uid)
         self.remove_network(sandbox)
         mounts.remove_tree(directory)
 
     def sweep_unknown(self, known: set[str], ids: set[str], default: Programs) -> None:
         """What is ours by its name, and of no pod (by uid) or run (by id) that is known."""
-        for group in cgroups.hierarchies():
-            ours = group / self._layout.cgroup_prefix
-            for stale in ours.glob("pod*") if ours.is_dir() else ():
-                if stale.name.removeprefix("pod") not in known:
-                    cgroups.kill_and_remove(f"{self._layout.cgroup_prefix}/{stale.name}")
+        for uid in self.groups.uids() - known:
+            self.groups.remove(uid)
         for stale in (self._layout.run / "ns").iterdir():
             if stale.name not in known:
                 self.sweep(stale.name, default)

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubeedge.appengine.runtime.base import (
-    ClusterDns,
-)
+from kubeedge.appengine.runtime.base import ClusterDns
+from kubeedge.appengine.runtime.group_limits import PodBounds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +21,6 @@ class EmbeddedSettings:
     bridge: str = "cni0"
     cgroup_prefix: str = "kubeedge"
     cni_bin_dirs: Sequence[str] = ("/opt/cni/bin", "/usr/lib/cni")
-    pod_pids: int = 1024  # processes and threads of one pod
-    all_pids: int = 0  # of all pods together; 0: three quarters of what the machine can have
+    bounds: PodBounds = PodBounds()
     overlay_cidrs: Sequence[str] = ("10.244.0.0/16", "100.64.0.0/16")  # reached with the pod's own address
     dns: ClusterDns | None = None  # of this node, for its pods

@@ -23,6 +23,7 @@ NODE = "kubeedge.io/node"  # label: who made it
 IMAGE, MESSAGE, HOST_NETWORK = "kubeedge.io/image", "kubeedge.io/termination-log", "kubeedge.io/host-network"
 STDIN_ONCE, TTY, STDIN = "kubeedge.io/stdin-once", "kubeedge.io/tty", "kubeedge.io/stdin"  # annotations: "1"
 STOP_SIGNAL = "kubeedge.io/stop-signal"
+GROUP = "kubeedge.io/cgroup-parent"  # of a sandbox: the runtime does not tell it
 
 POD, OWN, OF_NODE, TARGET = 0, 1, 2, 3  # NamespaceMode
 _PROTOCOLS = {"TCP": 0, "UDP": 1, "SCTP": 2}
@@ -78,8 +79,13 @@ def sandbox(config: SandboxConfig, *, node: str, attempt: int, cgroup_parent: st
             if not config.host_network
         ],
         "labels": pod_labels(config, node),
-        "annotations": {**config.annotations, **({HOST_NETWORK: "1"} if config.host_network else {})},
+        "annotations": {
+            **config.annotations,
+            GROUP: cgroup_parent,
+            **({HOST_NETWORK: "1"} if config.host_network else {}),
+        },
         "linux": {
+            **({"resources": resources(config.resources)} if config.resources is not None else {}),
             "cgroup_parent": cgroup_parent,
             "security_context": security,
             "sysctls": {name.replace("/", "."): value for name, value in config.sysctls.items()},

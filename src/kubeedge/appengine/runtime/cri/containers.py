@@ -70,6 +70,7 @@ class CriContainers:
             )
         user = await self._image_user(config)
         id = self._sandboxes.id_of(sandbox.uid)
+        await asyncio.to_thread(self._sandboxes.update, sandbox)
         for old in self._runs.of(sandbox.uid, config.container.name):
             await self._own.end("RemoveContainer", container_id=old)
         message = self._files / sandbox.uid / config.container.name

@@ -108,6 +108,7 @@ class CriRuntime:
                 features = self._sandboxes.features = await introduce(self._client, self._settings.pod_cidr)
                 if features.sandbox_image:
                     self.images.pinned.add(features.sandbox_image)
+                await asyncio.to_thread(self._sandboxes.prepare)
                 pods = await self._recover()
                 break
             except GrpcError as exc:
@@ -192,6 +193,10 @@ class CriRuntime:
         """CreateContainer and StartContainer; what was created and does not start is removed. Raises StartError."""
         return await self._containers.start(sandbox, config)
 
+    async def update_sandbox(self, config: SandboxConfig) -> None:
+        """In the pod's own control group, which is ours; with systemd's it is left as it was."""
+        await asyncio.to_thread(self._sandboxes.update, config)
+
     async def update_container(self, id: str, resources: ResourceRequirements) -> None:
         """Raises NotRunning, and StartError for limits that the container cannot have now."""
         await self._containers.update(id, resources)
@@ -262,7 +267,7 @@ class CriRuntime:
             log.debug("details: %s", exc)
             return []
         running = [c for c in listed if c.get("state", found.CREATED) == found.RUNNING]
-        group = (lambda uid: "") if self._sandboxes.features.systemd else self._sandboxes.group
+        group = (lambda uid: "") if self._sandboxes.features.systemd else self._sandboxes.parent
         return await asyncio.to_thread(details.pod_details, running, pods.get("stats", ()), group)
 
     async def disk_usage(self, uid: str) -> Mapping[str, DiskUse]:

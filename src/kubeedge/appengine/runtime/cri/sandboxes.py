@@ -8,13 +8,14 @@ import logging
 from pathlib import Path
 
 from kubeedge.api.names import Object
-from kubeedge.appengine.runtime import cgroups, cni, sandbox_files
+from kubeedge.appengine.runtime import cni, sandbox_files
 from kubeedge.appengine.runtime.base import SandboxConfig, SandboxStatus, StartError
 from kubeedge.appengine.runtime.cri import configs, found
 from kubeedge.appengine.runtime.cri.client import CriClient
 from kubeedge.appengine.runtime.cri.features import CriFeatures
 from kubeedge.appengine.runtime.cri.own import OwnObjects
 from kubeedge.appengine.runtime.cri.settings import CriSettings
+from kubeedge.appengine.runtime.pod_groups import PodGroups
 from kubeedge.kit import trees
 from kubeedge.kit.grpc import NOT_FOUND, GrpcError
 
@@ -30,6 +31,8 @@ class CriSandboxes:
         self._own = own
         self._files = files
         self._sandboxes: dict[str, tuple[str, SandboxStatus]] = {}  # uid -> id, what is known of it
+        self._groups = PodGroups(settings.cgroup_prefix)
+        self._parents: dict[str, str] = {}  # uid -> control group
         self.features = CriFeatures()
 
     def __contains__(self, uid: str) -> bool:
@@ -42,18 +45,20 @@ class CriSandboxes:
     def clear(self) -> None:
         """Forget all sandboxes, before they are read from the runtime again."""
         self._sandboxes.clear()
+        self._parents.clear()
+        self._groups.clear()
 
     def parent(self, uid: str) -> str:
         """The control group of a pod by the name that the runtime's driver wants."""
-        if self.features.systemd:
-            return f"{self._settings.cgroup_prefix}-pod{uid.replace('-', '_')}.slice"
-        return self.group(uid)
+        return self._parents.get(uid, "")
 
     def known(self, uid: str, id: str, status: Object) -> SandboxStatus:
         """Keep the status of a sandbox from a PodSandboxStatus message, and return it."""
         is_ready = status.get("state", found.READY) == found.READY
         is_on_node = configs.HOST_NETWORK in status.get("annotations", {})
         ip = found.address(status) if is_ready and not is_on_node else ""
+        if uid not in self._parents:
+            self._take_up_group(uid, str(status.get("annotations", {}).get(configs.GROUP, "")))
         known = SandboxStatus(uid, ip, is_ready, str(status.get("runtime_handler", "")))
         self._sandboxes[uid] = id, known
         return known
@@ -101,16 +106,34 @@ class CriSandboxes:
         """Blocking. Directories, and the control group of the pod, by the name that the runtime's driver wants."""
         if config.log_directory is not None:
             config.log_directory.mkdir(parents=True, exist_ok=True)
-        if self.features.systemd:
-            return self.parent(config.uid)
-        group = self.group(config.uid)
+        uid = config.uid
+        group = self._groups.choose(uid, config.qos)
+        if self.features.systemd:  # which makes the groups itself, by the runtime's resources
+            self._parents[uid] = _slice(group)
+            return self._parents[uid]
         with contextlib.suppress(OSError):  # a machine that does not count processes
-            cgroups.limit_processes(group, self._settings.pod_pids)
-        return group
+            self._groups.create(uid, config.resources)
+        self._parents[uid] = f"/{group}"
+        return self._parents[uid]
 
-    def group(self, uid: str) -> str:
-        """The control group of a pod, as a path."""
-        return f"/{self._settings.cgroup_prefix}/pod{uid}"
+    def _take_up_group(self, uid: str, parent: str) -> None:
+        """Of a sandbox that was there when the agent started. Annotations are the user's, too: only a group that could be its own counts."""
+        if not self.features.systemd:
+            self._groups.restore(uid, parent.strip("/"))
+            self._parents[uid] = f"/{self._groups.of(uid)}"
+            return
+        found = (group for group in self._groups.possible(uid) if _slice(group) == parent)
+        self._parents[uid] = _slice(next(found, self._groups.of(uid)))
+
+    def prepare(self) -> None:
+        """Blocking. The groups of all pods, once the runtime has said which driver of them it has."""
+        if not self.features.systemd:
+            self._groups.prepare(self._settings.bounds)
+
+    def update(self, config: SandboxConfig) -> None:
+        """Blocking. The resources of a pod as a whole."""
+        if config.resources is not None and not self.features.systemd:
+            self._groups.update(config.uid, config.resources)
 
     async def status(self, uid: str) -> SandboxStatus | None:
         """Asked of the runtime. Raises OSError when it does not answer."""
@@ -138,5 +161,12 @@ class CriSandboxes:
             problem = exc
         if problem is not None:
             raise OSError(str(problem)) from problem
-        await asyncio.to_thread(cgroups.kill_and_remove, self.group(uid))
+        self._parents.pop(uid, None)
+        await asyncio.to_thread(self._groups.remove, uid)
         await asyncio.to_thread(trees.remove, self._files / uid)
+
+
+def _slice(group: str) -> str:
+    """systemd's name of a control group: each "-" is a level below (systemd.slice(5)), but for that of the prefix."""
+    prefix, _, rest = group.partition("/")
+    return f"{prefix}-{rest.replace('-', '_').replace('/', '-')}.slice"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge.appengine.runtime.base import ClusterDns
+from kubeedge.appengine.runtime.group_limits import PodBounds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,7 @@ class CriSettings:
     cni_conf: Path | None = (
         None  # the directory that the runtime reads network configurations from; None: it has its own
     )
-    pod_pids: int = 1024  # processes and threads of one pod
+    bounds: PodBounds = PodBounds()
     overlay_cidrs: Sequence[str] = ("10.244.0.0/16", "100.64.0.0/16")  # reached with the pod's own address
     pinned: Sequence[str] = ()  # images that are never collected
     dns: ClusterDns | None = None  # of this node, for its pods
