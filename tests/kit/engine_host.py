@@ -69,7 +69,11 @@ async def main(config: dict[str, Any]) -> None:
         images,
     )  # fmt: skip
     settings = AppEngineSettings(
-        node="edge1", address=f"{config.get('address', '100.64.0.1')}/16", state=state, logs=root / "logs"
+        node="edge1",
+        address=f"{config.get('address', '100.64.0.1')}/16",
+        state=state,
+        logs=root / "logs",
+        kubelet=Path(config["plugins"]) if "plugins" in config else None,
     )
     held = HeldDeletions(store, config.get("held", ""))
     kept: Any = held

@@ -121,7 +121,25 @@ def resource_requirements(resources: Mapping[str, Any], path: str) -> ResourceRe
             for name in limits
             if name.startswith(_HUGE_PAGES)
         },
+        {
+            name: read_quantity(limits, name, f"{path}.limits", _whole) or 0
+            for name in limits
+            if "/" in name and not is_native(name)
+        },
     )
+
+
+def is_native(resource: str) -> bool:
+    """One of Kubernetes itself, whose domain is its own."""
+    domain = resource.partition("/")[0]
+    return domain == "kubernetes.io" or domain.endswith(".kubernetes.io")
+
+
+def _whole(text: Any) -> int:
+    """Of what cannot be shared. Raises Invalid."""
+    if (thousandths := quantities.millicores(text)) % 1000:
+        raise Invalid(f"{text!r:.40} is no whole number")
+    return thousandths // 1000
 
 
 def _security(own: Mapping[str, Any], of_pod: Mapping[str, Any], path: str) -> Security:

@@ -111,6 +111,7 @@ class ResourceRequirements:
     cpu_request: int
     memory_request: int
     huge_pages: Mapping[str, int] = field(default_factory=dict)  # page size ("2Mi") -> bytes
+    extended: Mapping[str, int] = field(default_factory=dict)  # resources with a domain: how many devices
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from kubeedge.appengine.eviction import Readings
 from kubeedge.appengine.hooks import Hooks
 from kubeedge.appengine.housekeeping import Housekeeping
 from kubeedge.appengine.image_manager import ImageManager
+from kubeedge.appengine.node_plugins import NodePlugins
 from kubeedge.appengine.prepare import Preparer
 from kubeedge.appengine.prober import Prober
 from kubeedge.appengine.reports import Reports, json_object
@@ -40,7 +41,6 @@ from kubeedge.appengine.runtime.base import Exit, FoundPod, Runtime
 from kubeedge.appengine.settings import AppEngineSettings
 from kubeedge.appengine.stats import NodeUse
 from kubeedge.appengine.upkeep import Upkeep
-from kubeedge.appengine.volume_drivers import VolumeDrivers
 from kubeedge.appengine.volumes.base import NOT_MOUNTED
 from kubeedge.appengine.worker import Worker, Workers, take_over, take_up
 from kubeedge.errors import Invalid, NotFound
@@ -106,11 +106,9 @@ class AppEngine:
             readings or functools.partial(node_readings.read, settings.state, settings.state),
             clock=clock,
         )
-        self._drivers: VolumeDrivers | None = None
+        self._plugins: NodePlugins | None = None
         if settings.kubelet is not None:
-            self._drivers = VolumeDrivers(
-                settings.kubelet, settings.state, self._prepare.volumes, self._workers, self._reports
-            )
+            self._plugins = NodePlugins(settings.kubelet, settings.state, self._prepare, self._workers, self._reports)
         self._upkeep = Upkeep(settings, runtime, self._workers, self._prepare.volumes, self._reports)
 
     # -- the module ----------------------------------------------------------------------------------------------------
@@ -121,8 +119,8 @@ class AppEngine:
         self._prepare.clear()
         found = {pod.uid: pod for pod in await self._runtime.start(self._exited)}
         try:
-            if self._drivers is not None:
-                await self._drivers.prepare()
+            if self._plugins is not None:
+                await self._plugins.prepare()
             await self._runtime.images.preload()
             await self._reports.report_node(await self.images.node_images())
             before = await self._reported()
@@ -137,8 +135,8 @@ class AppEngine:
                 group.create_task(self._upkeep.watch_volumes(), name="size of volumes")
                 group.create_task(self._housekeeping.run(), name="housekeeping")
                 group.create_task(self.images.pre_pull(), name="images to pull beforehand")
-                if self._drivers is not None:
-                    group.create_task(self._drivers.run(), name="drivers of volumes")
+                if self._plugins is not None:
+                    group.create_task(self._plugins.run(), name="plugins of others")
                 if static is not None:
                     group.create_task(static.follow(), name="static pods")
         finally:
@@ -208,7 +206,10 @@ class AppEngine:
         for left in found.values():
             if left.uid not in self._workers:
                 self._adopt(left)
-        await asyncio.to_thread(self._prepare.volumes.sweep, frozenset(w.uid for w in self._workers))
+        uids = frozenset(w.uid for w in self._workers)
+        await asyncio.to_thread(self._prepare.volumes.sweep, uids)
+        if self._plugins is not None:
+            await self._plugins.sweep(uids)
         for key, value in before.items():
             _, namespace, name = keys.split(key)
             if value.get("uid") not in self._workers:

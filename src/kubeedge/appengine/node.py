@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from kubeedge import __version__
@@ -49,14 +50,17 @@ def status(
     reserve: Reserved = Reserved(),
     limits: Sequence[Threshold] = (),
     images: Sequence[Mapping[str, Any]] = (),
+    devices: Mapping[str, tuple[int, int]] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """NodeStatus without conditions: the cloud knows whether the node is attached."""
+    """NodeStatus without conditions: the cloud knows whether the node is attached. `devices`: how many of each extended resource there are, and how
+    many of them pods can have."""
     free = allocatable(reserve, limits, state)
     capacity = {
         "cpu": str(os.cpu_count() or 1),
         "memory": f"{memory() // 1024}Ki",
         "pods": str(max_pods),
         "ephemeral-storage": f"{_storage(state) // 1024}Ki",
+        **{name: str(count) for name, (count, _) in devices.items()},
     }
     return {
         "capacity": capacity,
@@ -65,6 +69,7 @@ def status(
             "cpu": quantities.format_millicores(free["cpu"]),
             "memory": f"{free['memory'] // 1024}Ki",
             "ephemeral-storage": f"{free['ephemeral-storage'] // 1024}Ki",
+            **{name: str(count) for name, (_, count) in devices.items()},
         },
         **({"images": [*images]} if images else {}),
         "nodeInfo": {

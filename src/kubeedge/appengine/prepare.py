@@ -20,6 +20,7 @@ from kubeedge.api.resources import PERSISTENTVOLUMECLAIMS
 from kubeedge.appengine import logs, node, oom, qos, resolve
 from kubeedge.appengine.core import PodObservation
 from kubeedge.appengine.node_api import NodeApi
+from kubeedge.appengine.node_devices import NodeDevices
 from kubeedge.appengine.runtime.base import ContainerConfig, SandboxConfig
 from kubeedge.appengine.status import qos_class
 from kubeedge.appengine.volumes.manager import VolumeManager
@@ -44,6 +45,7 @@ class Preparer:
         self.volumes = VolumeManager(
             state / "volumes", find=self.find, node=node, host_ip=host_ip, allocatable=allocatable, api=api
         )
+        self.devices: NodeDevices | None = None  # of plugins
         self._slow: ThreadPoolExecutor | None = None
         self._objects: dict[tuple[str, str, str], Object] = {}  # (resource, namespace, name)
 
@@ -90,7 +92,9 @@ class Preparer:
         binds = await self._in_thread(pod, self.volumes.mount, pod, container, ip, env)
         await asyncio.to_thread(logs.prune, path.parent, attempt)
         score = oom.score(pod, container, node.memory())
-        return ContainerConfig(container, attempt, container.image, env, binds, path, oom_score_adj=score)
+        config = ContainerConfig(container, attempt, container.image, env, binds, path, oom_score_adj=score)
+        edits = await self.devices.allocate(pod, container) if self.devices is not None else None
+        return edits.applied(config) if edits is not None else config
 
     async def attach(self, pod: Pod, container: Container) -> list[tuple[str, Object, str]]:
         """The volumes of a container for which others have to answer; may take long. Name, object and capacity of claims that have grown by that.
@@ -107,6 +111,8 @@ class Preparer:
 
     async def remove(self, namespace: str, name: str, uid: str, pod: Pod | None) -> None:
         """Volumes and logs of a pod; `name` is "" and `pod` None when they are not known. Raises OSError or NotMounted for what stays mounted."""
+        if self.devices is not None:
+            await self.devices.release(uid)
         await self.volumes.detach(uid, pod)
         await self._in_thread(pod, self.volumes.remove, uid, pod)
         if name:

@@ -15,6 +15,7 @@ from kubeedge.api import keys
 from kubeedge.api.names import Object
 from kubeedge.api.pod import Pod
 from kubeedge.appengine import logs, node, status
+from kubeedge.appengine.deviceplugins.base import ResourceCount
 from kubeedge.appengine.events import EventRecorder
 from kubeedge.appengine.runtime.base import Runtime
 from kubeedge.appengine.settings import AppEngineSettings
@@ -38,6 +39,8 @@ class Reports:
         self._runtime = runtime
         self._wall = wall
         self._host_ip = settings.host_ip
+        self._images: Sequence[Mapping[str, Any]] = ()
+        self.devices: Callable[[], Mapping[str, ResourceCount]] = dict  # extended resources of this node
         self._events = EventRecorder(store, settings.node, wall)
 
     async def report(self, worker: Worker) -> None:
@@ -107,8 +110,9 @@ class Reports:
         """What its logs take of the disk. Blocking."""
         return trees.used(logs.directory(self._settings.logs, pod.namespace, pod.name, pod.uid))
 
-    async def report_node(self, images: Sequence[Mapping[str, Any]] = ()) -> None:
-        """The NodeStatus: capacity, addresses, versions, images."""
+    async def report_node(self, images: Sequence[Mapping[str, Any]] | None = None) -> None:
+        """The NodeStatus: capacity, addresses, versions, images; None: those of the last time."""
+        self._images = self._images if images is None else images
         current = node.status(
             node=self._settings.node,
             address=self._settings.address,
@@ -117,7 +121,8 @@ class Reports:
             state=self._settings.state,
             reserve=self._settings.reserved,
             limits=self._settings.eviction,
-            images=images,
+            images=self._images,
+            devices=self.devices(),
         )
         await self._put(keys.reported("nodes", "", self._settings.node), canonical({"status": current}))
 

@@ -1,4 +1,4 @@
-"""A server of gRPC on a Unix socket: calls of one message and answers of one (grpc/grpc, doc/PROTOCOL-HTTP2.md).
+"""A server of gRPC on Unix sockets: calls of one message and answers of one (grpc/grpc, doc/PROTOCOL-HTTP2.md).
 
 Lives here:      connections, their bounds, messages and how a call ended.
 Lives elsewhere: HTTP/2 (http2_server.py), what is in a message (kubeedge.api.protobuf), who may open the socket (the mode of its file).
@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import quote
@@ -32,6 +33,8 @@ from kubeedge.kit.tasks import TaskSet
 
 #: gets the method as /package.Service/Method and the message, and returns the answer. Raises GrpcError
 GrpcHandler: TypeAlias = Callable[[str, bytes], Awaitable[bytes]]
+#: gets the message of its method. Raises GrpcError
+GrpcMethod: TypeAlias = Callable[[bytes], Awaitable[bytes]]
 
 REQUEST = 1024 * 1024  # bytes
 HELD = 8 * 1024 * 1024
@@ -155,7 +158,7 @@ class _ServedConnection:
 
 
 class GrpcServer:
-    """One socket. `handler` is asked once for each call, for many at a time."""
+    """`handler` is asked once for each call, for many at a time."""
 
     def __init__(self, handler: GrpcHandler) -> None:
         self.handler = handler
@@ -164,20 +167,27 @@ class GrpcServer:
         self._connections: set[_ServedConnection] = set()
 
     async def run(self, path: Path, started: Callable[[], None], *, mode: int = 0o600) -> None:
-        """Serves until it is cancelled, and removes the socket then. Raises OSError when it cannot be made."""
+        """Serves on a socket of its own until it is cancelled, and removes it then. Raises OSError when it cannot be made."""
         listener = unix_listener(path, mode)
+        try:
+            await self.serve([listener], started)
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def serve(self, listeners: Collection[socket.socket], started: Callable[[], None] = lambda: None) -> None:
+        """Serves on bound sockets until it is cancelled, and closes them then."""
         self.tasks = TaskSet("calls of gRPC")
         try:
-            async with self.tasks:
-                server = await asyncio.start_unix_server(self._connected, sock=listener)
-                try:
-                    started()
-                    await asyncio.get_running_loop().create_future()
-                finally:
-                    server.close()
+            async with contextlib.AsyncExitStack() as stack:
+                await stack.enter_async_context(self.tasks)
+                for listener in listeners:
+                    server = await asyncio.start_unix_server(self._connected, sock=listener)
+                    stack.callback(server.close)
+                started()
+                await asyncio.get_running_loop().create_future()
         finally:
-            listener.close()
-            path.unlink(missing_ok=True)
+            for listener in listeners:
+                listener.close()
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= CONNECTIONS:
@@ -210,3 +220,15 @@ class GrpcServer:
 def unimplemented(method: str) -> GrpcError:
     """What a server says to a method that it has not."""
     return GrpcError(UNIMPLEMENTED, f"no method {method[:200]} here")
+
+
+def by_method(methods: Mapping[str, GrpcMethod]) -> GrpcHandler:
+    """One handler of several methods, by their paths: /package.Service/Method."""
+
+    async def asked(method: str, message: bytes) -> bytes:
+        found = methods.get(method)
+        if found is None:
+            raise unimplemented(method)
+        return await found(message)
+
+    return asked

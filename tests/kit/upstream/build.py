@@ -48,6 +48,9 @@ PROGRAMS = {
     "helm": Program("helm", "helm.sh/helm/v3/cmd/helm", ("helm",)),
     "etcd": Program("kubernetes", "go.etcd.io/etcd/server/v3", ("etcd",)),
     "agnhost": Program("kubernetes", "k8s.io/kubernetes/test/images/agnhost", ("agnhost",)),
+    "sample-device-plugin": Program(
+        "kubernetes", "k8s.io/kubernetes/test/images/sample-device-plugin", ("sample-device-plugin",)
+    ),
     "nonewprivs": Program("kubernetes", "k8s.io/kubernetes/test/images/nonewprivs", ("nonewprivs",)),
     "control-plane": Program(
         "kubernetes", ".", ("kube-apiserver", "kube-controller-manager", "kube-scheduler"), "k8s.io/kubernetes"

@@ -64,6 +64,15 @@ class BindMount:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceNode:
+    """A device file of this machine in a container. `permissions` of "r", "w", "m"."""
+
+    host: str
+    container: str
+    permissions: str
+
+
+@dataclass(frozen=True, slots=True)
 class User:
     """Who a container's first process runs as (CRI: LinuxContainerUser)."""
 
@@ -132,6 +141,9 @@ class ContainerConfig:
     log_path: Path  # below the sandbox's log_directory
     target_id: str = ""  # the container whose PID namespace it joins (CRI: NamespaceOption.target_id)
     oom_score_adj: int = 500
+    devices: Sequence[DeviceNode] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)  # of this container, for the runtime
+    cdi: Sequence[str] = ()  # names of devices of the Container Device Interface
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from kubeedge.appengine.runtime import (
     users,
 )
 from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, SandboxConfig, StartError, User
+from kubeedge.appengine.runtime.device_files import device_files
 from kubeedge.appengine.runtime.layout import Layout
 from kubeedge.appengine.runtime.programs import Programs, possible_capabilities
 from kubeedge.appengine.runtime.records import Run
@@ -132,6 +133,7 @@ class Containers:
         security = container.security
         user = users.resolve(rootfs, image.config.user, security.user, security.group, strict=sandbox.strict_groups)
         held = oci_spec.effective_capabilities(container, user.uid, self._possible)["bounding"]
+        files = device_files(config.devices)
         spec = oci_spec.build(
             container,
             image.config,
@@ -151,7 +153,14 @@ class Containers:
             pids_limit=self._sandboxes.groups.pids,
             seccomp=self._filters.of(security, held),
             app_armor=app_armor.profile_of(security),
+            devices=files.nodes,
+            allowed=files.allowed,
+            annotations=config.annotations,
         )
+        if config.cdi:
+            from kubeedge.appengine.runtime import cdi  # most nodes have no such device
+
+            cdi.apply(spec, config.cdi)
         self._write_spec(id, bundle, spec)
         return User(user.uid, user.gid, tuple(spec["process"]["user"]["additionalGids"]))
 

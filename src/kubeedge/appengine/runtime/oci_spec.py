@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from kubeedge.api import mount_targets
@@ -71,6 +72,9 @@ def build(
     pids_limit: int = 0,  # processes and threads; 0: no limit of its own
     seccomp: Mapping[str, Any] | None = None,  # the filter, as the specification has it
     app_armor: str = "",  # the name of a loaded profile
+    devices: Sequence[Mapping[str, Any]] = (),  # device files, as the specification has them
+    allowed: Sequence[Mapping[str, Any]] = (),  # rules for these
+    annotations: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The content of config.json. Raises StartError when the pod demands a user other than root and the image has none, and for capabilities and
     mounts that there are not."""
@@ -80,6 +84,7 @@ def build(
         raise StartError("CreateContainerConfigError", "container has runAsNonRoot and image will run as root")
     return {
         "ociVersion": "1.0.2",
+        **({"annotations": dict(annotations)} if annotations else {}),
         "process": {
             "terminal": container.tty,
             "user": {"uid": user.uid, "gid": user.gid, "additionalGids": sorted({*user.groups, *groups})},
@@ -103,7 +108,8 @@ def build(
             ],
             **_root_propagation(mounts),
             "cgroupsPath": cgroup,
-            "resources": _resources(container, pids_limit),
+            **({"devices": list(devices)} if devices else {}),
+            "resources": _resources(container, pids_limit, allowed),
             **({"seccomp": seccomp} if seccomp is not None else {}),
             "maskedPaths": [] if security.privileged else list(MASKED),
             "readonlyPaths": [] if security.privileged else list(READ_ONLY),
@@ -244,7 +250,7 @@ def limits_of(resources: ResourceRequirements) -> dict[str, Any]:
     return made
 
 
-def _resources(container: Container, pids_limit: int) -> dict[str, Any]:
+def _resources(container: Container, pids_limit: int, allowed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     resources = limits_of(container.resources)
     if pages := container.resources.huge_pages:
         resources["hugepageLimits"] = [
@@ -253,7 +259,7 @@ def _resources(container: Container, pids_limit: int) -> dict[str, Any]:
     if pids_limit:
         resources["pids"] = {"limit": pids_limit}
     if not container.security.privileged:
-        resources["devices"] = [{"allow": False, "access": "rwm"}, *_allowed_devices()]
+        resources["devices"] = [{"allow": False, "access": "rwm"}, *_allowed_devices(), *allowed]
     return resources
 
 

@@ -136,7 +136,13 @@ def container(
             MESSAGE: message,
             **({STOP_SIGNAL: spec.stop_signal} if spec.stop_signal else {}),
             **{name: "1" for name, there in flags.items() if there},
+            **config.annotations,
         },
+        "devices": [
+            {"container_path": one.container, "host_path": one.host, "permissions": one.permissions}
+            for one in config.devices
+        ],
+        "CDI_devices": [{"name": name} for name in config.cdi],
         "log_path": str(log),
         "stdin": spec.stdin,
         "stdin_once": spec.stdin_once,
