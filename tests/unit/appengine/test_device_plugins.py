@@ -376,9 +376,9 @@ def test_nothing_is_loaded_until_somebody_connects(tmp_path: Path) -> None:
 
 def test_device_files_are_those_of_the_machine(tmp_path: Path) -> None:
     found = device_files.device_files([DeviceNode("/dev/null", "/dev/x", "r")])
-    assert found.nodes == [
-        {"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666, "uid": 0, "gid": 0}
-    ]
+    (node,) = found.nodes  # whose mode and owner are the machine's own affair
+    assert {"path": "/dev/x", "type": "c", "major": 1, "minor": 3}.items() <= node.items()
+    assert node.keys() == {"path", "type", "major", "minor", "fileMode", "uid", "gid"}
     assert found.allowed == [{"allow": True, "type": "c", "major": 1, "minor": 3, "access": "r"}]
     for bad in (str(tmp_path), "/dev/none"):
         with pytest.raises(StartError):

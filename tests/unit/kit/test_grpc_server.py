@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from kubeedge.errors import PeerError
 from kubeedge.kit import grpc_server
-from kubeedge.kit.grpc import INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, GrpcChannel, GrpcError
-from kubeedge.kit.grpc_server import CONNECTIONS, REQUEST, GrpcServer
+from kubeedge.kit.grpc import INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, GrpcChannel, GrpcError
+from kubeedge.kit.grpc_server import CONNECTIONS, REQUEST, GrpcServer, by_method
 from kubeedge.kit.http2 import PREFACE, SETTINGS, frame
 from kubeedge.kit.http2_server import RESETS, STREAMS, Http2Server
+from kubeedge.kit.streams import unix_listener
 
 WITHIN = 60.0
 REQUEST_HEAD = [(":method", "POST"), (":scheme", "http"), (":path", "/x/Echo"), (":authority", "localhost")]
@@ -50,6 +51,30 @@ async def serving(path: Path) -> AsyncIterator[GrpcServer]:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     assert not path.exists() and server.held == 0
+
+
+def test_methods_by_their_paths_at_two_sockets(tmp_path: Path) -> None:
+    async def run() -> None:
+        async def back(message: bytes) -> bytes:
+            return message[::-1]
+
+        listeners = [unix_listener(tmp_path / name, 0o600) for name in ("a", "b")]
+        started = asyncio.Event()
+        server = GrpcServer(by_method({"/x/Back": back}))
+        running = asyncio.create_task(server.serve(listeners, started.set))
+        await asyncio.wait_for(started.wait(), WITHIN)
+        for name in ("a", "b"):
+            channel = GrpcChannel(tmp_path / name)
+            assert await channel.call("/x/Back", b"abc", WITHIN) == b"cba"
+            with pytest.raises(GrpcError) as unknown:
+                await channel.call("/x/Other", b"", WITHIN)
+            assert unknown.value.code == UNIMPLEMENTED
+            await channel.close()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert all(listener.fileno() == -1 for listener in listeners)
+
+    asyncio.run(run())
 
 
 def test_calls_of_our_own_client(tmp_path: Path) -> None:
