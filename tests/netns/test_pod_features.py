@@ -115,15 +115,22 @@ def limits_of_pod(engine: Engine, name: str) -> set[str]:  # noqa: F811
     return set(engine.host.run("cat", *(f"/sys/fs/cgroup/{file.format(group)}" for file in files)).split())
 
 
+OWN_LIMITS = (
+    "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us; "
+    "(echo 0 > cpu/cpu.cfs_quota_us) 2>/dev/null || (mkdir memory/x) 2>/dev/null || echo closed"
+)
+
+
 def test_a_pod_is_looked_into_and_resized_while_it_runs(engine: Engine) -> None:  # noqa: F811
     small, large = {"cpu": "100m", "memory": "16Mi"}, {"cpu": "200m", "memory": "32Mi"}
-    spec = pod("web", "exec sleep 1000", container={"resources": {"limits": small}})
+    spec = pod("web", f"{OWN_LIMITS}; exec sleep 1000", container={"resources": {"limits": small}})
     spec["metadata"]["generation"] = 1
     engine.put("pods", "web", spec)
     before = engine.until("web", ready, "the pod Ready")
     assert container(before)["user"]["linux"]["uid"] == 0
     assert container(before)["resources"]["limits"] == small and before["observedGeneration"] == 1
     assert limits_of_pod(engine, "web") == {"16777216", "10000", "102"}
+    until(lambda: engine.logs("web").split() == ["16777216", "10000", "closed"], what="its limits, as it sees them")
     look = {"name": "debug", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "targetContainerName": "main",
             "command": ["sh", "-c", "tr '\\0' ' ' < /proc/1/cmdline; exit 5"]}  # fmt: skip
     spec["spec"].update(ephemeralContainers=[look])

@@ -42,6 +42,15 @@ def test_namespaces_are_new_joined_or_the_machine_s() -> None:
     shared = kinds(spec(namespaces=Namespaces("n", "i", "u", "/proc/7/ns/pid")))
     assert shared["pid"] == "/proc/7/ns/pid"
     assert kinds(spec(namespaces=Namespaces("", "", "", ""))) == {"mount": ""}
+    unified = Namespaces("", "", "", "", own_groups=True)
+    assert kinds(spec(namespaces=unified)) == {"mount": "", "cgroup": ""}
+    assert kinds(spec(namespaces=unified, securityContext={"privileged": True})) == {"mount": ""}
+
+
+@pytest.mark.parametrize(("privileged", "access"), [(False, "ro"), (True, "rw")])
+def test_a_container_sees_its_own_control_groups(privileged: bool, access: str) -> None:
+    (mount,) = [m for m in spec(securityContext={"privileged": privileged})["mounts"] if m["type"] == "cgroup"]
+    assert mount["destination"] == "/sys/fs/cgroup" and access in mount["options"]
 
 
 def test_mounts_say_how_far_they_reach() -> None:

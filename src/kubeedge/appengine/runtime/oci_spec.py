@@ -44,6 +44,7 @@ class Namespaces:
     ipc: str
     uts: str
     pid: str | None = None
+    own_groups: bool = False  # a cgroup_namespaces(7) of its own, where it is not privileged
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ def build(
             "namespaces": [
                 *([{"type": "pid"}] if namespaces.pid is None else []),
                 {"type": "mount"},
+                *([{"type": "cgroup"}] if namespaces.own_groups and not security.privileged else []),
                 *({"type": kind, "path": path} for kind, path in
                   (("network", namespaces.net), ("ipc", namespaces.ipc), ("uts", namespaces.uts), ("pid", namespaces.pid))
                   if path),
@@ -202,6 +204,9 @@ def standard_mounts(*, privileged: bool) -> list[dict[str, Any]]:
          "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", access]},
+        # the container's own groups, where a JVM and others read their limits
+        {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+         "options": ["nosuid", "noexec", "nodev", "relatime", access]},
     ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from kubeedge.appengine.runtime import conmon, mounts, oci_spec, programs, records, sandbox_files
+from kubeedge.appengine.runtime import cgroups, conmon, mounts, oci_spec, programs, records, sandbox_files
 from kubeedge.appengine.runtime.base import ClusterDns, SandboxConfig, StartError
 from kubeedge.appengine.runtime.cni import Network, port_mapping
 from kubeedge.appengine.runtime.layout import Layout
@@ -89,7 +89,8 @@ class Sandboxes:
         if own == ["ipc"] and not (pinned / "ipc").exists():  # a pod from before this agent
             self._pin(config)
         net, ipc, uts = (str(pinned / kind) if kind in own else "" for kind in ("net", "ipc", "uts"))
-        namespaces = oci_spec.Namespaces(net, ipc, uts, "" if config.host_pid else None)
+        processes = "" if config.host_pid else None
+        namespaces = oci_spec.Namespaces(net, ipc, uts, processes, own_groups=cgroups.layout() == "v2")
         if config.share_processes:
             return replace(namespaces, pid=self._processes.namespace(config.uid, namespaces, oci))
         return namespaces
