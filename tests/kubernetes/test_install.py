@@ -53,6 +53,15 @@ _POD = {
         ],
     },
 }  # fmt: skip
+_DEVICE = {
+    "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "Device", "metadata": {"name": "valve"},
+    "spec": {"deviceModelRef": {"name": "valve"}, "nodeName": "cam7", "protocol": {"protocolName": "acme"}},
+}  # fmt: skip
+_MODEL = {
+    "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "DeviceModel", "metadata": {"name": "valve"},
+    "spec": {"protocol": "acme", "properties": [{"name": "open", "type": "BOOLEAN"}]},
+}  # fmt: skip
+_TAKEN_OVER = '--for=jsonpath={.status.conditions[?(@.type=="Ready")].reason}=MapperSilent'
 #: a visitor at the kubelet port of cam7; whose certificate that is the pod's own authority says
 _ASK = """
 import http.client, ssl, sys
@@ -84,7 +93,7 @@ class Site:
             hosts.write(f"127.0.0.1 localhost\n{cloud} cloud.test\n")
             hosts.flush()
             self.machine.run("mount", "--bind", hosts.name, "/etc/hosts")
-            with edge_node(self.machine, "cam7", "cloud.test:10002", token):
+            with edge_node(self.machine, "cam7", "cloud.test:10002", token, {"devices": {"enable": True}}):
                 yield
 
     def kubeedge(self, *arguments: str, user: Path | None = None, status: int = 0) -> str:
@@ -125,6 +134,9 @@ class Site:
 
 def test_a_machine_joins_the_cluster_and_runs_a_pod_by_the_rights_of_the_table(site: Site) -> None:
     """init, gettoken, join, and kubectl. The API server's audit log says what was asked for, what was refused, and what nobody asked for."""
+    site.cluster.kubectl("apply", "-f", str(ROOT / "cloud/crds/devices.yaml"))
+    for name in ("devices", "devicemodels"):
+        site.cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}.devices.kubeedge.io", "--timeout=60s")
     site.kubeedge("init", "--advertise", "cloud.test", "--set", VALUES)
     pid = site.process()
     (pod,) = site.pods()
@@ -144,6 +156,10 @@ def test_a_machine_joins_the_cluster_and_runs_a_pod_by_the_rights_of_the_table(s
         visitor = site.cluster.kubectl("create", "token", "visitor").strip()
         assert inside(pid, "/usr/bin/python3", "-I", "-c", _ASK, visitor).strip() == "403"
         site.cluster.kubectl("delete", "pod", "there", timeout=150)
+        site.cluster.apply(_DEVICE)
+        site.cluster.apply(_MODEL)
+        site.cluster.kubectl("wait", "device/valve", _TAKEN_OVER, "--timeout=120s", timeout=150)
+        site.cluster.kubectl("delete", "device", "valve", timeout=150)
     inside(pid, "/usr/bin/kubeedge", "node", "remove", "cam7")
     until(lambda: not site.cluster.kubectl("get", "node", "cam7", "--ignore-not-found"), what="the Node to go")
 
@@ -159,7 +175,7 @@ def test_a_machine_joins_the_cluster_and_runs_a_pod_by_the_rights_of_the_table(s
         for event in events
         if "impersonatedUser" not in event and "objectRef" in event
     ]
-    asked = {(each.get("apiGroup", ""), each["resource"], each["verb"]) for each in own}
+    asked = {(each.get("apiGroup", ""), _resource(each), each["verb"]) for each in own}
     given = {right for rule in permissions.RULES for right in rule.asked()}
     assert asked <= given | {("authorization.k8s.io", "selfsubjectaccessreviews", "create")}
     # an annotation and Events come with what pods do; lists with the watch, where the server streams them; impersonation is no request
@@ -172,6 +188,11 @@ def test_a_machine_joins_the_cluster_and_runs_a_pod_by_the_rights_of_the_table(s
 def _status(event: dict[str, Any]) -> dict[str, Any]:
     """{} of a request that was broken off."""
     return event.get("responseStatus") or {}
+
+
+def _resource(ref: dict[str, str]) -> str:
+    """As rules write it: with its subresource."""
+    return "/".join((ref["resource"], *filter(None, (ref.get("subresource"),))))
 
 
 def _too_early(event: dict[str, Any]) -> bool:

@@ -8,9 +8,11 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from kubeedge.appengine.runtime import cgroups
 from tests.kit import images
@@ -64,8 +66,10 @@ def vm_node(
 
 
 @contextmanager
-def edge_node(machine: Host, name: str, cloud: str, token: str) -> Iterator[None]:
-    """`machine` joins `cloud` (HOST:PORT) as node `name`, with the image demo:1, and its agent runs."""
+def edge_node(
+    machine: Host, name: str, cloud: str, token: str, modules: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> Iterator[None]:
+    """`machine` joins `cloud` (HOST:PORT) as node `name`, with the image demo:1, and its agent runs. `modules`: more settings of it."""
     root = Path(tempfile.mkdtemp(prefix=f"kbi{os.getpid()}"))  # the path of a socket must be short
     program = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "kubeedge"]
     cgroup = f"{root.name}-{name}"
@@ -76,7 +80,7 @@ def edge_node(machine: Host, name: str, cloud: str, token: str) -> Iterator[None
         parts = {"state": "var/lib/kubeedge/edge", "run": "run", "pki": "etc/kubeedge/pki", "logs": "var/log/pods"}
         config = {
             "kind": "EdgeCore", "paths": {what: str(root / path) for what, path in parts.items()},
-            "modules": {"appengine": {"cgroupPrefix": cgroup, "evictionHard": ["none"]}},
+            "modules": {"appengine": {"cgroupPrefix": cgroup, "evictionHard": ["none"]}, **modules},
         }  # fmt: skip
         (root / "etc/kubeedge/kubeedge.yaml").write_text(json.dumps(config))
         where = ["--root-dir", str(root)]
