@@ -27,6 +27,11 @@ log = logging.getLogger("kubeedge.appengine")
 _BACKLOG = 100  # as asyncio's servers
 
 
+def sockets(kubelet: Path) -> tuple[Path, Path]:
+    """Where device plugins register, and where monitors ask which pod has which device."""
+    return kubelet / "device-plugins/kubelet.sock", kubelet / "pod-resources/kubelet.sock"
+
+
 class NodeDevices:
     """`kubelet` is the directory that plugins and monitors know, `state` the agent's own. `pods`: those of this node. `changed` is awaited when the node
     has other devices, or a pod has given some back."""
@@ -34,8 +39,8 @@ class NodeDevices:
     def __init__(
         self, kubelet: Path, state: Path, pods: Callable[[], Iterable[Pod]], changed: Callable[[], Awaitable[None]]
     ) -> None:
-        self._directory, self._records = kubelet / "device-plugins", state / "devices/allocations.json"
-        self._monitors = kubelet / "pod-resources"
+        self._sockets, self._records = sockets(kubelet), state / "devices/allocations.json"
+        self._directory = self._sockets[0].parent  # where plugins have theirs, too
         self._pods, self._changed = pods, changed
         self._manager: DeviceManager | None = None
         self._server: GrpcServer | None = None
@@ -53,19 +58,20 @@ class NodeDevices:
     async def run(self) -> None:
         """Listen for plugins and monitors until cancelled. A machine where that cannot be has no devices, and all else works."""
         try:
-            sockets = await asyncio.to_thread(self._listen)
+            listeners = await asyncio.to_thread(self._listen)
         except OSError as exc:
             log.warning("no device plugins on this node: %s", exc)
             return
         try:
             if self._server is None:
-                await _somebody_waits(sockets)
+                await _somebody_waits(listeners)
                 self._load()
             assert self._server is not None
-            await self._server.serve(sockets)
+            await self._server.serve(listeners)
         finally:
-            for listener in sockets:
+            for path, listener in zip(self._sockets, listeners, strict=True):
                 listener.close()
+                path.unlink(missing_ok=True)
             if self._manager is not None:
                 await self._manager.close()
 
@@ -104,18 +110,18 @@ class NodeDevices:
             with contextlib.suppress(OSError):
                 if stat.S_ISSOCK(path.lstat().st_mode):
                     path.unlink()
-        return [unix_listener(directory / "kubelet.sock", 0o600) for directory in (self._directory, self._monitors)]
+        return [unix_listener(path, 0o600) for path in self._sockets]
 
 
-async def _somebody_waits(sockets: Collection[socket.socket]) -> None:
+async def _somebody_waits(listeners: Collection[socket.socket]) -> None:
     """Until a connection can be accepted at one of them; it is left to whoever accepts."""
     loop, came = asyncio.get_running_loop(), asyncio.Event()
     try:
-        for listener in sockets:
+        for listener in listeners:
             listener.setblocking(False)
             listener.listen(_BACKLOG)
             loop.add_reader(listener, came.set)
         await came.wait()
     finally:
-        for listener in sockets:
+        for listener in listeners:
             loop.remove_reader(listener)

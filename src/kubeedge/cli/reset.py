@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -85,21 +86,21 @@ def _confirm(root: Path, keeps_state: bool) -> None:
         raise CommandError("nothing was changed")
 
 
-def _stop_agent(socket: Path) -> None:
+def _stop_agent(control: Path) -> None:
     """Pods first, then the agent. No agent is fine."""
-    if not _listens(socket):
+    if not _listens(control):
         return
-    call(str(socket), "POST", "/v1/stop", {"pods": True}, timeout=_STOP_TIMEOUT)
+    call(str(control), "POST", "/v1/stop", {"pods": True}, timeout=_STOP_TIMEOUT)
     deadline = time.monotonic() + _STOP_TIMEOUT
-    while _listens(socket):
+    while _listens(control):
         if time.monotonic() > deadline:
             raise CommandError("the agent does not stop", "end it by hand, then run `kubeedge reset` again")
         time.sleep(0.1)
 
 
-def _listens(socket: Path) -> bool:
+def _listens(control: Path) -> bool:
     try:
-        call(str(socket), "GET", "/v1/status")
+        call(str(control), "GET", "/v1/status")
     except CommandError as exc:
         return not isinstance(exc.__cause__, FileNotFoundError | ConnectionRefusedError | NotADirectoryError)
     return True
@@ -152,15 +153,28 @@ def _remove_logs(logs: Path, pods: set[str]) -> None:
             shutil.rmtree(directory, ignore_errors=True)
 
 
+def _remove_socket(path: Path) -> None:
+    """A socket that an agent which was killed has left, and its directory; not when somebody listens there, or others have theirs beside it."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except FileNotFoundError:
+            path.parent.rmdir()
+        except ConnectionRefusedError:
+            path.unlink()
+            path.parent.rmdir()
+
+
 def _remove_shared(config: edge.EdgeConfig) -> None:
     """What the pods of this node had in common, unless another program uses it, too."""
     if not (config.paths.state / STATE_MARK).exists():
         return  # this machine has not joined: a bridge of that name is not ours
-    from kubeedge.appengine.runtime import cgroups
+    from kubeedge.appengine import node_devices
+    from kubeedge.appengine.runtime.pod_groups import PodGroups
 
-    for group in cgroups.groups(config.modules.appengine.cgroup_prefix):
-        with contextlib.suppress(OSError):
-            group.rmdir()  # only when it is empty
+    PodGroups(config.modules.appengine.cgroup_prefix).leave()
+    for path in node_devices.sockets(config.paths.kubelet):
+        _remove_socket(path)
     _remove_bridge(config.modules.appengine.bridge)
     from kubeedge.kubebus.l3 import netsetup
 

@@ -101,6 +101,11 @@ def kill_and_remove(path: str, root: Path = ROOT) -> None:
     """End what still runs in a group of ours, and remove it with everything below. Tolerant: removal is tried again at the
     next sweep."""
     kill(path, root)
+    remove_empty(path, root)
+
+
+def remove_empty(path: str, root: Path = ROOT) -> None:
+    """Remove a group of ours and the groups below it, but for those in which something runs."""
     for group in groups(path, root):
         for directory in [Path(d) for d, _, _ in os.walk(group, topdown=False)]:
             with contextlib.suppress(OSError):

@@ -10,6 +10,7 @@ A pod's group has the sum of its containers' resources, and of processes as many
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,6 +104,13 @@ class PodGroups:
         self._groups.pop(uid, None)
         if self._shares.pop(uid, None) is not None:
             self._share()
+
+    def leave(self) -> None:
+        """Remove the tree, but for what something runs in, and for groups that others have made beside it."""
+        cgroups.remove_empty(f"{self._prefix}/{_ALL}", self._root)
+        for group in cgroups.groups(self._prefix, self._root):
+            with contextlib.suppress(OSError):
+                group.rmdir()
 
     def uids(self) -> set[str]:
         """Of the pods that have a group."""
