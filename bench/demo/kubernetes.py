@@ -51,8 +51,7 @@ class KubernetesScenario(Scenario):
     def before_devices(self) -> None:
         """Their resources are defined by the project's manifest."""
         self.kubectl("apply", "-f", str(ROOT / "cloud/crds/devices.yaml"))
-        for name in ("devices", "devicemodels"):
-            self.kubectl("wait", "--for=condition=Established", f"crd/{name}.devices.kubeedge.io", "--timeout=60s")
+        until(lambda: self.kubectl("get", "devices,devicemodels") == "", what="the API of devices")
 
     def more_steps(self, stack: contextlib.ExitStack) -> None:
         """The paper's Figure 3: one network of the cluster's pods and Services and of the edge nodes' pods."""

@@ -424,7 +424,7 @@ def test_helm_installs_upgrades_and_removes_it(site: Site) -> None:
         "init", "-n", "other", "--advertise", VM, status=1
     )
     assert site.helm("list", "--all-namespaces", "--short").split() == ["kubeedge"]
-    (still,) = site.pods()
+    (still,) = (pod for pod in site.pods() if not pod["metadata"].get("deletionTimestamp"))
     assert still["metadata"]["uid"] == after["metadata"]["uid"]
     site.helm("uninstall", "kubeedge", "--wait", "--timeout", "120s")
     until(lambda: not site.pods() and not site.processes(), what="the end of the pod")

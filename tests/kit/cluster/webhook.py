@@ -35,7 +35,9 @@ class Webhook:
         review = json.loads(await request.read(16 * 1024 * 1024))
         asked, mode = review["request"], self._mode.read_text()
         self._counts["/".join(filter(None, (asked["resource"]["resource"], asked.get("subResource"))))] += 1
-        Path(f"{self._mode}.counts").write_text(json.dumps(self._counts))
+        new = Path(f"{self._mode}.counts.new")
+        new.write_text(json.dumps(self._counts))
+        new.replace(f"{self._mode}.counts")
         if mode == "hang":
             await asyncio.Event().wait()
         if mode == "broken":
