@@ -117,7 +117,8 @@ def test_containers_get_devices_of_an_unmodified_plugin_and_keep_them(engine: En
     os.kill(process(engine, b"sleep\x001000"), signal.SIGKILL)
     engine.until("one", lambda s: ready(s) and s["containerStatuses"][0]["restartCount"] == 1, "its next run")
     engine.until_logs("one", "CDI-Dev-1\nCDI-Dev-1\nDev-1\n")
-    assert plugin.counts() == ("0", "0") and before["podIP"] == engine.status("one")["podIP"]
+    assert before["podIP"] == engine.status("one")["podIP"]
+    until(lambda: plugin.counts() == ("0", "0"), what="a node that has none of them")
     plugin.start()
     until(lambda: plugin.counts() == ("2", "2"), what="both devices again")
     engine.until("two", lambda s: "UnexpectedAdmissionError" in str(s), "a pod that still waits")

@@ -103,7 +103,10 @@ def test_a_pod_finds_another_one_by_name_and_reset_leaves_nothing(site: Site) ->
     site.kubectl("apply", "-f", "-", input=POLICY)
     assert "app=web" in site.kubectl("get", "netpol", "nobody")
     until(lambda: "hello" not in site.machine.run(*inside, f"http://{address}/hi", check=False), what="isolation")
-    assert "default/nobody" in site.machine.run(*KUBEEDGE, "mesh", "policies", "--socket", socket)
+    policies = (*KUBEEDGE, "mesh", "policies", "--socket", socket)
+    until(
+        lambda: "default/nobody" in site.machine.run(*policies), what="the policy"
+    )  # an answer may have been slow before
     site.kubectl("delete", "netpol", "nobody")
     until(lambda: "hello" in site.machine.run(*inside, f"http://{address}/hi", check=False), what="the page again")
     site.kubectl("apply", "-f", "-", input=POLICY)

@@ -71,7 +71,9 @@ def test_a_pod_says_when_it_is_not_ready_any_more_while_it_ends_and_what_its_gat
 ) -> None:
     """A container that is told to end takes its time, and says by its readiness probe that nobody shall come any more; it is not restarted
     for its liveness probe. Beside it: readiness gates, a name of the user's choice, and pods that are never for this node."""
-    look = {"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 1}
+    look = {
+        "exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 60
+    }  # fmt: skip
     ending = pod(
         "ending", "trap 'rm -f /tmp/up' TERM; touch /tmp/up; while :; do sleep 0.1; done", terminationGracePeriodSeconds=600,
         container={"startupProbe": {**look, "failureThreshold": 600}, "readinessProbe": look, "livenessProbe": look},
@@ -105,7 +107,7 @@ def test_a_pod_says_when_it_is_not_ready_any_more_while_it_ends_and_what_its_gat
     until(lambda: engine.logs("gated") == "other.example.host\nother.example.host\n", what="its name")
     ending["metadata"]["deletionGracePeriodSeconds"] = 1
     engine.put("pods", "ending", ending)
-    until(lambda: engine.reported["/reported/pods/default/ending"].get("gone"), what="the end")
+    until(lambda: (engine.reported.get("/reported/pods/default/ending") or {}).get("gone"), what="the end")
 
 
 def limits_of_pod(engine: Engine, name: str) -> set[str]:  # noqa: F811

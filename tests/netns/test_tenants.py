@@ -219,7 +219,7 @@ def test_gateways_and_ingresses_lead_host_names_to_pods(site: Site) -> None:
     until(lambda: ask("203.0.113.1:8080", published) == "red\n 200", what="the published page")
     site.kubectl("red", "apply", "-f", "-", input=gateway("shop.example"))
     until(lambda: ask("shop.example") == "red\n 200", what="the page of the host")
-    assert reasons("red") == {"Accepted": "Accepted", "ResolvedRefs": "ResolvedRefs"}
+    until(lambda: reasons("red") == {"Accepted": "Accepted", "ResolvedRefs": "ResolvedRefs"}, what="its status")
     assert ask("SHOP.example.:8080", "/sub/index.html") == "red\n 200"
     assert ask("shop.example", "/old?q") == "302 http://shop.example/new?q"
     # paths of a host that somebody has are its own, and on every other host the published services are as before
@@ -233,7 +233,8 @@ def test_gateways_and_ingresses_lead_host_names_to_pods(site: Site) -> None:
     site.kubectl("red", "apply", "-f", "-", input=ingress(""))
     until(lambda: ask("blue.example") == "blue\n 200", what="the page of the Ingress")
     until(lambda: ask("nobody.example") == "red\n 200", what="the page of every other host")
-    assert ask("203.0.113.1:8080", "/blue/edge1/web/") == "blue\n 200"
+    until(lambda: ask("203.0.113.1:8080", "/blue/edge1/web/") == "blue\n 200", what="the other published page")
+    until(lambda: "203.0.113.1" in site.kubectl("red", "get", "gateway,ingress"), what="the address")
     shown = site.kubectl("red", "get", "gatewayclass,gateway,httproute,ingress")
     assert "203.0.113.1" in shown and "kubeedge.io/gateway" in shown
     # what the first lets go of, the second has
