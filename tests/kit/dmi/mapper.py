@@ -213,8 +213,8 @@ def main() -> None:
         agent = stubs.DeviceManagerServiceStub(channel)
         try:
             request = pb.MapperRegisterRequest(withData=True, mapper=info)
-            # the framework has a second; the test's machine may be slower than that
-            answer = agent.MapperRegister(request, timeout=60)
+            # the framework has a second; the test's machine may be slower than that, also between the file of a socket and who listens at it
+            answer = agent.MapperRegister(request, timeout=60, wait_for_ready=True)
         except grpc.RpcError as exc:
             die(f"registration: {exc.code().name}: {exc.details()}")  # type: ignore[attr-defined]
     say(registered=[len(answer.modelList), len(answer.deviceList)])

@@ -44,7 +44,7 @@ class Site:
             store, lambda tenant: self.api, self.tenants,
             ports=TLS_PORTS if tls else PORTS, addresses=["cloud.example"], reserved=["cloud.example"], default=TENANT,
         )  # fmt: skip
-        limits = limits or ProxyLimits(connect=5, answer=5)
+        limits = limits or ProxyLimits(connect=60, answer=60)
         self.web = Publishing(
             address="127.0.0.1", port=0, connect=self._connect, tls=tls, limits=limits, gateways=self.gateways
         )
@@ -235,7 +235,10 @@ async def test_weights_and_what_cannot_be_reached(site: Site) -> None:
     for target in ("/both/../none", "/both/%2e%2E/none", "/both/."):
         assert (await site.ask(target))[0] == 400
     # nothing of all that holds a slot or a connection to a pod
-    assert site.web._slow is not None and site.web._slow.slots.in_progress() == 0
+    assert (slow := site.web._slow) is not None
+    async with asyncio.timeout(90):
+        while slow.slots.in_progress():
+            await asyncio.sleep(0.01)
 
 
 @story
@@ -249,7 +252,7 @@ async def test_without_a_host_routes_are_below_published_services(site: Site) ->
 
 def test_requests_of_a_tenant_count_together_whatever_way_they_go() -> None:
     async def scenario() -> None:
-        async with running(Site(limits=ProxyLimits(concurrent=1, connect=5, answer=60))) as site:
+        async with running(Site(limits=ProxyLimits(concurrent=1, connect=60, answer=60))) as site:
             await site.apply(CLASS, gateway(), route(rule("slow"), hostnames=[HOST]))
             await site.serves()
             first = asyncio.create_task(site.ask())
