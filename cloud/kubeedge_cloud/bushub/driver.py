@@ -208,7 +208,7 @@ class RelayDriver:
         except (Unavailable, TimeoutError) as exc:
             known = self._authorizer.known((tenant, node))
             if known is None:
-                raise Unavailable(f"the store of the cloud does not answer: {exc or 'not in time'}") from exc
+                raise Unavailable(f"the store of the cloud does not answer: {str(exc) or 'not in time'}") from exc
             return known
 
     def _refuse(self, port: PortId, link: LinkCore, reason: str, *, retry_after: float = 0.0) -> None:

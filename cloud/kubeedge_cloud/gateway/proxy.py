@@ -230,7 +230,7 @@ class GatewayProxy:
                 return (tenant, endpoint), await self._open(tenant, endpoint)
             except (OSError, KubeEdgeError) as exc:
                 failed = exc
-        raise Unavailable(f"no pod could be reached: {failed or type(failed).__name__}") from failed
+        raise Unavailable(f"no pod could be reached: {str(failed) or type(failed).__name__}") from failed
 
     async def _open(self, tenant: TenantId, endpoint: PodEndpoint) -> Connection:
         async with asyncio.timeout(self._limits.connect):

@@ -17,14 +17,17 @@ from kubeedge.api.resources import ENDPOINTSLICES, SECRETS, SERVICES, Resources
 from kubeedge.apiserver.builtin import BUILT_IN
 from kubeedge.apiserver.gateways import ROWS
 from kubeedge.apiserver.registry import Registry
-from kubeedge.errors import NotFound
+from kubeedge.errors import NotFound, Unavailable
 from kubeedge.kit.http1 import Connection, Request, Response, serve_connection
 from kubeedge.kit.streams import abort_writer
 from kubeedge.kit.tasks import cancel_and_wait
+from kubeedge.kubebus.http.accounts import Accounts
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.pod_streams import PODS_PORT, PodStreams
 from kubeedge.store.memory import MemoryStore
+from kubeedge_cloud.gateway.backends import PodEndpoint
 from kubeedge_cloud.gateway.module import Gateways
+from kubeedge_cloud.gateway.proxy import GatewayProxy
 from kubeedge_cloud.publishing.module import Publishing
 from kubeedge_cloud.tenants import TenantManager
 from tests.unit.gateway.objects import CLASS, PORTS, TLS_PORTS, gateway, listener, path, route, rule, tls_secret
@@ -239,6 +242,22 @@ async def test_weights_and_what_cannot_be_reached(site: Site) -> None:
     async with asyncio.timeout(90):
         while slow.slots.in_progress():
             await asyncio.sleep(0.01)
+
+
+def test_a_pod_that_is_not_reached_in_time_has_a_reason() -> None:
+    """A TimeoutError has no words of its own."""
+
+    async def hangs(tenant: TenantId, node: NodeName, port: int) -> Any:
+        raise TimeoutError
+
+    async def scenario() -> None:
+        site = Site()
+        proxy = GatewayProxy(site.gateways, hangs, slots=site.web._slots, accounts=Accounts(), limits=ProxyLimits())
+        with pytest.raises(Unavailable, match=r"^no pod could be reached: TimeoutError$"):
+            await proxy._reached(TENANT, [PodEndpoint(NodeName("n1"), "10.244.1.2", 80)])
+        await proxy.aclose()
+
+    asyncio.run(scenario())
 
 
 @story

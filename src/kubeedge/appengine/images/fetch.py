@@ -98,7 +98,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"error": f"a document of the image has not the fields it should have ({exc!r})"[:_MAX_ERROR]}
     except Exception as exc:  # whatever bad input, a bad disk or a bad network may raise
         full = {"full": True} if getattr(exc, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else {}
-        return {"error": f"{exc or type(exc).__name__}"[:_MAX_ERROR], **full}
+        return {"error": (str(exc) or type(exc).__name__)[:_MAX_ERROR], **full}
 
 
 def _perform(request: dict[str, Any]) -> list[str]:

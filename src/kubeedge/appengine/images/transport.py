@@ -63,7 +63,7 @@ class RegistryResponse:
             data = self._response.read1(size)
         except (OSError, http.client.HTTPException) as exc:
             self._finish()
-            raise Unreachable(f"the registry {self._key[1]} broke off: {exc or type(exc).__name__}") from exc
+            raise Unreachable(f"the registry {self._key[1]} broke off: {str(exc) or type(exc).__name__}") from exc
         if not data and size:
             missing = self._response.length
             self._response.close()
@@ -228,7 +228,9 @@ class RegistryTransport:
                 connection.close()
                 if reused:  # the other end had closed it meanwhile
                     continue
-                raise Unreachable(f"cannot reach the registry {parts.netloc}: {exc or type(exc).__name__}") from exc
+                raise Unreachable(
+                    f"cannot reach the registry {parts.netloc}: {str(exc) or type(exc).__name__}"
+                ) from exc
             except ValueError as exc:  # characters that no request line has
                 connection.close()
                 raise Invalid(f"the registry {parts.netloc} redirects to what is no address: {exc}") from exc

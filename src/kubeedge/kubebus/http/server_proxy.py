@@ -160,7 +160,7 @@ def _failed(service: ServiceName, where: str, error: Exception) -> Response:
         case ConnectionRefusedError():
             reason = f"web service {service}{at} refuses connections: is it running?"
         case _ if status == 502 and where:
-            reason = f"web service {service}{at} failed: {error or type(error).__name__}"
+            reason = f"web service {service}{at} failed: {str(error) or type(error).__name__}"
         case _:
             reason = str(error)
     log.info("request failed service=%s target=%s status=%s reason=%s", service, where or "-", status, reason)
