@@ -1,4 +1,4 @@
-"""Writing keys, certificates and credentials so that a power cut leaves the old file or the new one, never half of one."""
+"""Writing keys, certificates, credentials and records so that a power cut leaves the old file or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """A rename is durable once its directory is."""
+    """What was made or renamed in it is durable then."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from kubeedge.pki.files import sync_directory, write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +40,12 @@ class VolumeRecords:
             if path.read_bytes() == data:
                 return
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = path.with_suffix(".new")
-        with fresh.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        self._sync()
+        write_whole(path, data)
 
     def discard(self, record: VolumeRecord) -> None:
         """It was taken back."""
         self._path(record).unlink(missing_ok=True)
-        self._sync()
+        sync_directory(self._directory)
 
     def __iter__(self) -> Iterator[VolumeRecord]:
         """All of them; a file that is damaged is passed over."""
@@ -62,10 +57,3 @@ class VolumeRecords:
 
     def _path(self, record: VolumeRecord) -> Path:
         return self._directory / f"{record.uid}.{record.name}.json"
-
-    def _sync(self) -> None:
-        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)

@@ -6,7 +6,6 @@ Whoever finds it knows what is taken though no plugin has registered yet, and gi
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from kubeedge.appengine.deviceplugins.core import DeviceEdits
 from kubeedge.appengine.runtime.base import DeviceNode
+from kubeedge.pki.files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +76,7 @@ class AllocationRecords:
     def _save(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         document = {"resources": sorted(self.resources), "allocations": [asdict(one) for one in self._found.values()]}
-        fresh = self._path.with_suffix(".new")
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
-            json.dump(document, file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
-        fd = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        write_whole(self._path, json.dumps(document).encode(), mode=0o600)
 
     def _load(self) -> None:
         """A file that is damaged is as good as none: the pods that run keep what they have, and their next start is a new allocation."""

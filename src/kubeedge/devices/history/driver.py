@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kubeedge.api.names import NamespacedName
 from kubeedge.devices.history import core
+from kubeedge.pki.files import sync_directory
 
 log = logging.getLogger("kubeedge.devices.history")
 
@@ -88,11 +89,7 @@ class HistoryFiles:
             number += 1
             self._open = os.open(self._path(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._files[number] = 0, 0
-            directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            sync_directory(self._directory)
         return self._open
 
     def _found(self) -> None:
