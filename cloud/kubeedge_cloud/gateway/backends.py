@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from kubeedge.api import meta
 from kubeedge.api.names import NamespacedName, NodeName, Object
-
-SERVICE_NAME = "kubernetes.io/service-name"
+from kubeedge_cloud.controllers.endpoints.slices import SERVICE_NAME
 
 
 @dataclass(frozen=True, slots=True)

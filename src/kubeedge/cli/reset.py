@@ -24,6 +24,7 @@ from kubeedge.cli.join import STATE_MARK
 from kubeedge.config import edge, node_credentials
 from kubeedge.errors import Invalid
 from kubeedge.kit import forwarding, trees
+from kubeedge.mesh import bridge_filter
 
 _PKI_FILES = ("ca.crt", "node.crt", "node.key", "node.key.next", "join.key")
 _RUN_ENTRIES = (
@@ -34,8 +35,7 @@ _RUN_ENTRIES = (
     "specs",
     "edge.sock",
     forwarding.NOTE,
-    "bridge-nf-call-iptables-was-off",
-    "bridge-nf-call-ip6tables-was-off",
+    *bridge_filter.NOTES,
 )  # the cloud's socket may be beside them
 _OCI_RUNTIMES = ("/run/crun", "/run/runc")  # where they keep the state of containers
 _BRIDGE_TIMEOUT = 2.0  # seconds

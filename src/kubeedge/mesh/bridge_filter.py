@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 _SWITCHES = {4: "bridge-nf-call-iptables", 6: "bridge-nf-call-ip6tables"}  # by version of IP
-NOTES = tuple(f"{name}-was-off" for name in _SWITCHES.values())
+_NOTES = {name: f"{name}-was-off" for name in _SWITCHES.values()}
+NOTES = tuple(_NOTES.values())  # names of the files
 
 
 class BridgeFilter:
@@ -24,7 +25,7 @@ class BridgeFilter:
         try:
             if (self._directory / name).read_text().strip() != "1":
                 if self._run is not None:
-                    (self._run / f"{name}-was-off").touch(mode=0o600)
+                    (self._run / _NOTES[name]).touch(mode=0o600)
                 (self._directory / name).write_text("1")
             return True
         except OSError:
@@ -33,5 +34,5 @@ class BridgeFilter:
     def restore(self) -> None:
         """Back to what they were before us. Raises OSError."""
         for name in _SWITCHES.values():
-            if self._run is not None and (self._run / f"{name}-was-off").exists():
+            if self._run is not None and (self._run / _NOTES[name]).exists():
                 (self._directory / name).write_text("0")
