@@ -28,7 +28,7 @@ def context_of(secret: Object) -> ssl.SSLContext:
         # a password that is asked for at the terminal would hold the whole process
         context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=lambda: b"")
     except (ssl.SSLError, OSError) as exc:
-        raise ValueError("tls.crt and tls.key are no PEM certificate with its key") from exc
+        raise ValueError("tls.crt and tls.key are not a PEM certificate and its key") from exc
     finally:
         os.close(descriptor)
     return modern(context)

@@ -58,5 +58,5 @@ def refusals(
         elif any(covers(hostname, name) for name in reserved):
             result[hostname] = f"{hostname} is the cloud's own name, where published services of all tenants are"
         elif found.get(hostname) != tenant:
-            result[hostname] = f"{hostname} is not ours: another tenant has it, or a name that overlaps with it"
+            result[hostname] = f"{hostname}: another tenant has it, or a name that overlaps with it"
     return result

@@ -118,7 +118,7 @@ def _backend(route: Object, ref: Object, objects: GatewayObjects, faults: list[R
     namespace, name = str(ref.get("namespace") or own), str(ref.get("name") or "")
     port_name, fault = "", None
     if (ref.get("group") or "") or (ref.get("kind") or "Service") != "Service":
-        fault = ReferenceFault("InvalidKind", f"{ref.get('kind')} {name} is no Service")
+        fault = ReferenceFault("InvalidKind", f"{ref.get('kind')} {name} is not a Service")
     elif not granted(objects.grants, "HTTPRoute", own, "Service", namespace, name):
         fault = ReferenceFault("RefNotPermitted", f"no ReferenceGrant of namespace {namespace} allows Service {name}")
     elif (service := objects.service(namespace, name)) is None:

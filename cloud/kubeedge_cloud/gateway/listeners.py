@@ -130,7 +130,7 @@ def _certificates(state: ListenerState, objects: GatewayObjects) -> None:
     for ref in tls.get("certificateRefs") or ():
         namespace, name = str(ref.get("namespace") or own), str(ref.get("name") or "")
         if (ref.get("group") or "") or (ref.get("kind") or "Secret") != "Secret":
-            fault = ReferenceFault("InvalidCertificateRef", f"{ref.get('kind')} {name} is no Secret")
+            fault = ReferenceFault("InvalidCertificateRef", f"{ref.get('kind')} {name} is not a Secret")
         elif not granted(objects.grants, "Gateway", own, "Secret", namespace, name):
             fault = ReferenceFault(
                 "RefNotPermitted", f"no ReferenceGrant of namespace {namespace} allows Secret {name}"

@@ -112,7 +112,7 @@ class GatewayProxy:
         handed_on = False
         try:
             if request.method == "CONNECT":
-                return error_response(405, "CONNECT is not for a route")
+                return error_response(405, "CONNECT is not supported")
             if _leaves(facts.path):
                 return error_response(400, "the path has . or .. as an element")
             if entry is None:

@@ -24,7 +24,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 async def connected(
     host: str, port: int, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection that is cut at the end, without a farewell. Raises OSError."""
+    """A connection that is aborted at the end, whatever is still under way. Raises OSError."""
     reader, writer = await asyncio.open_connection(host, port, ssl=tls)
     try:
         yield reader, writer

@@ -1,5 +1,5 @@
-"""Devices of others on this node (deviceplugins/). What speaks with plugins is loaded when the first of them connects, or when a container still has a
-device of one."""
+"""Device plugins of this node (deviceplugins/). The code that speaks with them is loaded when the first one connects, or when a container still has
+a device of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs of others that extend this node: drivers of volumes and device plugins."""
+"""Other vendors' programs that extend this node: volume drivers and device plugins."""
 
 from __future__ import annotations
 

@@ -40,9 +40,11 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     history = made["history"]
     history.set_defaults(cloud=False)
     history.add_argument("device", help="NAME, or NAMESPACE/NAME")
-    history.add_argument("property", help="which one; its Device is annotated kubeedge.io/history")
-    history.add_argument("--since", metavar="SECONDS", type=float, default=0, help="of the last SECONDS only")
-    history.add_argument("--count", type=int, default=100, help="the newest values, 1000 at most (default: 100)")
+    history.add_argument("property", help="a property that its Device names in the annotation kubeedge.io/history")
+    history.add_argument("--since", metavar="SECONDS", type=float, default=0, help="only values of the last SECONDS")
+    history.add_argument(
+        "--count", type=int, default=100, help="so many of the newest values, at most 1000 (default: 100)"
+    )
     made["watch"].set_defaults(cloud=False)
     made["get"].add_argument("device", help="NAME, or NAMESPACE/NAME")
     made["watch"].add_argument("device", nargs="?", default="", help="NAME, or NAMESPACE/NAME (default: all)")

@@ -163,11 +163,11 @@ class Addresses:
     )
     services: str = setting(
         "10.96.0.0/12",
-        "cluster IPs of the Services in the API of each tenant; Services keep theirs when this changes",
+        "network of the cluster IPs of Services, in the embedded API of each tenant; Services keep theirs when this changes",
         form=forms.network,
     )
     tenant_services: tuple[str, ...] = setting(
-        (), "TENANT=NETWORK: those of one tenant, in place of `services`", form=forms.tenant_network
+        (), "TENANT=NETWORK: the network of one tenant's cluster IPs, in place of `services`", form=forms.tenant_network
     )
     node_bits: int = setting(
         24, "prefix length of the pod addresses of one node; the defaults allow 255 nodes", low=9, high=30

@@ -19,9 +19,11 @@ class DevicesConfig:
         form=forms.loopback_endpoint,
     )
     dmi: str = setting(
-        "", 'DMI for mappers, as unix:///etc/kubeedge/dmi.sock; "": none', form=forms.optional_unix_socket
+        "",
+        'socket for KubeEdge\'s mappers (DMI), as unix:///etc/kubeedge/dmi.sock; "": none',
+        form=forms.optional_unix_socket,
     )
     history_max_mib: int = setting(
-        32, "MiB of the disk for the values that properties had, of all devices", low=1, high=65536
+        32, "MiB of disk for the history of properties, of all devices together", low=1, high=65536
     )
-    history_max_days: int = setting(30, "that such values are kept, where there is room", low=1, high=3650)
+    history_max_days: int = setting(30, "days that values are kept in the history, if there is room", low=1, high=3650)

@@ -1,4 +1,4 @@
-"""A client of gRPC on a Unix socket: calls of one message, answers of one or many (grpc/grpc, doc/PROTOCOL-HTTP2.md).
+"""A gRPC client on a Unix socket: calls of one message, answers of one or many (grpc/grpc, doc/PROTOCOL-HTTP2.md).
 
 Lives here:      connecting, time limits, messages and how a call ended.
 Lives elsewhere: HTTP/2 (http2.py), what is in a message (kubeedge.api.protobuf).
@@ -91,7 +91,7 @@ class _Connection:
         self.http = Http2Client()
         self.calls: dict[int, _Call] = {}
         self.usable = True
-        self.reading = asyncio.create_task(self._read(), name="answers of gRPC")
+        self.reading = asyncio.create_task(self._read(), name="gRPC answers")
 
     def flush(self) -> None:
         if data := self.http.data_to_send():

@@ -1,4 +1,4 @@
-"""A server of gRPC on Unix sockets: calls of one message and answers of one (grpc/grpc, doc/PROTOCOL-HTTP2.md).
+"""A gRPC server on Unix sockets, for unary calls: one message and one answer (grpc/grpc, doc/PROTOCOL-HTTP2.md).
 
 Lives here:      connections, their bounds, messages and how a call ended.
 Lives elsewhere: HTTP/2 (http2_server.py), what is in a message (kubeedge.api.protobuf), who may open the socket (the mode of its file).
@@ -89,7 +89,7 @@ class _ServedConnection:
 
     @property
     def unsent(self) -> int:
-        """Bytes of answers that the client does not take."""
+        """Bytes of answers that the client has not read."""
         return self._http.unsent + self.writer.transport.get_write_buffer_size()
 
     def _flush(self) -> None:
@@ -107,14 +107,16 @@ class _ServedConnection:
                     self._grow(stream, request, data)
             case Http2StreamEnded(stream):
                 if (request := self.requests.get(stream)) is not None:
-                    request.task = self._server.tasks.start(self._answer(stream, request), "call of gRPC")
+                    request.task = self._server.tasks.start(self._answer(stream, request), "gRPC call")
             case Http2StreamReset(stream):
                 self._forget(stream)
 
     def _grow(self, stream: int, request: _Request, data: bytes) -> None:
         if len(request.body) + len(data) > REQUEST + _PREFIX.size or self._server.held + len(data) > HELD:
             self._respond(
-                stream, b"", GrpcError(RESOURCE_EXHAUSTED, f"a request of more than {REQUEST} bytes, or too many")
+                stream,
+                b"",
+                GrpcError(RESOURCE_EXHAUSTED, f"a request of more than {REQUEST} bytes, or too many at once"),
             )
             return
         request.body += data
@@ -124,12 +126,12 @@ class _ServedConnection:
         try:
             body = request.body
             if len(body) < _PREFIX.size or _PREFIX.unpack_from(body) != (0, len(body) - _PREFIX.size):
-                raise GrpcError(INVALID_ARGUMENT, "the request is no single message, or is compressed")
+                raise GrpcError(INVALID_ARGUMENT, "the request is compressed, or is not a single message")
             answer, error = await self._server.handler(request.method, bytes(body[_PREFIX.size :])), None
         except GrpcError as exc:
             answer, error = b"", exc
         except Exception:
-            self._respond(stream, b"", GrpcError(INTERNAL, "the call has failed; the log of the agent says how"))
+            self._respond(stream, b"", GrpcError(INTERNAL, "the call failed; the agent's log says why"))
             raise
         self._respond(stream, answer, error)
 
@@ -140,7 +142,7 @@ class _ServedConnection:
         trailers = [("grpc-status", str(status)), *([("grpc-message", text)] if text else [])]
         body = b"" if error else _PREFIX.pack(0, len(answer)) + answer
         if len(answer) > _CHUNK and self._server.unsent() + len(answer) > HELD:
-            error, body = GrpcError(RESOURCE_EXHAUSTED, "answers are not read"), b""
+            error, body = GrpcError(RESOURCE_EXHAUSTED, "the client does not read its answers"), b""
             trailers = [("grpc-status", str(error.code)), ("grpc-message", str(error))]
         self._http.respond(stream, _HEAD, body, trailers)
         self._forget(stream, answered=True)
@@ -162,7 +164,7 @@ class GrpcServer:
 
     def __init__(self, handler: GrpcHandler) -> None:
         self.handler = handler
-        self.tasks = TaskSet("calls of gRPC")  # of one run
+        self.tasks = TaskSet("gRPC calls")  # of one run
         self.held = 0  # bytes of requests that are not answered
         self._connections: set[_ServedConnection] = set()
 
@@ -176,7 +178,7 @@ class GrpcServer:
 
     async def serve(self, listeners: Collection[socket.socket], started: Callable[[], None] = lambda: None) -> None:
         """Serves on bound sockets until it is cancelled, and closes them then."""
-        self.tasks = TaskSet("calls of gRPC")
+        self.tasks = TaskSet("gRPC calls")
         try:
             async with contextlib.AsyncExitStack() as stack:
                 await stack.enter_async_context(self.tasks)
@@ -205,7 +207,7 @@ class GrpcServer:
             abort_writer(writer)  # also where it was cancelled before its first step
 
         try:
-            task = self.tasks.start(connection.serve(), "connection of gRPC")
+            task = self.tasks.start(connection.serve(), "gRPC connection")
         except Misuse:  # accepted while the server ended
             abort_writer(writer)
             return
@@ -213,12 +215,12 @@ class GrpcServer:
         task.add_done_callback(ended)
 
     def unsent(self) -> int:
-        """Bytes of answers that clients do not take."""
+        """Bytes of answers that clients have not read."""
         return sum(one.unsent for one in self._connections)
 
 
 def unimplemented(method: str) -> GrpcError:
-    """What a server says to a method that it has not."""
+    """The answer to a method that the server does not have."""
     return GrpcError(UNIMPLEMENTED, f"no method {method[:200]} here")
 
 

@@ -1,4 +1,4 @@
-"""The server's end of a connection of HTTP/2 without TLS (RFC 9113), with as much of it as gRPC needs. Pure.
+"""The server's end of an HTTP/2 connection without TLS (RFC 9113), with as much of it as gRPC needs. Pure.
 
 Bounds: STREAMS requests at once, of which a client may give up RESETS more than it lets us answer; what they may send is bounded by the windows
 of http2.py.

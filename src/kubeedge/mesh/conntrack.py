@@ -1,4 +1,4 @@
-"""Flows of UDP that the kernel's connection tracking knows, over ctnetlink: read, and deleted when they lead to what is gone.
+"""UDP flows that the kernel's connection tracking knows, over ctnetlink: read, and deleted when they lead to what is gone.
 
 UDP has no end: as long as a client sends from the same port, its flow keeps the translation that it began with.
 """
@@ -48,7 +48,7 @@ class Flow:
 
 
 def delete_flows(wanted: Callable[[Flow], bool]) -> int:
-    """Delete the flows of UDP that are `wanted`; how many there were. Blocking. Raises OSError where the kernel cannot say."""
+    """Delete the UDP flows that are `wanted`; how many there were. Blocking. Raises OSError where the kernel cannot say."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETFILTER) as kernel:
         found: list[Flow] = []
         for family in _ADDRESSES:
@@ -71,7 +71,7 @@ def _flows(kernel: socket.socket, family: int) -> Iterator[Flow]:
 
 
 def flow_of(family: int, attributes: bytes) -> Flow | None:
-    """Of the attributes of one entry; None when it is no flow of UDP."""
+    """Of the attributes of one entry; None when it is not a UDP flow."""
     found = parse_attributes(attributes)
     original, reply = (_tuple(family, found.get(kind, b"")) for kind in (_ORIGINAL, _REPLY))
     if original is None or reply is None:

@@ -34,7 +34,7 @@ class ServiceProxy(TableWriter):
         self._changed: set[str] = set()
         self._was_alone = False
         self._no_conntrack = ""
-        self.forgotten = 0  # flows of UDP to endpoints that were gone
+        self.forgotten = 0  # UDP flows to endpoints that were gone
 
     def changed(self, keys: Collection[str]) -> None:
         """The rules of these Services are looked at soon."""
@@ -92,7 +92,7 @@ class ServiceProxy(TableWriter):
         )
 
     async def _forget(self, stale: Mapping[tuple[IpAddress | None, int], frozenset[AddressPort]]) -> None:
-        """A client of UDP keeps its endpoint for as long as it sends: what conntrack knows of one that is gone is deleted."""
+        """A UDP client keeps its endpoint for as long as it sends: what conntrack knows of one that is gone is deleted."""
         if not stale:
             return
 
@@ -107,7 +107,7 @@ class ServiceProxy(TableWriter):
             self.forgotten += await asyncio.to_thread(conntrack.delete_flows, leads_astray)
             self._no_conntrack = ""
         except OSError as exc:
-            self._no_conntrack = f"clients of UDP keep endpoints that are gone: conntrack: {exc.strerror or exc}"
+            self._no_conntrack = f"UDP clients keep endpoints that are gone: conntrack: {exc.strerror or exc}"
 
     def _shortcoming(self) -> str:
         return self._no_conntrack

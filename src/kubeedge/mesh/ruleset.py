@@ -295,7 +295,7 @@ def _merged(parts: Iterable[Mapping[str, V]]) -> dict[str, V]:
 def stale_datagrams(
     old: Mapping[str, Rules] | None, new: Mapping[str, Rules]
 ) -> dict[tuple[IpAddress | None, int], frozenset[AddressPort]]:
-    """Ports of UDP that lead to less than before, or no longer exist: where they lead now. `old` None: nobody knows what was before."""
+    """UDP ports that lead to less than before, or no longer exist: where they lead now. `old` None: nobody knows what was before."""
     now: dict[tuple[IpAddress | None, int], frozenset[AddressPort]] = {}
     for rules in new.values():
         for port, targets in rules.datagrams.items():

@@ -1,4 +1,4 @@
-"""Device plugins: programs of others that offer devices of this machine to containers (k8s.io/kubelet, deviceplugin/v1beta1).
+"""Device plugins: vendors' programs that offer devices of this machine to containers (k8s.io/kubelet, deviceplugin/v1beta1).
 
 core.py          what plugins say, and which devices a container gets
 table.py         field numbers of the API, and of podresources/v1

@@ -108,12 +108,12 @@ def devices(answer: Object) -> dict[str, PluginDevice]:
     """Of a ListAndWatchResponse, by id. Raises Invalid."""
     listed = answer.get("devices") or ()
     if len(listed) > MAX_DEVICES:
-        raise Invalid(f"a plugin has {len(listed)} devices, {MAX_DEVICES} may be")
+        raise Invalid(f"a plugin has {len(listed)} devices; at most {MAX_DEVICES} are allowed")
     found: dict[str, PluginDevice] = {}
     for one in listed:
         id = str(one.get("ID") or "")
         if not id or len(id) > _MAX_ID or id in found:
-            raise Invalid(f"a device with the id {id!r:.80}, which is empty, too long or there twice")
+            raise Invalid(f"the device id {id!r:.80} is empty, too long or used twice")
         nodes = (one.get("topology") or {}).get("nodes") or ()
         numa = tuple(int(node.get("ID") or 0) for node in nodes[:64])
         found[id] = PluginDevice(id, one.get("health") == HEALTHY, numa)
@@ -133,7 +133,7 @@ def edits(answer: Object) -> DeviceEdits:
         raise Invalid(f"{len(responses)} answers for one container")
     made = responses[0]
     if sum(len(value) for value in made.values()) > _MAX_EDITS:
-        raise Invalid(f"more than {_MAX_EDITS} changes of one container")
+        raise Invalid(f"more than {_MAX_EDITS} changes to one container")
     return DeviceEdits(
         {name: _text(value) for name, value in (made.get("envs") or {}).items() if _is_variable(name)},
         [
@@ -163,7 +163,7 @@ def _is_variable(name: str) -> bool:
 def _path(value: Any) -> str:
     path = _text(value)
     if not path.startswith("/") or ".." in path.split("/"):
-        raise Invalid(f"{path!r:.120} is no absolute path")
+        raise Invalid(f"{path!r:.120} is not an absolute path")
     return path
 
 

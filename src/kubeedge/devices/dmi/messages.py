@@ -69,7 +69,7 @@ def mapper_info(message: bytes) -> MapperInfo:
     name, protocol = str(mapper.get("name", "")), str(mapper.get("protocol", ""))
     for what, text in (("name", name), ("protocol", protocol)):
         if not 0 < len(text) <= _MAX_NAME or "/" in text or not text.isprintable():
-            raise Invalid(f"the {what} of a mapper has 1 to {_MAX_NAME} characters that can be printed, and no slash")
+            raise Invalid(f"the {what} of a mapper has 1 to {_MAX_NAME} printable characters, and no slash")
     raw = bytes(mapper.get("address", b""))
     if not raw.startswith(b"/") or len(raw) > _MAX_ADDRESS or b"\0" in raw:
         raise Invalid(f"the address of a mapper is the absolute path of its socket, of at most {_MAX_ADDRESS} bytes")

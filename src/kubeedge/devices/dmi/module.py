@@ -86,7 +86,7 @@ class DeviceMappers:
             await self._store.put(keys.MAPPERS + state.info.name, state.row())
         except Unavailable as exc:  # it is written with the next change
             state.dirty = True
-            log.warning("mapper %s is not written down: %s", state.info.name, exc)
+            log.warning("the record of mapper %s is not saved: %s", state.info.name, exc)
 
     # -- what mappers ask ----------------------------------------------------------------------------------------------
 
@@ -133,7 +133,7 @@ class DeviceMappers:
             if info.name in self._mappers:  # for another protocol, until now
                 await self._end(info.name)
             if len(self._mappers) >= MAPPERS:
-                raise GrpcError(RESOURCE_EXHAUSTED, f"{MAPPERS} mappers have registered")
+                raise GrpcError(RESOURCE_EXHAUSTED, f"{MAPPERS} mappers have registered already")
             state = MapperState(info)
             offered = self._offer(state) if info.with_data else []
             await self._keep(state)
@@ -157,7 +157,7 @@ class DeviceMappers:
         """The mapper of a protocol makes way for one that has registered, unless it is another one and there. Raises GrpcError."""
         old = self._mappers[name][0].state.info
         if name != info.name and old.address != info.address and await is_served(old.address):
-            raise GrpcError(ALREADY_EXISTS, f"protocol {info.protocol} has a mapper, {name}, which is there")
+            raise GrpcError(ALREADY_EXISTS, f"protocol {info.protocol} has a mapper, {name}, which is running")
         await self._end(name)
         if name != info.name:
             with contextlib.suppress(Unavailable):  # then it is replaced once more

@@ -19,7 +19,7 @@ from kubeedge.mqtt.codec import Publish
 from kubeedge.mqtt.core import Broker
 from kubeedge.mqtt.driver import MqttServer
 
-_ASKING = 4  # questions at once; a thread reads the files for each
+_ASKING = 4  # history requests at once; a thread reads the files for each
 
 
 class EventBus:
@@ -33,7 +33,7 @@ class EventBus:
         self._node = node
         self._address = address
         self._server = MqttServer(Broker(), self._received)
-        self._asking = TaskSet("questions about history")  # of one run
+        self._asking = TaskSet("history requests")  # of one run
         twins.listeners.append(self)
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -43,7 +43,7 @@ class EventBus:
             self.port = port
             ready.set()
 
-        self._asking = TaskSet("questions about history")
+        self._asking = TaskSet("history requests")
         async with self._asking:
             await self._server.serve(self._address, self.port, listening)
 
@@ -96,7 +96,7 @@ class EventBus:
             self._publish(f"{message.topic}/result", self._page(message.payload))
         elif message.topic == f"{topics.DEVICES}history/get":
             if len(self._asking) < _ASKING:
-                self._asking.start(self._history(message), "history of a device")
+                self._asking.start(self._history(message), "history request")
             else:
                 busy = topics.failure(_event(message.payload), self._twins.now(), 503, "others are asking: try again")
                 self._publish(f"{message.topic}/result", busy)
