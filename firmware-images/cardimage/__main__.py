@@ -56,14 +56,14 @@ def main() -> int:
     person.add_argument("--token-file", type=Path)
     person.add_argument("--wifi", metavar="SSID")
     person.add_argument("--wifi-password-file", type=Path)
-    person.add_argument("--country", help="whose rules of radio hold, such as DE")
+    person.add_argument("--country", help="the country whose radio regulations apply, such as DE")
     person.add_argument("--ssh-key-file", type=Path, help="public keys, each of which may log in as root")
-    person.add_argument("--address", help="static, with the length of its network")
+    person.add_argument("--address", help="a static address with its prefix length, such as 192.168.1.7/24")
     person.add_argument("--gateway")
     person.add_argument("--output", type=Path, help="a copy (default: the image itself)")
     reading = commands.add_parser("read")
     reading.add_argument("image", type=Path)
-    reading.add_argument("file", help="of the boot partition; it goes to standard output")
+    reading.add_argument("file", help="a file of the boot partition, which is printed")
     options = parser.parse_args()
     needed = _PROGRAMS if options.command == "build" else {"mcopy": "mtools"}
     if lacking := sorted(package for program, package in needed.items() if not shutil.which(program)):

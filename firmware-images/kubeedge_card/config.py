@@ -11,7 +11,7 @@
       wifi:                         # on wlan0, where no interface is named
         ssid: plant
         password: ...               # 8 to 63 characters, or the key of 64 hexadecimal digits; without it the network is open
-        country: DE                 # whose rules of radio hold
+        country: DE                 # whose radio regulations apply
         hidden: false
     timeServers: [pool.ntp.org]
     timeZone: Europe/Berlin
@@ -64,7 +64,7 @@ class Wifi:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """`address` with the length of its network, as 192.168.1.7/24; "" asks DHCP."""
+    """`address` with its prefix length, as 192.168.1.7/24; "" asks DHCP."""
 
     interface: str = "eth0"
     address: str = ""

@@ -51,7 +51,7 @@ class _Peer:
 @dataclass(slots=True)
 class _Rule:
     ports: list[Any]
-    names: frozenset[tuple[str, str]]  # (name, protocol) of ports that are told by name
+    names: frozenset[tuple[str, str]]  # (name, protocol) of ports that are given by name
     everybody: bool
     blocks: list[Any]
     peers: list[_Peer]
@@ -60,7 +60,7 @@ class _Rule:
     matched: dict[NamespacedName, list[PeerRow]] = field(default_factory=dict)
 
     def is_about(self, pod: Object) -> bool:
-        """Whether the address of a pod belongs into the rule."""
+        """Whether the address of a pod belongs in the rule."""
         if self.everybody:  # only where a port has a name, which each pod gives another number
             return self.egress and bool(self.names)
         namespace, labels = meta.namespace_of(pod), meta.labels_of(pod)
@@ -111,7 +111,7 @@ class _Policy:
 
 
 class PolicyCatalogue:
-    """All policies of a tenant. `pods` gives all pods; methods return the namespaces whose policies are others now."""
+    """All policies of a tenant. `pods` gives all pods; methods return the namespaces whose policies have changed."""
 
     def __init__(self, pods: Callable[[], Iterable[Object]]) -> None:
         self._pods = pods
@@ -236,7 +236,7 @@ class PolicyCatalogue:
         selected = [self._peer(namespace, peer) for peer in peers[:MAX_PEERS] if not peer.get("ipBlock")]
         left_out = max(len(peers) - MAX_PEERS, 0) + max(len(ports) - MAX_PORTS, 0)
         return _Rule(
-            # none that is left would mean all
+            # if there are any, some are left: a rule without ports allows all of them
             ports=ports[:MAX_PORTS],
             names=names,
             everybody=not peers,

@@ -96,13 +96,13 @@ class AddressPlan:
         for text in (self.services, *self._services_of_tenants.values()):
             network = _network(text)
             if network.prefixlen > 29:
-                raise Invalid(f"the network of Services {text} is too small: at most 29 bits")
+                raise Invalid(f"the network of Services {text} is too small: its prefix has at most 29 bits")
             if text != _SERVICES and (network.overlaps(self._overlay) or network.overlaps(self._network)):
                 raise Invalid(
                     f"the network of Services {text} has addresses in common with {self.overlay} or {self.pods}"
                 )
         if self._overlay.prefixlen > 29:
-            raise Invalid(f"the overlay {self.overlay} is too small: at most 29 bits")
+            raise Invalid(f"the overlay {self.overlay} is too small: its prefix has at most 29 bits")
         if self._overlay.overlaps(self._network):
             raise Invalid(f"the overlay {self.overlay} and the pods {self.pods} have addresses in common")
         if not self._network.prefixlen < self.node_bits <= 30:

@@ -1,7 +1,7 @@
 """NetworkPolicies as a node has them, read from the rows that the cloud has made of them (ADR 56). Pure.
 
 A row comes from users by way of the cloud. What makes no sense in a rule is left out, so that it allows less and not more; a policy whose pods
-cannot be told is refused as a whole, and the node says so.
+cannot be determined is refused as a whole, and the node says so.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class NetworkPolicy:
 
 
 def policy_of(namespace: str, name: str, value: JsonObject) -> NetworkPolicy:
-    """Of a row. Raises Invalid when its pods cannot be told."""
+    """Of a row. Raises Invalid when its pods cannot be determined."""
     spec = mapping(value.get("spec"))
     kinds = items(spec.get("policyTypes"))
     rules = {

@@ -122,7 +122,7 @@ class _RuleWriter:
         return f"{self._family} daddr . meta l4proto . th dport @{name}"
 
     def _peers(self, addresses: Sequence[IpAddress]) -> Iterator[str]:
-        """How the other side is told; "": it is not looked at."""
+        """What matches the other side; "": it is not looked at."""
         rule, side = self._rule, f"{self._family} {_OTHER_SIDE[self._direction]}"
         if rule.everybody:
             yield ""
