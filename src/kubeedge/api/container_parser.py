@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import signal
 from collections.abc import Mapping, Sequence
@@ -36,6 +35,7 @@ from kubeedge.api.pod import (
     Unsupported,
 )
 from kubeedge.errors import Invalid
+from kubeedge.kit.ip import address_of
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 RESTART_POLICIES = ("Always", "OnFailure", "Never")
@@ -311,6 +311,6 @@ def _env_from(item: Any, path: str) -> EnvFrom:
 def check_ip(text: str, path: str) -> None:
     """Raises Invalid when `text` is no IP address."""
     try:
-        ipaddress.ip_address(text)
+        address_of(text)
     except ValueError as exc:
         raise Invalid(f"{text!r:.60} is not an IP address", path=path) from exc

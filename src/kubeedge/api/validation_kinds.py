@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import re
 from typing import Any
 
@@ -31,6 +30,7 @@ from kubeedge.api.validation import pod as pod_spec
 from kubeedge.api.validation import pod_update
 from kubeedge.api.validation_names import CONFIG_KEY, PORT_NAME, labels, metadata, port_number
 from kubeedge.errors import Invalid
+from kubeedge.kit.ip import address_of
 
 _DATA_LIMIT = 1024 * 1024  # bytes: Kubernetes' limit of a ConfigMap's or Secret's values
 _PERCENT = re.compile(r"[0-9]{1,9}%")
@@ -200,7 +200,7 @@ def service(obj: Object) -> list[FieldError]:
     address = spec.get("clusterIP")
     if address and address != "None":
         try:
-            ipaddress.ip_address(address)
+            address_of(address)
         except ValueError:
             errors.append(
                 invalid("spec.clusterIPs[0]", address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
@@ -351,7 +351,7 @@ def endpointslice(obj: Object) -> list[FieldError]:
 
 def _is_of_family(address: object, family: str) -> bool:
     try:
-        return isinstance(address, str) and ipaddress.ip_address(address).version == (4 if family == "IPv4" else 6)
+        return isinstance(address, str) and address_of(address).version == (4 if family == "IPv4" else 6)
     except ValueError:
         return False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 from kubeedge.api.findings import Findings
@@ -11,7 +10,7 @@ from kubeedge.api.selectors import of_selector
 from kubeedge.api.status import FieldError, forbidden, invalid, required, too_many, unsupported
 from kubeedge.api.validation_names import PORT_NAME, as_list, as_map, port_number
 from kubeedge.errors import Invalid
-from kubeedge.kit.ip import IpNetwork
+from kubeedge.kit.ip import IpNetwork, network_of
 
 MAX_RULES = 100  # of one direction
 MAX_PEERS = 100  # of one rule; each is asked of each pod
@@ -108,7 +107,7 @@ def _block(path: str, block: Object) -> list[FieldError]:
 
 def _network(text: Any) -> IpNetwork | None:
     try:
-        return ipaddress.ip_network(text, strict=False) if isinstance(text, str) and "/" in text else None
+        return network_of(text) if isinstance(text, str) and "/" in text else None
     except ValueError:
         return None
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kubeedge.api.names import JsonObject
-from kubeedge.kit.ip import IpAddress
+from kubeedge.kit.ip import IpAddress, address_of
 
 MAX_PORTS = 100  # of one Service
 MAX_ENDPOINTS = 1000  # of one port that this node uses; connections go to those
@@ -164,7 +164,7 @@ def _mapped(address: IpAddress) -> bool:
 def _addresses(values: list[Any]) -> Iterator[IpAddress]:
     for value in dict.fromkeys(v for v in values if isinstance(v, str)):
         try:
-            address = ipaddress.ip_address(value)
+            address = address_of(value)
         except ValueError:
             continue
         if is_usable(address) and str(address) != "255.255.255.255":

@@ -6,7 +6,6 @@ cannot be determined is refused as a whole, and the node says so.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from kubeedge.api import local_pods
 from kubeedge.api.names import JsonObject
 from kubeedge.api.selectors import LabelSelector, of_selector
 from kubeedge.errors import Invalid
-from kubeedge.kit.ip import IpAddress, IpNetwork
+from kubeedge.kit.ip import IpAddress, IpNetwork, address_of, network_of
 from kubeedge.mesh.model import PROTOCOLS, dicts, items, mapping
 
 MAX_RULES = 100  # of one direction
@@ -129,7 +128,7 @@ def _rule(value: JsonObject) -> AllowedTraffic:
             ports.append((protocol, 0, 65_535))
         elif isinstance(first, str):
             names.append((first, protocol))
-        elif isinstance(first, int) and isinstance(last, int) and 1 <= first <= last <= 65_535:
+        elif type(first) is int and type(last) is int and 1 <= first <= last <= 65_535:  # true is no number
             ports.append((protocol, first, last))
     return AllowedTraffic(
         ports=tuple(ports),
@@ -166,19 +165,17 @@ def _pods(value: JsonObject) -> Iterator[RemotePod]:
         if not isinstance(entry, list) or len(entry) != 3:
             continue
         try:
-            address = ipaddress.ip_address(entry[0])
+            address = address_of(str(entry[0]))
         except ValueError:
             continue
         ports = {
-            name: number
-            for name, number in mapping(entry[2]).items()
-            if isinstance(number, int) and 1 <= number <= 65_535
+            name: number for name, number in mapping(entry[2]).items() if type(number) is int and 1 <= number <= 65_535
         }
         yield RemotePod(address, str(entry[1]), ports)
 
 
 def _network(text: Any) -> IpNetwork | None:
     try:
-        return ipaddress.ip_network(text, strict=False) if isinstance(text, str) else None
+        return network_of(text) if isinstance(text, str) else None
     except ValueError:
         return None

@@ -7,7 +7,6 @@ elsewhere come from EndpointSlices, as the cloud last saw them.
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from kubeedge.api import keys, local_pods
 from kubeedge.api.names import JsonObject
 from kubeedge.errors import Invalid
-from kubeedge.kit.ip import IpAddress, IpNetwork
+from kubeedge.kit.ip import IpAddress, IpNetwork, address_of
 from kubeedge.mesh.model import Endpoint, Service, dicts, endpoints_of, is_label, is_usable, mapping, service_of
 from kubeedge.mesh.network_policy import NetworkPolicy, PolicyPod, policy_of
 
@@ -189,7 +188,7 @@ class MeshTable:
     def _address(self, key: str) -> tuple[IpAddress, local_pods.State] | None:
         state = local_pods.state(self._pods[key], self._statuses.get(key, {}))
         try:
-            return ipaddress.ip_address(state.address), state
+            return address_of(state.address), state
         except ValueError:
             return None
 

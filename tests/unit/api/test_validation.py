@@ -184,6 +184,7 @@ def service(*ports: Object, **spec: Any) -> Object:
         (SERVICES, service({"port": 0}), "spec.ports[0].port", "between 1"),
         (SERVICES, service({"port": 1}, {"port": 2}), "spec.ports[0].name", "Required value"),
         (SERVICES, service(clusterIP="banana"), "spec.clusterIPs[0]", "valid IP address"),
+        (SERVICES, service(clusterIP="fd00::1%eth0"), "spec.clusterIPs[0]", "valid IP address"),
         (SERVICES, service(type="Tunnel"), "spec.type", "Unsupported value"),
         (SERVICES, {"metadata": {"name": "a.b"}, **service()}, "metadata.name", "RFC 1123 label"),
         (CONFIGMAPS, {"data": {"a/b": "x"}}, "data[a/b]", "config key"),

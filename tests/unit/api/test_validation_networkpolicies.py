@@ -57,6 +57,8 @@ def test_what_kubernetes_takes_is_taken() -> None:
         ({"egress": [{"to": [{}]}]}, "spec.egress[0].to[0]"),
         ({"egress": [{"to": [POD | block("10.0.0.0/8")]}]}, "spec.egress[0].to[0]"),
         ({"egress": [{"to": [block("10.0.0.0")]}]}, "spec.egress[0].to[0].ipBlock.cidr"),
+        ({"egress": [{"to": [block("fd00::%x }\nflush ruleset\n#/64")]}]}, "spec.egress[0].to[0].ipBlock.cidr"),
+        ({"egress": [{"to": [block("fd00::/8", "fd00:1::%x/64")]}]}, "spec.egress[0].to[0].ipBlock.except[0]"),
         ({"egress": [{"to": [block("10.0.0.0/8", "10.0.0.0/8")]}]}, "spec.egress[0].to[0].ipBlock.except[0]"),
         ({"egress": [{"to": [block("10.0.0.0/8", "11.0.0.0/16")]}]}, "spec.egress[0].to[0].ipBlock.except[0]"),
         ({"egress": [{"to": [block("10.0.0.0/8", "fd00::/16")]}]}, "spec.egress[0].to[0].ipBlock.except[0]"),

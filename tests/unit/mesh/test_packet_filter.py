@@ -237,3 +237,27 @@ def test_any_row_is_read_or_refused() -> None:
         pod(table, "a", "10.244.1.2")
         Kernel().apply(changes(FilterRules(), filter_rules([found], list(table.pods()), "edge1", 4), 4))
     assert ipaddress.ip_address("10.244.1.2") in {pod.address for pod in table.pods()}
+
+
+#: what `ipaddress` takes for the zone of an address
+ZONE = "%x } accept\nflush ruleset\n#"
+
+
+def test_the_zone_of_an_address_never_becomes_a_command() -> None:
+    table = MeshTable("edge1")
+    pod(table, "a", "10.244.1.2")
+    pod(table, "b", "fd00:244::2")
+    pod(table, "c", "fd00:244::3" + ZONE)
+    rule = {
+        "blocks": [{"cidr": f"2001:db8::{ZONE}/64"}, {"cidr": "fd00::/8", "except": [f"fd00:1::{ZONE}/64"]}],
+        "selectors": [{"namespaces": "*", "podSelector": {}}],
+        "pods": [["2001:db8::1" + ZONE, "edge2", {"http/TCP": 80}], [1, "edge2", {}]],
+        "ports": [{"port": 80}, {"port": "http"}, {"port": True}],
+    }
+    rules = [rule, {**rule, "ports": [{"port": True}]}]
+    put(table, "/desired/networkpolicies/d/p", policy({}, "Ingress", "Egress", ingress=rules, egress=rules))
+    for version in (4, 6):
+        commands = changes(FilterRules(), rules_of(table, version), version)
+        assert "isolated-in" in commands and "%" not in commands and "True" not in commands
+        assert all(line.split(" ", 1)[0] in ("add", "flush", "delete") for line in commands.splitlines())
+        assert "flush ruleset" not in commands

@@ -172,3 +172,18 @@ def test_objects_of_any_shape_stop_nothing_and_reach_no_rule_as_text() -> None:
             made = {"d/web": rules_of(service, known.endpoints(service), LocalNode(node="edge1"), 4)}
             assert "flush ruleset" not in changes({}, made, ["d/web"], 4)
     assert "delete table ip kubeedge-mesh" in header(4, [], bridged=True)
+
+
+def test_an_address_with_a_zone_is_none() -> None:
+    zone = "%x } accept\nflush ruleset\n#"
+    known = table()
+    bad = [f"2001:db8::{n}{zone}" for n in range(4)]
+    spec = {**WEB, "clusterIPs": ["fd00::1", bad[0]], "externalIPs": [bad[1], "2001:db8::9"]}
+    status = {"loadBalancer": {"ingress": [{"ip": bad[2]}]}}
+    put(known, "/desired/services/d/web", {"spec": spec, "status": status})
+    put(known, "/desired/endpointslices/d/web-1", far(bad[3], "fd00::3") | {"addressType": "IPv6"})
+    web = known.services["d/web"]
+    assert [str(a) for a in (*web.addresses, *web.external)] == ["fd00::1", "2001:db8::9"]
+    assert [str(e.address) for e in known.endpoints(web)] == ["fd00::3"]
+    commands = changes({}, {"d/web": rules_of(web, known.endpoints(web), LocalNode(node="edge1"), 6)}, {"d/web"}, 6)
+    assert "fd00::3" in commands and "%" not in commands and "flush ruleset" not in commands
