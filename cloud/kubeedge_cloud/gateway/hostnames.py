@@ -44,6 +44,23 @@ def owners(claims: Iterable[HostClaim], default: str) -> dict[str, TenantId]:
     return found
 
 
+def tenants_below(found: Mapping[str, TenantId]) -> dict[str, set[TenantId]]:
+    """Of what `owners` says: a name or "*." -> the tenants that have it, or names that it covers."""
+    below: dict[str, set[TenantId]] = {}
+    for hostname, tenant in found.items():
+        for pattern in patterns(hostname):
+            below.setdefault(pattern, set()).add(tenant)
+    return below
+
+
+def is_free(
+    hostname: str, tenant: TenantId, found: Mapping[str, TenantId], below: Mapping[str, Collection[TenantId]]
+) -> bool:
+    """Whether a row for it, made now, would hold: nobody else has the name, or one that overlaps with it."""
+    above = (found.get(pattern, tenant) for pattern in patterns(hostname) if pattern != EVERY_HOST)
+    return all(owner == tenant for owner in above) and not set(below.get(hostname, ())) - {tenant}
+
+
 def refusals(
     wanted: Iterable[str], tenant: TenantId, found: Mapping[str, TenantId], reserved: Collection[str], default: str
 ) -> dict[str, str]:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import json
+import random
+from typing import Any
 
+import pytest
+
+from kubeedge.api import keys
 from kubeedge.api.names import TenantId
-from kubeedge_cloud.gateway.hostnames import HostClaim, owners, refusals
+from kubeedge.store.memory import MemoryStore
+from kubeedge.store.model import Put
+from kubeedge_cloud.gateway import claims as claims_file
+from kubeedge_cloud.gateway.claims import HostClaims
+from kubeedge_cloud.gateway.hostnames import HostClaim, is_free, owners, refusals, tenants_below
 
 A, B = TenantId("a"), TenantId("b")
 
@@ -35,3 +46,46 @@ def test_why_a_name_is_refused() -> None:
     assert set(refused) == {"theirs.example", "*.example", "cloud.example"}
     assert "cloud's own name" in refused["*.example"] and "another tenant" in refused["theirs.example"]
     assert "defaultTenant" in refusals(["*"], B, found, reserved, "a")["*"]
+
+
+def test_what_is_free_is_what_a_row_made_now_would_hold() -> None:
+    chance = random.Random(17)
+    names = [f"{head}{tail}" for head in ("", "*.", "x.", "*.x.", "y.x.") for tail in ("a.test", "b.a.test", "c.test")]
+    for _ in range(300):
+        rows = [HostClaim(chance.choice(names), TenantId(chance.choice("abc")), n) for n in range(chance.randrange(9))]
+        found = owners(rows, chance.choice(("", "a")))
+        below = tenants_below(found)
+        for name in names:
+            would = owners([*rows, HostClaim(name, A, 99)], "").get(name) == A
+            assert is_free(name, A, found, below) == would, (rows, name)
+
+
+def test_names_that_others_have_cost_no_look_at_all_rows_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+
+    def counted(rows: Any, default: str) -> Any:
+        rows = list(rows)
+        looks.append(len(rows))
+        return owners(rows, default)
+
+    async def exists(tenant: TenantId) -> bool:
+        return True
+
+    async def main() -> None:
+        store = MemoryStore()
+        rows = {f"h{n}.example": json.dumps({"tenant": "a", "since": n}).encode() for n in range(200)}
+        await store.txn([], [Put(keys.GATEWAY_HOSTS + name, row) for name, row in rows.items()])
+        claims, ready = HostClaims(store, reserved=["cloud.example"], default="", changed=lambda: None), asyncio.Event()
+        task = asyncio.create_task(claims.run(ready))
+        try:
+            await asyncio.wait_for(ready.wait(), 60)
+            monkeypatch.setattr(claims_file, "owners", counted)
+            await claims.sync(B, {*rows, "*.example", "cloud.example"}, lambda: (), exists)
+            assert looks == [] and set(claims.owners.values()) == {A}
+            await claims.sync(B, {*rows, "b.test"}, lambda: (), exists)
+            assert claims.owners["b.test"] == B and len(claims.refusals(B, {*rows, "b.test"})) == 200
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
