@@ -79,6 +79,8 @@ class TenantGateways:
         #: Secret -> its version, its context, or what is wrong with it
         self._certificates: dict[NamespacedName, tuple[str, ssl.SSLContext | None, str]] = {}
         self._missing: set[NamespacedName] = set()
+        self._hostnames: Collection[str] = ()  # that it wants
+        self._taken: Mapping[str, str] = {}  # those that it had not got at the last look, and why
         self.pods = ReadyPods()
         self.queue: WorkQueue[str] = WorkQueue(f"gateways of {tenant}", self._look, workers=1)
 
@@ -116,6 +118,11 @@ class TenantGateways:
         """Something has changed: everything is looked at again, in a moment."""
         self.queue.add_after("", _TOGETHER)
 
+    def hosts_changed(self) -> None:
+        """Some tenant has other host names: looked at again where a name that this one wants may be free or lost, and nowhere else."""
+        if self._taken or self._claims.refusals(self._tenant, self._hostnames):
+            self.look()
+
     def context(self, namespace: str, secret: str) -> ssl.SSLContext | None:
         """The certificate of a Secret, as it was last read."""
         found = self._certificates.get((namespace, secret))
@@ -137,7 +144,9 @@ class TenantGateways:
             found = await self._compiled({})
         if self._leads:
             await self._claims.sync(self._tenant, found.routes.hostnames, self._fence, self._exists)
-        if taken := self._claims.refusals(self._tenant, found.routes.hostnames):
+        self._hostnames = found.routes.hostnames
+        self._taken = taken = self._claims.refusals(self._tenant, self._hostnames)
+        if taken:
             found = await self._compiled(taken)
         self._publish(found.routes)
         if self._leads:

@@ -129,7 +129,7 @@ class Gateways:
 
     def _claims_changed(self) -> None:
         for found in self._running.values():
-            found.look()
+            found.hosts_changed()
         self._settle()
 
     def _settle(self) -> None:

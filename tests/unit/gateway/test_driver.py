@@ -170,6 +170,20 @@ async def test_hosts_of_a_tenant_that_is_gone_are_free(world: World) -> None:
 
 
 @in_world
+async def test_host_names_of_one_tenant_are_no_work_for_another(world: World) -> None:
+    async with cloud(world) as module:
+        await apply(world, CLASS, gateway(), route(hostnames=["theirs.example"]), tenant=OTHER)
+        await world.settle()
+        looks: list[str] = []
+        setattr(module._running[OTHER], "look", lambda: looks.append("other"))  # noqa: B010
+        setattr(module._running[TENANT], "hosts_changed", lambda: looks.append("told"))  # noqa: B010
+        await apply(world, CLASS, gateway(), route(hostnames=["shop.example"]))
+        await world.settle()
+        assert module.table.names == ["shop.example", "theirs.example"]
+        assert looks and set(looks) == {"told"}
+
+
+@in_world
 async def test_after_a_restart_everything_is_as_it_was(world: World) -> None:
     async with cloud(world, default=TENANT):
         await service(world)
