@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -39,6 +40,7 @@ _MAY_BE_REPEATED = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 _HOLD = 1.0  # seconds that an upload waits for a service to ask for it
 _TRIES = 3  # pods that a request is tried at, while none has been reached
 _MIRRORS = 64  # copies of requests on their way at once; more are left out
+_OF_TENANT = 16  # of them, of one tenant
 _MIRROR_SECONDS = 10.0
 _HEAD = Limits(header_bytes=40 * 1024)
 
@@ -78,6 +80,7 @@ class GatewayProxy:
         self._rng = rng or random.Random()
         self._pool: Pool[PodKey] = Pool(per_node=limits.pooled, seconds=limits.pooled_seconds)
         self._copies = TaskSet("mirrored requests")
+        self._copied: Counter[TenantId] = Counter()
 
     async def aclose(self) -> None:
         """Close idle connections, and end copies of requests."""
@@ -118,7 +121,8 @@ class GatewayProxy:
             if entry is None:
                 return error_response(404, f"no route of {facts.host:.253} takes this request")
             if entry.rule.redirect is not None:
-                where = filters.location(entry.rule.redirect, entry.match, facts, request.header("host") or facts.host)
+                authority = next((value for name, value in facts.headers if name == "host"), "") or facts.host
+                where = filters.location(entry.rule.redirect, entry.match, facts, authority)
                 answer: Response | Upgrade = Response(
                     entry.rule.redirect.status, filters.changed([("location", where)], entry.rule.response)
                 )
@@ -173,7 +177,7 @@ class GatewayProxy:
 
     def _headers(self, request: Request, facts: RouteRequest, change: HeaderChange | None, host: str) -> HeaderList:
         own = h.forwarded(
-            h.request_headers(request.headers, has_body=has_body(request)),
+            h.request_headers(facts.headers, has_body=has_body(request)),
             client=client_of(request.extra),
             proto=facts.scheme,
             prefix="",
@@ -245,12 +249,21 @@ class GatewayProxy:
     ) -> None:
         """A copy of a request without a body, whose answer nobody reads."""
         backend = mirror.backend
-        if has_body(request) or backend.fault or len(self._copies) >= _MIRRORS or self._rng.random() >= mirror.share:
+        if has_body(request) or backend.fault or self._rng.random() >= mirror.share:
+            return
+        if len(self._copies) >= _MIRRORS or self._copied[tenant] >= _OF_TENANT:
             return
         if endpoints := self._routes.endpoints(tenant, backend):
             plain = [(n, v) for n, v in headers if n not in ("connection", "upgrade")]
             copy = self._copy(tenant, endpoints[0], request.method, target, plain)
-            self._copies.start(copy, "mirrored request")
+            task = self._copies.start(copy, "mirrored request")
+            self._copied[tenant] += 1
+            task.add_done_callback(lambda _: self._copy_ended(tenant))
+
+    def _copy_ended(self, tenant: TenantId) -> None:
+        self._copied[tenant] -= 1
+        if not self._copied[tenant]:
+            del self._copied[tenant]
 
     async def _copy(
         self, tenant: TenantId, endpoint: PodEndpoint, method: str, target: str, headers: HeaderList
@@ -267,11 +280,13 @@ class GatewayProxy:
 
 
 def _facts(request: Request) -> RouteRequest:
-    target, authority = request.target, request.header("host") or ""
+    target, authority, headers = request.target, request.header("host") or "", tuple(request.headers)
     scheme, separator, rest = target.partition("://")
     if separator and "/" not in scheme and "?" not in scheme:  # absolute form: what it names is the host
         authority, slash, path = rest.partition("/")
         target = slash + path or "/"
+        # whatever Host says (RFC 9112 section 3.2.2): the pod of one host would take the request for one of another
+        headers = (("host", authority), *((name, value) for name, value in headers if name != "host"))
     path, _, query = target.partition("?")
     return RouteRequest(
         "https" if request.extra("ssl_object") is not None else "http",
@@ -279,7 +294,7 @@ def _facts(request: Request) -> RouteRequest:
         path if path.startswith("/") else "/" + path,
         query,
         request.method,
-        tuple(request.headers),
+        headers,
     )
 
 

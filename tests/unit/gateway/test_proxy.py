@@ -218,6 +218,20 @@ async def test_filters_redirects_and_rewrites(site: Site) -> None:
 
 
 @story
+async def test_the_host_of_an_absolute_target_is_the_one_that_the_pod_is_told(site: Site) -> None:
+    old = {"matches": [path("/old")], "filters": [{"type": "RequestRedirect", "requestRedirect": {"statusCode": 301}}]}
+    await site.apply(CLASS, gateway(), route(rule("web"), old, hostnames=[HOST]))
+    await site.serves()
+    status, _, seen = await site.ask(f"http://{HOST}:81/a?q", host="other.example")
+    fields = dict(seen["headers"])
+    assert (status, seen["target"], fields["host"], fields["x-forwarded-host"]) == (200, "/a?q", *[f"{HOST}:81"] * 2)
+    assert "other.example" not in json.dumps(seen)
+    status, headers, _ = await site.ask(f"http://{HOST}/old", host="other.example")
+    assert (status, headers["location"]) == (301, f"http://{HOST}/old")
+    assert (await site.ask(f"http://user@{HOST}/", host=HOST))[0] == 404
+
+
+@story
 async def test_weights_and_what_cannot_be_reached(site: Site) -> None:
     half = [{"name": "web", "port": 80, "weight": 1}, {"name": "other", "port": 80, "weight": 1}]
     rules = [
