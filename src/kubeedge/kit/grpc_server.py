@@ -4,7 +4,8 @@ Lives here:      connections, their bounds, messages and how a call ended.
 Lives elsewhere: HTTP/2 (http2_server.py), what is in a message (kubeedge.api.protobuf), who may open the socket (the mode of its file).
 
 Bounds: a request has at most REQUEST bytes, all that have not been answered HELD together, a connection 100 calls at once, the server
-CONNECTIONS, of which the one that has been idle longest gives way. A connection without a call ends after IDLE seconds.
+CONNECTIONS, of which the one that has been idle longest gives way. A connection without a call ends after IDLE seconds. A request that has not
+come as a whole is no call.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ HELD = 8 * 1024 * 1024
 CONNECTIONS = 64
 IDLE = 300.0  # seconds
 _CHUNK = 64 * 1024
+_SMALL = 4 * 1024  # bytes of an answer that is made whatever waits to be sent
+_METHOD = 256  # characters of a method's path that are kept
 _PREFIX = struct.Struct("!BI")
 _HEAD = ((":status", "200"), ("content-type", "application/grpc"))
 _WORDS = 1000  # characters of what an error says
@@ -84,8 +87,13 @@ class _ServedConnection:
                 async with asyncio.timeout(IDLE):
                     return await self._reader.read(_CHUNK)
             except TimeoutError:
-                if not self.requests:
+                if not self.has_calls:
                     return b""
+
+    @property
+    def has_calls(self) -> bool:
+        """A call is being answered."""
+        return any(request.task is not None for request in self.requests.values())
 
     @property
     def unsent(self) -> int:
@@ -100,7 +108,7 @@ class _ServedConnection:
         match event:
             case HeadersReceived(stream, headers):
                 if stream not in self.requests:
-                    self.requests[stream] = _Request(dict(headers).get(":path", ""))
+                    self.requests[stream] = _Request(dict(headers).get(":path", "")[:_METHOD])
             case Http2DataReceived(stream, data):
                 self._http.taken(stream, len(data))
                 if (request := self.requests.get(stream)) is not None:
@@ -141,7 +149,7 @@ class _ServedConnection:
         status, text = (error.code, quote(str(error)[:_WORDS], safe=" !#$&'()*+,/:;<=>?@[]{}")) if error else (0, "")
         trailers = [("grpc-status", str(status)), *([("grpc-message", text)] if text else [])]
         body = b"" if error else _PREFIX.pack(0, len(answer)) + answer
-        if len(answer) > _CHUNK and self._server.unsent() + len(answer) > HELD:
+        if len(answer) > _SMALL and self._server.unsent() + len(answer) > HELD:
             error, body = GrpcError(RESOURCE_EXHAUSTED, "the client does not read its answers"), b""
             trailers = [("grpc-status", str(error.code)), ("grpc-message", str(error))]
         self._http.respond(stream, _HEAD, body, trailers)
@@ -155,7 +163,7 @@ class _ServedConnection:
         self._server.held -= len(request.body)
         if request.task is not None and not answered:
             request.task.cancel()
-        if not self.requests:
+        if not self.has_calls:
             self.idle_since = asyncio.get_running_loop().time()
 
 
@@ -193,7 +201,7 @@ class GrpcServer:
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= CONNECTIONS:
-            idle = [one for one in self._connections if not one.requests]
+            idle = [one for one in self._connections if not one.has_calls]
             if not idle:
                 abort_writer(writer)
                 return

@@ -142,6 +142,7 @@ class Http2Connection:
         self._window, self._owed = CONNECTION_WINDOW, 0
         self._block: tuple[int, int, bytearray, int] | None = None  # stream, flags, what came, frames
         self._broken = False
+        self._more_room = False  # since the last look at what waits to be sent
 
     @property
     def streams(self) -> int:
@@ -219,6 +220,9 @@ class Http2Connection:
             self._broken = True
             self._out += frame(GOAWAY, payload=struct.pack("!II", 0, PROTOCOL_ERROR))
             raise
+        if self._more_room:  # once, however many frames have said so
+            self._more_room = False
+            self._send_all()
         return events
 
     def _received(self, kind: int, flags: int, stream: int, payload: bytes, events: list[Http2Event]) -> None:
@@ -320,7 +324,7 @@ class Http2Connection:
             elif name == _MAX_FRAME_SIZE and value < FRAME:
                 raise PeerError(f"frames of {value} bytes at most")
         self._out += frame(SETTINGS, ACK)
-        self._send_all()
+        self._more_room = True
 
     def _window_update(self, stream: int, size: int) -> None:
         found = self._streams.get(stream)
@@ -330,7 +334,7 @@ class Http2Connection:
             found.room += size
         if self._room > _MOST or (found is not None and found.room > _MOST):
             raise PeerError("a window without an end")
-        self._send_all()
+        self._more_room = True
 
     def _send_all(self) -> None:
         for stream, found in list(self._streams.items()):
