@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -433,3 +434,17 @@ devices:
         (tmp_path / "b.json").write_text(json.dumps(file))
         with pytest.raises(StartError, match="malformed"):
             cdi.apply(spec(), ["b/b=b"], [tmp_path])
+
+
+def test_a_file_of_cdi_that_is_none_costs_only_its_own_devices(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"kind": "a/a", "devices": 5}))
+    (tmp_path / "b.json").write_text("[" * 200_000)
+    (tmp_path / "c.yaml").write_text("[" * 5_000)
+    (tmp_path / "e.json").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "d.json")
+    (tmp_path / "z.json").write_text(
+        json.dumps({"kind": "z/z", "devices": [{"name": "z", "containerEdits": {"env": ["Z=1"]}}]})
+    )
+    made = spec()
+    cdi.apply(made, ["z/z=z"], [tmp_path])
+    assert "Z=1" in made["process"]["env"]

@@ -46,7 +46,8 @@ def _devices(directories: Sequence[Path]) -> dict[str, tuple[Mapping[str, Any], 
     found: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
     for directory in directories:
         for document in _documents(directory):
-            for device in document.get("devices") or ():
+            devices = document.get("devices")
+            for device in devices if isinstance(devices, list) else ():
                 if isinstance(device, Mapping):
                     found[f"{document.get('kind')}={device.get('name')}"] = document, device
     return found
@@ -54,7 +55,9 @@ def _devices(directories: Sequence[Path]) -> dict[str, tuple[Mapping[str, Any], 
 
 def _documents(directory: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        files = sorted(path for path in directory.iterdir() if path.suffix in (".json", ".yaml", ".yml"))
+        files = sorted(
+            path for path in directory.iterdir() if path.suffix in (".json", ".yaml", ".yml") and path.is_file()
+        )
     except OSError:
         return
     for file in files[:_MAX_FILES]:
@@ -62,7 +65,7 @@ def _documents(directory: Path) -> Iterator[Mapping[str, Any]]:
             with file.open("rb") as opened:
                 text = opened.read(_MAX_BYTES)
             document = json.loads(text) if file.suffix == ".json" else _yaml(text)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(document, Mapping):
             yield document
