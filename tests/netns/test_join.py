@@ -136,6 +136,7 @@ def test_a_machine_joins_runs_a_pod_and_is_reset_to_what_it_was(site: Site, agen
     assert site.agent.wait(90) in (0, -signal.SIGKILL, 128 + signal.SIGKILL)
     assert cgroups.processes(PREFIX) == [] and list(cgroups.groups(PREFIX)) == []
     assert mounts_of(site.machine, site.root) == 0
+    assert not (site.root / "var/lib/kubelet").exists()
     assert "cni0" not in site.machine.ip("-br", "link")
     assert site.machine.run("nft", "list", "tables") == ""
     assert site.machine.run("cat", forwarding) == "0\n"

@@ -175,6 +175,8 @@ def _remove_shared(config: edge.EdgeConfig) -> None:
     PodGroups(config.modules.appengine.cgroup_prefix).leave()
     for path in node_devices.sockets(config.paths.kubelet):
         _remove_socket(path)
+    with contextlib.suppress(OSError):  # CSI drivers may have theirs there
+        config.paths.kubelet.rmdir()
     _remove_bridge(config.modules.appengine.bridge)
     from kubeedge.kubebus.l3 import netsetup
 
