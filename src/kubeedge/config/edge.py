@@ -29,7 +29,7 @@ class Paths:
     logs: Path = setting(Path("/var/log/pods"), "container logs, in the directory layout of the kubelet")
     kubelet: Path = setting(
         Path("/var/lib/kubelet"),
-        "where CSI drivers expect a kubelet's directories: plugins_registry, plugins and pods, which are made when a driver is there",
+        "where CSI drivers, device plugins and monitors expect a kubelet's directories",
     )
 
 
