@@ -25,16 +25,6 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "bad status",
         "ours: port forwarding by WebSocket is not spoken in its oldest form, v4.channel.k8s.io with the ports in the query",
     ),
-    (
-        r"InPlace Resize",
-        "cfs_quota_us",
-        "ours: containers have no /sys/fs/cgroup, where the suite (and a JVM) reads its limits; the limits themselves change",
-    ),
-    (
-        r"InPlace Resize.*6 containers",
-        "",
-        "ours, most likely: as the other resizes, containers have no /sys/fs/cgroup; interrupted before it said so",
-    ),
     (r"ImageVolume.*policy of Always", "", "no registry: what is not preloaded cannot be pulled"),
     (r"a container with a new image", "", "no registry: what is not preloaded cannot be pulled"),
 )
