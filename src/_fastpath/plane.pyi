@@ -156,8 +156,8 @@ class Proxy:
     def handed_over(self) -> list[tuple[int, bytes]]:
         """[(descriptor, what was read from it), ...]; the caller owns the descriptors."""
 
-    def asked(self) -> list[str]:
-        """Upstreams that are wanted: "tenant/node" in front of web clients, else a service's name. learn_ or deny it."""
+    def lookups(self) -> list[str]:
+        """Upstreams that are wanted: "tenant/node" in front of web clients, else a service's name. Learn or deny each of them."""
 
     def deny(self, name: str) -> None: ...
     def learn_node(

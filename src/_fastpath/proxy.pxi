@@ -110,7 +110,7 @@ cdef class Proxy:
         return 0
 
     def fileno(self):
-        """Readable while asked() or handed_over() has something."""
+        """Readable while lookups() or handed_over() has something."""
         self.alive()
         return kb_proxy_fileno(self.proxy)
 
@@ -132,8 +132,8 @@ cdef class Proxy:
             out.append((fd, PyBytes_FromStringAndSize(<char *> data, length)))
             free(data)
 
-    def asked(self):
-        """[name of an upstream that is wanted, ...]: "tenant/node" in front of web clients, else a service's. learn_ or deny it."""
+    def lookups(self):
+        """[name of an upstream that is wanted, ...]: "tenant/node" in front of web clients, else a service's. Learn or deny each of them."""
         cdef char name[160]
         cdef int result
         out = []

@@ -135,7 +135,7 @@ class EdgePublishing:
             self._server.slots = fast.FastPathLimiter(proxy, self._limits, "web service")
 
     def _asked(self, proxy: Any) -> None:
-        for name in proxy.asked():
+        for name in proxy.lookups():
             known = False
             with contextlib.suppress(KubeEdgeError):  # why, the slow path says
                 service = service_name(name)

@@ -87,7 +87,7 @@ def test_what_a_lazy_reader_has_taken_is_kept_no_longer() -> None:
                 assert data
                 left -= len(data)
                 digest.update(data)
-                most = max(most, world.front.accounts()["t1"]["held"])
+                most = max(most, world.client_fast_path.accounts()["t1"]["held"])
         print(f"at most {most / MB:.1f} MB held")
         assert digest.digest() == hashlib.sha256(block * (size // len(block))).digest()
         assert most < 6 * MB  # 4 MB are L4's window
@@ -111,7 +111,7 @@ def test_a_node_that_asks_and_never_reads_is_answered_so_often() -> None:
                 writer.write(get("/shop/", method="HEAD", close=False))
             # L4's window, what one connection may leave unsent, and a reader of asyncio
             assert 0 < await quiet(answered) < 6 * MB // 8000
-            assert sum(a["held"] for a in world.back.accounts().values()) < 1 * MB
+            assert sum(a["held"] for a in world.server_fast_path.accounts().values()) < 1 * MB
             for _ in range(1000):  # who reads again is answered again
                 assert b"200 OK" in await read_head(reader)
         finally:
@@ -138,7 +138,7 @@ def test_the_buffers_of_a_tenant_have_one_limit_and_everybody_is_served_all_the_
             await writer.drain()
 
     def held(world: World) -> int:
-        return int(world.back.counters()["held"])
+        return int(world.server_fast_path.counters()["held"])
 
     async def tell(world: World) -> None:
         await world.serve("film", service)
@@ -164,7 +164,7 @@ def test_the_buffers_of_a_tenant_have_one_limit_and_everybody_is_served_all_the_
         finally:
             for _, writer in streams:
                 writer.transport.abort()
-        await until(lambda: held(world) == 0 and not world.front.counters()["connections"])
+        await until(lambda: held(world) == 0 and not world.client_fast_path.counters()["connections"])
 
     scenario(tell, fast=True, server=ProxyLimits(memory=MB, concurrent=64))
 

@@ -234,10 +234,10 @@ def test_pipelined_requests_are_answered_in_order_over_connections_that_are_used
             for n in range(50):
                 head = await read_head(reader)
                 assert (await reader.readexactly(len(f"/{n}"))).decode() == f"/{n}" and b" 200 " in head
-        assert world.front.counters()["requests"] == world.back.counters()["requests"] == 50
-        assert world.front.counters()["reused"] >= 49 <= world.back.counters()["reused"]
-        assert world.front.counters()["handed_over"] == 0
-        await until(lambda: world.front.counters()["connections"] == 0)
+        assert world.client_fast_path.counters()["requests"] == world.server_fast_path.counters()["requests"] == 50
+        assert world.client_fast_path.counters()["reused"] >= 49 <= world.server_fast_path.counters()["reused"]
+        assert world.client_fast_path.counters()["handed_over"] == 0
+        await until(lambda: world.client_fast_path.counters()["connections"] == 0)
 
     scenario(tell, fast=True)
 
@@ -262,17 +262,17 @@ def test_what_has_changed_is_asked_for_again_and_a_connection_stays_on_the_fast_
             for n in range(6):
                 if n == 3:
                     await world.serve("shop", echo_path)  # somewhere else now
-                world.back.forget()
-                world.front.forget()
+                world.server_fast_path.forget()
+                world.client_fast_path.forget()
                 writer.write(get(f"/t1/n1/shop/{n}", close=False))
                 await read_head(reader)
                 assert await reader.readexactly(2) == b"/%d" % n
-        assert world.front.counters()["requests"] == world.back.counters()["requests"] == 6
-        assert world.front.counters()["handed_over"] == world.back.counters()["handed_over"] == 0
+        assert world.client_fast_path.counters()["requests"] == world.server_fast_path.counters()["requests"] == 6
+        assert world.client_fast_path.counters()["handed_over"] == world.server_fast_path.counters()["handed_over"] == 0
         world.policies["shop"] = Policy("tenant", ())
-        world.back.forget()
+        world.server_fast_path.forget()
         assert b" 200 " in await world.ask(get("/t1/n1/shop/x"))  # we are a node of the tenant
-        assert world.back.counters()["handed_over"] == 1
+        assert world.server_fast_path.counters()["handed_over"] == 1
 
     scenario(tell, fast=True)
 
@@ -415,12 +415,12 @@ def test_a_page_with_paths_from_the_root_is_led_back_below_its_prefix(fast: bool
 def test_an_upstream_without_an_answer_is_left_to_the_slow_path_after_a_moment() -> None:
     async def tell(world: World) -> None:
         await world.serve("shop", echo_path)
-        asyncio.get_running_loop().remove_reader(world.back.fileno())
+        asyncio.get_running_loop().remove_reader(world.server_fast_path.fileno())
         began = asyncio.get_running_loop().time()
         answers = await asyncio.gather(*(world.ask(get(f"/t1/n1/shop/{n}")) for n in range(5)))
         assert [a[-2:] for a in answers] == [b"/%d" % n for n in range(5)]
-        assert asyncio.get_running_loop().time() - began > 1.5 and world.back.asked() == ["shop"]
-        asyncio.get_running_loop().add_reader(world.back.fileno(), lambda: None)
+        assert asyncio.get_running_loop().time() - began > 1.5 and world.server_fast_path.lookups() == ["shop"]
+        asyncio.get_running_loop().add_reader(world.server_fast_path.fileno(), lambda: None)
 
     scenario(tell, fast=True)
 
@@ -430,7 +430,7 @@ def test_requests_for_nodes_that_do_not_exist_are_bounded() -> None:
         async with asyncio.TaskGroup() as tasks:
             for n in range(40):
                 tasks.create_task(world.ask(get(f"/t1/x{n}/shop/")))
-        assert world.front.counters()["handed_over"] == 40
-        assert set(world.front.accounts()) <= {"t1"}
+        assert world.client_fast_path.counters()["handed_over"] == 40
+        assert set(world.client_fast_path.accounts()) <= {"t1"}
 
     scenario(tell, fast=True)

@@ -45,10 +45,10 @@ def test_hosts_of_gateways_are_handed_over() -> None:
         await world.serve("shop", hello)
         assert (await world.ask(request("shop.example"))).endswith(b"ok")
         for names, wanted in ((NAMES, HOSTS), ((), dict.fromkeys(HOSTS, False)), (NAMES[:1], {"shop.example": True})):
-            world.front.set_hosts(names)
+            world.client_fast_path.set_hosts(names)
             for host, routed in wanted.items():
-                before = world.front.counters()["handed_over"]
+                before = world.client_fast_path.counters()["handed_over"]
                 assert (await world.ask(request(host))).startswith(b"HTTP/1.1 200")
-                assert world.front.counters()["handed_over"] - before == routed, host
+                assert world.client_fast_path.counters()["handed_over"] - before == routed, host
 
     scenario(tell, fast=True)

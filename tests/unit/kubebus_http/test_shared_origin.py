@@ -61,7 +61,7 @@ def test_what_holds_for_the_whole_origin_does_not_cross(fast: bool) -> None:
         names = {name for name, _ in fields(head_of(answer))}
         assert {"x-own", "reporting-endpoints"} <= names  # a document's own
         assert not names & {line.partition(":")[0].lower() for line in BEYOND}
-        assert not fast or world.front.counters()["requests"] == 1
+        assert not fast or world.client_fast_path.counters()["requests"] == 1
 
     scenario(tell, fast=fast)
 

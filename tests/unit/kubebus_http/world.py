@@ -41,8 +41,8 @@ class World:
         self, client: ProxyLimits, server: ProxyLimits, allow: Callable[[TenantId], bool], *, fast: bool = False
     ) -> None:
         self.fast = fast
-        self.front: Any = None
-        self.back: Any = None
+        self.client_fast_path: Any = None
+        self.server_fast_path: Any = None
         self._limits = client
         self._server_limits = server
         self._allow = allow
@@ -111,28 +111,28 @@ class World:
             proxy.deny(place)
 
     def _asked_for_service(self) -> None:
-        for name in self.back.asked():
+        for name in self.server_fast_path.lookups():
             target = self.services.get(name)
             if isinstance(target, Target) and name not in self.policies:
-                assert self.back.learn_service(name, [(target.host, target.port)], 60.0)
+                assert self.server_fast_path.learn_service(name, [(target.host, target.port)], 60.0)
             else:
-                self.back.deny(name)
+                self.server_fast_path.deny(name)
 
     def _start_fast_path(self, descriptor: int) -> Any:
         if not self.fast:
             return None
-        self.front = self._plane.web_proxy(listener=descriptor, **settings(self._limits))
-        self.client_proxy.slots = FastPathLimiter(self.front, self._limits, "tenant")
-        return self.front
+        self.client_fast_path = self._plane.web_proxy(listener=descriptor, **settings(self._limits))
+        self.client_proxy.slots = FastPathLimiter(self.client_fast_path, self._limits, "tenant")
+        return self.client_fast_path
 
     @property
     def client_in_progress(self) -> int:
         """Requests that the client proxy holds, whichever way they go."""
-        return _in_progress(self.front) if self.fast else self.client_proxy.in_progress
+        return _in_progress(self.client_fast_path) if self.fast else self.client_proxy.in_progress
 
     @property
     def server_in_progress(self) -> int:
-        return _in_progress(self.back) if self.fast else self.server_proxy.in_progress
+        return _in_progress(self.server_fast_path) if self.fast else self.server_proxy.in_progress
 
     @property
     def in_progress(self) -> int:
@@ -145,9 +145,9 @@ class World:
             core = self._plane.l4(1)
             self._endpoint = L4Endpoint(core=core)
             await self._endpoint.listen(L4_PORT, self.server_proxy.handle)
-            self.back = self._plane.web_proxy(l4=core, **settings(self._server_limits))
-            asyncio.get_running_loop().add_reader(self.back.fileno(), self._asked_for_service)
-            self.server_proxy.slots = FastPathLimiter(self.back, self._server_limits, "web service")
+            self.server_fast_path = self._plane.web_proxy(l4=core, **settings(self._server_limits))
+            asyncio.get_running_loop().add_reader(self.server_fast_path.fileno(), self._asked_for_service)
+            self.server_proxy.slots = FastPathLimiter(self.server_fast_path, self._server_limits, "web service")
         limits = dataclasses.replace(self._limits, connections=64)
         door = listening(
             "127.0.0.1",
@@ -164,7 +164,7 @@ class World:
         finally:
             await self.client_proxy.aclose()
             if self.fast:
-                asyncio.get_running_loop().remove_reader(self.back.fileno())
+                asyncio.get_running_loop().remove_reader(self.server_fast_path.fileno())
                 await self._endpoint.close()
                 self._plane.close()
 

@@ -1,7 +1,7 @@
 """The proxies' fast path, in C in the data plane's thread (_fastpath/http/proxy.h): it asks here where requests go, and hands over what is not plain.
 
 A target is asked for when a request needs it, and again after a while, or when something has changed; what is denied goes the slow way, which
-says why. Limits are counted there, for both paths. Without the extension there is none of this.
+says why. Limits are counted there, for both paths.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ from kubeedge.kubebus.http.url import Target
 NODE_SECONDS = 30.0  # a node that was removed and joined again may have another number
 SERVICE_SECONDS = 60.0  # every change of the table is told; this is a safety net
 POOLED = 64  # idle connections to one target: each is a few hundred bytes here
-
-#: of a proxy in front of a listening descriptor; None: there is no fast path
-MakeFront = Callable[[int, dict[str, Any]], Any]
 
 
 def settings(limits: ProxyLimits) -> dict[str, Any]:

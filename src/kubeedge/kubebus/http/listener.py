@@ -74,7 +74,7 @@ async def _handed_over(proxy: Any, clients: _Clients, asked: Asked, gone: asynci
     descriptor = proxy.fileno()
 
     def arrived() -> None:
-        for upstream in proxy.asked():
+        for upstream in proxy.lookups():
             asked(proxy, upstream)
         for fd, first in proxy.handed_over():
             clients.enter(socket.socket(fileno=fd), first)
