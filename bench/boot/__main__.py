@@ -27,7 +27,7 @@ from tests.kit.topology import Topology, until
 BUILD = ROOT / "build" / "boot"
 _NODE = "card1"
 _HOST = "10.0.2.2"  # what QEMU's network calls the loopback of this machine
-_PATIENCE = 900.0  # seconds; an emulated machine on a busy one is slow, not wrong
+_TIMEOUT = 900.0  # seconds; an emulated machine on a busy one is slow, not wrong
 _PODS = ("one", "two", "three")
 
 
@@ -180,7 +180,7 @@ class Boot:
         self._until(lambda: self.machine.console()[seen:].count(b"card: memory") >= 20, "40 s of the machine's clock")
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
-        until(lambda: condition() or not self.machine.alive(), timeout=_PATIENCE, what=what)
+        until(lambda: condition() or not self.machine.alive(), timeout=_TIMEOUT, what=what)
         assert self.machine.alive(), f"{what}: the machine has stopped"
 
     def _since_on(self) -> float:

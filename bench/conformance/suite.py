@@ -39,13 +39,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """`kubeconfig` of an administrator, `nodes` to run on, at most `patience` seconds for one spec; files go to `directory`."""
+    """`kubeconfig` of an administrator, `nodes` to run on, at most `timeout` seconds for one spec; files go to `directory`."""
 
     host: Host
     kubeconfig: Path
     directory: Path
     nodes: int
-    patience: float
+    timeout: float
     stopped: threading.Event = field(default_factory=threading.Event)  # from outside: no spec is run any more
 
     def run(self, specs: Sequence[str], name: str) -> list[Outcome]:
@@ -79,17 +79,17 @@ class Suite:
             took = time.monotonic() - since
             if self.stopped.is_set():
                 self.host.signal(process, signal.SIGKILL)
-            elif took > self.patience and not interrupted:
+            elif took > self.timeout and not interrupted:
                 self.host.signal(process, signal.SIGINT)
                 interrupted = True
-            elif took > self.patience + _CLEAN_UP:
+            elif took > self.timeout + _CLEAN_UP:
                 self.host.signal(process, signal.SIGKILL)
 
     def _command(self, specs: Sequence[str], stem: Path) -> list[str]:
         return [
             str(build.program("e2e.test")), "--provider=skeleton", f"--kubeconfig={self.kubeconfig}",
             f"--num-nodes={self.nodes}", "--disable-log-dump", f"--repo-root={self.directory}", "--ginkgo.v", "--ginkgo.no-color",
-            f"--ginkgo.timeout={int((self.patience + _CLEAN_UP) * (len(specs) + 1))}s",
+            f"--ginkgo.timeout={int((self.timeout + _CLEAN_UP) * (len(specs) + 1))}s",
             f"--ginkgo.json-report={stem.with_suffix('.json')}", f"--ginkgo.junit-report={stem.with_suffix('.xml')}",
             f"--ginkgo.focus={pattern(specs)}",
         ]  # fmt: skip

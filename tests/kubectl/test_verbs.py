@@ -466,5 +466,5 @@ def test_two_tenants_have_the_same_names_and_nothing_in_common(
 def test_nodes_and_unknown_tenants_are_turned_away(kubectl: Kubectl, cluster: Cluster) -> None:
     as_node = cluster.kubectl(kubectl.binary, uri=node_identity())
     assert "is not a user of a cluster's API" in as_node.fails("get", "--raw", "/api/v1/pods")
-    stranger = cluster.kubectl(kubectl.binary, uri=UserIdentity(TenantId("nobody"), "admin").uri)
-    assert "tenant nobody does not exist" in stranger.fails("get", "--raw", "/api/v1/pods")
+    foreign = cluster.kubectl(kubectl.binary, uri=UserIdentity(TenantId("nobody"), "admin").uri)
+    assert "tenant nobody does not exist" in foreign.fails("get", "--raw", "/api/v1/pods")

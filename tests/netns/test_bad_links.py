@@ -75,8 +75,8 @@ def test_certificates_that_are_not_good_enough_get_no_link_and_hear_why(site: Si
         "none": (site.authority.issue("none"), "closed by the peer"),
         "another": (site.authority.issue("another", uri=node("edge3")), "knows this node as number 3"),
     }
-    stranger = other.issue("stranger", uri=node("edge2"))
-    cases["stranger"] = (Credentials(site.authority.ca, stranger.cert, stranger.key), "unknown ca")
+    foreign = other.issue("foreign", uri=node("edge2"))
+    cases["foreign"] = (Credentials(site.authority.ca, foreign.cert, foreign.key), "unknown ca")
     for name, (credentials, words) in cases.items():
         bad = site.edge(site.internet, 2, credentials, log=name, connections=1)
         until(lambda b=bad, w=words: w in last_error(b), what=f"{name}: {words!r}")  # type: ignore[misc]

@@ -122,7 +122,7 @@ def answers(site: Site) -> bool:
     return "HTTP/1.1" in site.good.run("curl", "-si", "-m2", "http://127.0.0.1:10080/default/good/none/", check=False)
 
 
-@pytest.mark.parametrize("who", ["in the clear", "a stranger in TLS", "a node that turned bad"])
+@pytest.mark.parametrize("who", ["in the clear", "an unauthenticated peer in TLS", "a node that turned bad"])
 def test_noise_on_every_port_of_the_cloud_harms_nobody(site: Site, who: str) -> None:
     before = resident(site.cloud_pid)
     pki = site.pki("bad")

@@ -263,8 +263,8 @@ def test_unauthenticated_peers_cost_little_and_disturb_no_node(overlay: Overlay,
     overlay.edge(e1, 1, 1).expect("up")
     overlay.relay.expect("up")
     other = TestAuthority(tmp_path, "other CA")
-    stranger = overlay.edge(e2, 1, 2, authority=other)
-    stranger.expect("down")
+    foreign = overlay.edge(e2, 1, 2, authority=other)
+    foreign.expect("down")
     assert "certificate" in overlay.relay.expect("down")["reason"].lower()
     memory = _rss(overlay.relay.pid)
     noise = (

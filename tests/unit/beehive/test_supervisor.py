@@ -73,7 +73,7 @@ def run_scenario(levels, until: float, look: Callable[[Supervisor], Any] | None 
     return virtual_time.run(scenario())
 
 
-def test_floors_start_bottom_up_and_stop_top_down():
+def test_levels_start_bottom_up_and_stop_top_down():
     diary: list[str] = []
     levels = [
         [Good("store", diary, slow=2.0)],
@@ -139,7 +139,7 @@ def test_a_cancellation_that_leaks_out_of_a_module_is_a_crash_not_an_end():
     assert (state.state, m.began) == ("ready", [0.0, 0.5])
 
 
-def test_a_module_that_never_gets_ready_delays_the_next_floor_only_so_long(caplog):
+def test_a_module_that_never_gets_ready_delays_the_next_level_only_so_long(caplog):
     async def never_ready(ready):
         await asyncio.get_running_loop().create_future()
 
@@ -203,7 +203,7 @@ def test_stop_during_the_start_stops_what_is_up_and_starts_nothing_more():
     assert diary == ["+a", "-a"]
 
 
-def test_cancelling_run_stops_every_module_even_those_of_the_floor_that_was_starting():
+def test_cancelling_run_stops_every_module_even_those_of_the_level_that_was_starting():
     diary: list[str] = []
 
     async def scenario():

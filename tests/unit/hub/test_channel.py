@@ -127,7 +127,7 @@ def test_desired_goes_down_and_reported_comes_up(tmp_path: Path) -> None:
     ("uri", "known"),
     [
         ("spiffe://kubeedge/tenant/default/user/admin", True),
-        ("spiffe://kubeedge/tenant/default/node/stranger", False),
+        ("spiffe://kubeedge/tenant/default/node/edge9", False),
         ("https://example.org/", False),
         ((), False),
     ],

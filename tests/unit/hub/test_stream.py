@@ -44,7 +44,7 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(limited())
 
 
-class Place:
+class Site:
     def __init__(self, tmp_path: Path) -> None:
         self.authority = TestAuthority(tmp_path)
         self.server = server_tls(self.authority.issue("cloud", hosts=[ADDRESS], uri="spiffe://kubeedge/cloud/hub"))
@@ -95,16 +95,16 @@ def _unauthenticated(hub: CloudHub) -> int:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
 
 
-def test_messages_of_all_sizes_both_ways_at_once(place: Place) -> None:
+def test_messages_of_all_sizes_both_ways_at_once(site: Site) -> None:
     rng = random.Random(7)
     messages = [rng.randbytes(n) for n in (0, 1, 125, 126, 65_535, 65_536, MAX_MESSAGE, 3)]
 
     async def scenario() -> None:
-        async with place.streams() as ends:
+        async with site.streams() as ends:
 
             async def speak(end: Stream) -> None:
                 for message in messages:
@@ -119,9 +119,9 @@ def test_messages_of_all_sizes_both_ways_at_once(place: Place) -> None:
     run(scenario)
 
 
-def test_a_sender_waits_for_a_reader_that_does_not_read(place: Place) -> None:
+def test_a_sender_waits_for_a_reader_that_does_not_read(site: Site) -> None:
     async def scenario() -> None:
-        async with place.streams() as (client, server):
+        async with site.streams() as (client, server):
             sent = 0
 
             async def speak() -> None:
@@ -145,9 +145,9 @@ def test_a_sender_waits_for_a_reader_that_does_not_read(place: Place) -> None:
     run(scenario)
 
 
-def test_a_close_is_answered_and_its_reason_is_heard(place: Place) -> None:
+def test_a_close_is_answered_and_its_reason_is_heard(site: Site) -> None:
     async def scenario() -> None:
-        async with place.streams() as (client, server):
+        async with site.streams() as (client, server):
             await client.send(b"last words")
             closing = asyncio.create_task(client.close(4000, "replaced"))
             assert await server.recv() == b"last words"
@@ -180,10 +180,10 @@ def test_a_close_is_answered_and_its_reason_is_heard(place: Place) -> None:
          "too long in pieces"],
 )  # fmt: skip
 def test_a_broken_rule_ends_the_stream_and_the_other_end_hears_which(
-    place: Place, wire: bytes, code: int, words: str
+    site: Site, wire: bytes, code: int, words: str
 ) -> None:
     async def scenario() -> None:
-        async with place.streams() as (client, server):
+        async with site.streams() as (client, server):
             client._write(wire)
             with pytest.raises(PeerError, match=words):
                 await server.recv()
@@ -193,9 +193,9 @@ def test_a_broken_rule_ends_the_stream_and_the_other_end_hears_which(
     run(scenario)
 
 
-def test_a_message_in_pieces_with_a_ping_between_them(place: Place) -> None:
+def test_a_message_in_pieces_with_a_ping_between_them(site: Site) -> None:
     async def scenario() -> None:
-        async with place.streams() as (client, server):
+        async with site.streams() as (client, server):
             pieces = [
                 (Opcode.BINARY, b"one", False),
                 (Opcode.PING, b"?", True),
@@ -210,9 +210,9 @@ def test_a_message_in_pieces_with_a_ping_between_them(place: Place) -> None:
     run(scenario)
 
 
-def test_pings_are_answered_but_not_without_end(place: Place) -> None:
+def test_pings_are_answered_but_not_without_end(site: Site) -> None:
     async def scenario() -> None:
-        async with place.streams() as (client, server):
+        async with site.streams() as (client, server):
             listening = asyncio.create_task(server.recv())
             client._loop.remove_reader(client._socket.fileno())  # it does not read what it asks for
             ping = Frame(Opcode.PING, bytes(125)).serialize(mask=True) * 100
@@ -226,9 +226,9 @@ def test_pings_are_answered_but_not_without_end(place: Place) -> None:
     run(scenario)
 
 
-def test_the_end_of_the_other_process_is_an_end(place: Place) -> None:
+def test_the_end_of_the_other_process_is_an_end(site: Site) -> None:
     async def scenario() -> None:
-        async with place.streams() as (client, server):
+        async with site.streams() as (client, server):
             listening = asyncio.create_task(server.recv())
             client._socket.close()
             with pytest.raises(OSError):
@@ -238,11 +238,11 @@ def test_the_end_of_the_other_process_is_an_end(place: Place) -> None:
     run(scenario)
 
 
-def test_what_came_before_a_broken_connection_is_read_and_then_it_is_an_error_of_the_connection(place: Place) -> None:
+def test_what_came_before_a_broken_connection_is_read_and_then_it_is_an_error_of_the_connection(site: Site) -> None:
     """So many messages that nothing more is read; then writing fails."""
 
     async def scenario() -> None:
-        async with place.streams() as (client, server):
+        async with site.streams() as (client, server):
             client._write(b"".join(Frame(Opcode.BINARY, b"%02d" % n).serialize(mask=True) for n in range(40)))
             await until(lambda: server._paused, "messages wait")
             server._end(ConnectionResetError("the writer met it"))
@@ -255,11 +255,11 @@ def test_what_came_before_a_broken_connection_is_read_and_then_it_is_an_error_of
 
 
 @pytest.mark.parametrize("pieces", [False, True], ids=["one frame", "fragments"])
-def test_a_large_message_is_told_of_before_it_is_whole(place: Place, pieces: bool) -> None:
+def test_a_large_message_is_told_of_before_it_is_whole(site: Site, pieces: bool) -> None:
     """Two megabytes in each of a tenant's channels are as much as all that a tenant's channels may hold."""
 
     async def scenario() -> None:
-        async with place.streams() as (client, server):
+        async with site.streams() as (client, server):
             told: list[int] = []
             server.on_unfinished(told.append)
             size = 1_000_000
@@ -284,12 +284,12 @@ def test_a_large_message_is_told_of_before_it_is_whole(place: Place, pieces: boo
 
 
 @pytest.mark.parametrize("wire", [b"", b"\x82\x00", b"\x82\xff" + MAX_MESSAGE.to_bytes(8, "big") + bytes(99_999)])
-def test_a_stream_that_ended_is_no_garbage(place: Place, wire: bytes) -> None:
+def test_a_stream_that_ended_is_no_garbage(site: Site, wire: bytes) -> None:
     """Unauthenticated peers come and go faster than the collector."""
     left: list[weakref.ref[object]] = []
 
     async def scenario() -> None:
-        async with place.streams() as (client, server):
+        async with site.streams() as (client, server):
             client._write(wire)
             listening = asyncio.gather(server.recv(), return_exceptions=True)
             client.abort()
@@ -304,13 +304,13 @@ def test_a_stream_that_ended_is_no_garbage(place: Place, wire: bytes) -> None:
         gc.enable()
 
 
-def test_a_server_of_another_name_is_not_spoken_to(place: Place) -> None:
+def test_a_server_of_another_name_is_not_spoken_to(site: Site) -> None:
     async def scenario() -> None:
         with socket.create_server((ADDRESS, 0)) as listener:
             mine = socket.create_connection(listener.getsockname())
             theirs, _ = listener.accept()
-        client = Stream(mine, client_tls(place.node)(), server_hostname="127.0.0.2")
-        server = Stream(theirs, place.server())
+        client = Stream(mine, client_tls(site.node)(), server_hostname="127.0.0.2")
+        server = Stream(theirs, site.server())
         both = await asyncio.gather(client.handshake(), server.handshake(), return_exceptions=True)
         assert isinstance(both[0], ssl.SSLCertVerificationError) and isinstance(both[1], OSError)
         assert client._socket.fileno() == server._socket.fileno() == -1
@@ -373,10 +373,10 @@ async def ask(kind_out: int, kind_in: int, channel: Channel, messages: list[byte
 MESSAGES = [b"a", bytes(70_000), bytes(MAX_MESSAGE - 1)]
 
 
-def test_a_client_that_speaks_through_the_library(place: Place) -> None:
+def test_a_client_that_speaks_through_the_library(site: Site) -> None:
     async def scenario() -> None:
-        async with place.hub("edge1") as hub:
-            async with connect(place.url(), ssl=client_tls(place.node)(), compression=None, max_size=None) as theirs:
+        async with site.hub("edge1") as hub:
+            async with connect(site.url(), ssl=client_tls(site.node)(), compression=None, max_size=None) as theirs:
                 channel = Channel(Speaker(theirs), ChannelSession({}), asyncio.get_running_loop().time)
 
                 async def use(_: Channel) -> None:
@@ -390,7 +390,7 @@ def test_a_client_that_speaks_through_the_library(place: Place) -> None:
     run(scenario)
 
 
-def test_a_server_that_speaks_through_the_library(place: Place) -> None:
+def test_a_server_that_speaks_through_the_library(site: Site) -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
 
@@ -398,13 +398,13 @@ def test_a_server_that_speaks_through_the_library(place: Place) -> None:
             channel = Channel(Speaker(theirs), ChannelSession({}), loop.time)
             await channel.run(lambda c: echo(SYNC_UP, SYNC_DOWN, c))
 
-        async with serve(hold, ADDRESS, 0, ssl=place.server(), compression=None, max_size=None) as server:
-            place.port = next(iter(server.sockets)).getsockname()[1]
-            tcp = socket.create_connection((ADDRESS, place.port))
-            stream = Stream(tcp, client_tls(place.node)(), server_hostname=ADDRESS)
+        async with serve(hold, ADDRESS, 0, ssl=site.server(), compression=None, max_size=None) as server:
+            site.port = next(iter(server.sockets)).getsockname()[1]
+            tcp = socket.create_connection((ADDRESS, site.port))
+            stream = Stream(tcp, client_tls(site.node)(), server_hostname=ADDRESS)
             try:
                 await stream.handshake()
-                await stream.upgrade(f"{ADDRESS}:{place.port}", "/v1/channel")
+                await stream.upgrade(f"{ADDRESS}:{site.port}", "/v1/channel")
                 answers: list[bytes] = []
                 channel = Channel(stream, ChannelSession({}), loop.time)
                 await channel.run(lambda c: ask(SYNC_UP, SYNC_DOWN, c, MESSAGES, answers))
@@ -421,19 +421,19 @@ def test_a_server_that_speaks_through_the_library(place: Place) -> None:
     ids=["another path", "an unknown node"],
 )
 def test_a_refusal_is_one_for_the_library_and_for_us(
-    place: Place, path: str, nodes: list[str], status: int, text: str
+    site: Site, path: str, nodes: list[str], status: int, text: str
 ) -> None:
     async def scenario() -> None:
-        async with place.hub(*nodes) as hub:
+        async with site.hub(*nodes) as hub:
             with pytest.raises(InvalidStatus) as caught:
-                await connect(place.url(path), ssl=client_tls(place.node)(), compression=None)
+                await connect(site.url(path), ssl=client_tls(site.node)(), compression=None)
             assert caught.value.response.status_code == status
             assert text in (caught.value.response.body or b"").decode()
-            tcp = socket.create_connection((ADDRESS, place.port))
-            stream = Stream(tcp, client_tls(place.node)(), server_hostname=ADDRESS)
+            tcp = socket.create_connection((ADDRESS, site.port))
+            stream = Stream(tcp, client_tls(site.node)(), server_hostname=ADDRESS)
             await stream.handshake()
             with pytest.raises(Rejected, match=text) as refused:
-                await stream.upgrade(f"{ADDRESS}:{place.port}", path)
+                await stream.upgrade(f"{ADDRESS}:{site.port}", path)
             assert refused.value.status == status
             stream.abort()
             await until(lambda: not _unauthenticated(hub), "the end of both")
@@ -451,10 +451,10 @@ def test_a_refusal_is_one_for_the_library_and_for_us(
     ],
     ids=["no upgrade", "no request", "no end", "a broken rule behind the request"],
 )
-def test_what_a_known_node_may_say_wrong(place: Place, said: bytes, answer: bytes) -> None:
+def test_what_a_known_node_may_say_wrong(site: Site, said: bytes, answer: bytes) -> None:
     async def scenario() -> None:
-        async with place.hub("edge1") as hub:
-            reader, writer = await asyncio.open_connection(ADDRESS, place.port, ssl=client_tls(place.node)())
+        async with site.hub("edge1") as hub:
+            reader, writer = await asyncio.open_connection(ADDRESS, site.port, ssl=client_tls(site.node)())
             writer.write(said)
             assert (await reader.read()).startswith(answer)
             await until(lambda: not _unauthenticated(hub) and not hub.attached(), "its end")
@@ -463,19 +463,19 @@ def test_what_a_known_node_may_say_wrong(place: Place, said: bytes, answer: byte
     run(scenario)
 
 
-def test_a_stop_says_goodbye_and_does_not_wait_for_unauthenticated_peers(place: Place) -> None:
+def test_a_stop_says_goodbye_and_does_not_wait_for_unauthenticated_peers(site: Site) -> None:
     async def scenario() -> None:
-        async with place.hub("edge1") as hub:
-            stranger, _writer = await asyncio.open_connection(ADDRESS, place.port)  # says nothing
-            tcp = socket.create_connection((ADDRESS, place.port))
-            stream = Stream(tcp, client_tls(place.node)(), server_hostname=ADDRESS)
+        async with site.hub("edge1") as hub:
+            silent, _writer = await asyncio.open_connection(ADDRESS, site.port)
+            tcp = socket.create_connection((ADDRESS, site.port))
+            stream = Stream(tcp, client_tls(site.node)(), server_hostname=ADDRESS)
             await stream.handshake()
-            await stream.upgrade(f"{ADDRESS}:{place.port}", "/v1/channel")
+            await stream.upgrade(f"{ADDRESS}:{site.port}", "/v1/channel")
             channel = Channel(stream, ChannelSession({}), asyncio.get_running_loop().time)
             running = asyncio.create_task(channel.run(lambda _: asyncio.get_running_loop().create_future()))  # type: ignore[arg-type, return-value]
             await until(lambda: len(hub.attached()) == 1 and hub.attached()[0].key.revision > 0, "the session")
         assert await running == "peer says: the cloud process stops"
-        assert hub.attached() == [] and await stranger.read() == b""
+        assert hub.attached() == [] and await silent.read() == b""
         assert not [k for k in (await hub._store.range("/sessions/", "/sessions0")).kvs]
         _writer.close()
         stream.abort()

@@ -16,7 +16,7 @@ from tests.unit.kubebus_http.world import Service, World, get, scenario
 
 both_ways = pytest.mark.parametrize("fast", [False, True], ids=["slow", "fast"])
 #: seconds, of both: every service here answers or hangs up at once, so only a machine that is slow comes near it
-PATIENCE = 50.0
+TIMEOUT = 50.0
 Seen = tuple[list[tuple[bytes, list[tuple[bytes, bytes]]]], bytes, bool]
 
 
@@ -35,7 +35,7 @@ async def seen(world: World, wire: bytes) -> Seen:
     async with world.client() as (reader, writer):
         writer.write(wire)
         try:
-            while data := await asyncio.wait_for(reader.read(65536), PATIENCE):
+            while data := await asyncio.wait_for(reader.read(65536), TIMEOUT):
                 got += data
         except ConnectionResetError:
             whole = False
@@ -64,7 +64,7 @@ def told(answer: bytes, wire: bytes, fast: bool) -> Seen:
         heads, body, whole = await seen(world, wire)
         out.append((heads, re.sub(rb"127.0.0.1:[0-9]+", b"127.0.0.1:1", body), whole))
 
-    limits = ProxyLimits(answer=PATIENCE)
+    limits = ProxyLimits(answer=TIMEOUT)
     scenario(tell, fast=fast, client=limits, server=limits)
     return out[0]
 

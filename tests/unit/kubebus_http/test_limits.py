@@ -1,4 +1,4 @@
-"""Shares of tenants and of clients: at the literal second, and at the door."""
+"""Shares of tenants and of clients: at the literal second, and at the listener."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_one_greedy_client_gets_429_and_every_client_503_when_all_connections_ar
                 for _, writer in inside:
                     writer.close()
                 async with asyncio.timeout(60):
-                    while True:  # until the door has seen that they left
+                    while True:  # until the listener has seen that they left
                         reader, writer = await asyncio.open_connection("127.0.0.1", port)
                         writer.write_eof()
                         answer = await reader.read()
@@ -193,8 +193,8 @@ def test_a_client_that_never_finishes_its_handshake_takes_one_slot_and_not_for_e
     async def run() -> None:
         tls = server_context(pair.cert, pair.key, client_ca=None)
         bounds = ProxyLimits(connections=2)
-        door = listener.listening("127.0.0.1", 0, handle, limits=bounds, tls=tls, refused=refused.append)
-        async with door as ((_, port), _):
+        server = listener.listening("127.0.0.1", 0, handle, limits=bounds, tls=tls, refused=refused.append)
+        async with server as ((_, port), _):
             silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
             assert await asyncio.wait_for(silent[2][0].read(), 60) == b"" and refused == [503]
             for reader, _ in silent[:2]:

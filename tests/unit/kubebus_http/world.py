@@ -149,7 +149,7 @@ class World:
             asyncio.get_running_loop().add_reader(self.server_fast_path.fileno(), self._asked_for_service)
             self.server_proxy.slots = FastPathLimiter(self.server_fast_path, self._server_limits, "web service")
         limits = dataclasses.replace(self._limits, connections=64)
-        door = listening(
+        web_listener = listening(
             "127.0.0.1",
             0,
             self.client_proxy.handle,
@@ -159,7 +159,7 @@ class World:
         )
         try:
             with contextlib.ExitStack() as self._servers:
-                async with self.tasks, door as ((_, self.port), _):
+                async with self.tasks, web_listener as ((_, self.port), _):
                     yield self
         finally:
             await self.client_proxy.aclose()

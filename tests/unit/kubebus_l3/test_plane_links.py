@@ -69,9 +69,9 @@ def test_a_client_without_a_certificate_of_our_ca_does_not_get_in(
     harness: Harness, certificates: Certificates, tmp_path: Path
 ) -> None:
     authority, ca = certificates.authority, certificates.authority.ca
-    stranger = TestAuthority(tmp_path, "other CA").issue("x", uri="spiffe://kubeedge/tenant/t/node/n1")
+    foreign = TestAuthority(tmp_path, "other CA").issue("x", uri="spiffe://kubeedge/tenant/t/node/n1")
     assert "certificate" in refused(harness, certificates, client(ca, None))
-    assert "certificate refused" in refused(harness, certificates, client(ca, stranger))
+    assert "certificate refused" in refused(harness, certificates, client(ca, foreign))
     late = authority.issue("late", uri="spiffe://kubeedge/tenant/t/node/n1", days=(-9, -1))
     assert "expired" in refused(harness, certificates, client(ca, late))
     early = authority.issue("early", uri="spiffe://kubeedge/tenant/t/node/n1", days=(1, 9))
