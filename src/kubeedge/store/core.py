@@ -167,7 +167,7 @@ def _read(view: View, written: dict[str, Change | None], op: Get, revision: Revi
     if not op.end:
         if op.key in written:
             own = written[op.key]
-            single = _kv(own) if own else None
+            single = key_value(own) if own else None
         else:
             single = view.newest(op.key)
         return RangeResult((single,), revision, False, 1) if single else RangeResult((), revision)
@@ -177,13 +177,14 @@ def _read(view: View, written: dict[str, Change | None], op: Get, revision: Revi
             if change is None:
                 merged.pop(key, None)
             else:
-                merged[key] = _kv(change)
+                merged[key] = key_value(change)
     found = [merged[key] for key in sorted(merged)]
     limited = found[: op.limit] if op.limit else found
     return RangeResult(tuple(limited), revision, len(limited) < len(found), len(found))
 
 
-def _kv(put: Change) -> KeyValue:
+def key_value(put: Change) -> KeyValue:
+    """What a put left under its key."""
     return KeyValue(put.key, put.value, put.create_revision, put.revision, put.version, put.lease)
 
 

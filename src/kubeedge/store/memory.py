@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import Gone, Invalid, NotFound
-from kubeedge.store.core import FIRST_REVISION, Head, check, check_range, evaluate
+from kubeedge.store.core import FIRST_REVISION, Head, check, check_range, evaluate, key_value
 from kubeedge.store.leases import Leases
 from kubeedge.store.model import (
     Change,
@@ -135,7 +135,7 @@ class MemoryStore:
 
     def newest(self, key: str) -> KeyValue | None:
         last = self._live(key)
-        return _kv(last) if last else None
+        return key_value(last) if last else None
 
     def head(self, key: str) -> Head | None:
         last = self._live(key)
@@ -163,7 +163,7 @@ class MemoryStore:
         position = bisect_right(changes, revision, key=lambda c: c.revision)
         if position == 0 or (last := changes[position - 1]).kind is ChangeKind.DELETE:
             return None
-        return _kv(last)
+        return key_value(last)
 
     def _changes(self, prefix: str, after: Revision, limit: int) -> tuple[Sequence[Change], Revision]:
         start = bisect_right(self._log, after, key=lambda c: c.revision)
@@ -184,10 +184,6 @@ class MemoryStore:
                 task = asyncio.ensure_future(self.txn((), owned))
                 task.add_done_callback(lambda t: t.exception())
         self._arm()
-
-
-def _kv(put: Change) -> KeyValue:
-    return KeyValue(put.key, put.value, put.create_revision, put.revision, put.version, put.lease)
 
 
 def _now() -> float:

@@ -1,4 +1,4 @@
-"""Blobs on their way from a registry: into a file, read while they still come, and taken up again where a bad line broke off.
+"""Blobs on their way from a registry: into a file, read while they still come, and resumed where a connection broke off.
 
 Lives elsewhere: the files (parts.py), HTTP (transport.py).
 """
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from kubeedge.appengine.images.parts import Part
 from kubeedge.appengine.images.transport import Unreachable
 from kubeedge.errors import Invalid
+from kubeedge.kit.backoff import Backoff
 
 CHUNK = 256 * 1024  # bytes
 _TRIES = 8  # in a row without a byte
@@ -131,7 +132,7 @@ class Download:
                 failures = 1 if self._have > begun else failures + 1
                 if failures >= _TRIES or self._stopped.is_set():
                     raise
-                self._stopped.wait(min(_MAX_PAUSE, self._pause * 2 ** (failures - 1)))
+                self._stopped.wait(Backoff(self._pause, _MAX_PAUSE).delay(failures))
 
     def _receive(self) -> None:
         """Receive the rest of the blob over one connection."""
