@@ -1,6 +1,7 @@
 """The interface through which controllers use a Kubernetes API: the embedded one, or a kube-apiserver of the user's.
 
-Implementations: kubeedge.apiserver.registry.Registry (in process, one tenant). ForwardingClient is the base of those that stand before another.
+Implementations: kubeedge.apiserver.registry.Registry (in process, one tenant), and the cloud's client of an API server of the user's (package
+clusters there). ForwardingClient is the base of those that stand before another.
 """
 
 from __future__ import annotations
