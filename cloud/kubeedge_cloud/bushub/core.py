@@ -1,6 +1,6 @@
 """The links of nodes at one relay: who is admitted with which addresses, what gives way, and which routes follow. Pure.
 
-A link is opened when its certificate is known, and admitted by the node's hello: hello() decides, and once the data plane has let the link in,
+A link is opened when its certificate is known, and admitted by the node's hello: hello() decides, and once the data plane has admitted the link,
 admitted() says what follows. What the data plane has to do is returned as actions, in order; CONTROL frames wait in the links, which `Flush` names.
 
 Lives elsewhere: links of one node (linked.py), networks behind nodes (subnets.py), other relays (peers.py), sockets (driver.py).
@@ -143,7 +143,7 @@ class NodeLinks:
         )
 
     def admitted(self, link: NodeLink, hello: Hello, decision: HelloDecision) -> list[LinkAction]:
-        """The data plane has let the link in; its welcome waits in it."""
+        """The data plane has admitted the link; its welcome waits in it."""
         record = link.record
         link.hello = hello
         table = self.table(record.tenant_number)

@@ -66,7 +66,7 @@ class Peers:
         self._plane: Plane | None = None
         self._links: PeerLinks | None = None
 
-    # -- for the hub ---------------------------------------------------------------------------------------------------
+    # -- for the relay -------------------------------------------------------------------------------------------------
 
     @property
     def number(self) -> NodeNumber:

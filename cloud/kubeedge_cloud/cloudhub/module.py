@@ -5,7 +5,7 @@ channel of the same node replaces the first: the newer one is the one that the n
 the process that held the node sees that and closes its channel; likewise when the key is deleted because the node was removed, or another machine joined
 under its name.
 
-Lives elsewhere: who is let in (admission.py), what a change of the key means (core.py), what runs over a channel (kubeedge.sync),
+Lives elsewhere: who is admitted (admission.py), what a change of the key means (core.py), what runs over a channel (kubeedge.sync),
                  tenants and nodes (kubeedge_cloud.tenants).
 """
 

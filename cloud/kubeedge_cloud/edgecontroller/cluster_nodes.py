@@ -75,9 +75,9 @@ class ClusterNodes(NodeStatuses):
         node = self._state.nodes.get("", name) or await self._state.client.get(NODES, "", name)
         if not self._state.is_ours(name, node):
             raise Refused(f"the cluster has a Node {name} that is not one of this cloud's: it gets nothing from us")
-        if not core.has_mark(node):
-            mark = {"metadata": {"annotations": {core.MANAGED: self._state.owner}}}
-            return await self._state.client.merge_patch(NODES, "", name, mark)
+        if not core.names_its_owner(node):
+            patch = {"metadata": {"annotations": {core.MANAGED: self._state.owner}}}
+            return await self._state.client.merge_patch(NODES, "", name, patch)
         return node
 
     async def _identity(self) -> str:

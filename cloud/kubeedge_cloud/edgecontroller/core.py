@@ -88,7 +88,7 @@ def is_managed(obj: Object, owner: str = EMBEDDED) -> bool:
     return (obj["metadata"].get("annotations") or {}).get(MANAGED) == owner
 
 
-def has_mark(obj: Object) -> bool:
+def names_its_owner(obj: Object) -> bool:
     """The Node says whose it is."""
     return MANAGED in (obj["metadata"].get("annotations") or {})
 

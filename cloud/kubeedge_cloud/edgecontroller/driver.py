@@ -153,7 +153,9 @@ class TenantEdgeController:
         if self._state.cluster:
             self._autonomy.node_changed(name)
         if self._state.cluster and (
-            after is None or not core.has_mark(after) or (name in self._state.sessions and core.is_given_up(after))
+            after is None
+            or not core.names_its_owner(after)
+            or (name in self._state.sessions and core.is_given_up(after))
         ):
             # it is removed or marked again, or its Lease was late: whoever finds that tells nobody when it is there again
             self._nodes.queue.add(name)

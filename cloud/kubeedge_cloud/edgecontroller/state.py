@@ -134,10 +134,10 @@ class EdgeState:
         return not self.cluster or (self.nodes.get("", node) is not None and not self.is_foreign(node))
 
     def is_ours(self, node: NodeName, obj: Object) -> bool:
-        """By its mark; or because it is the very Node that was made for the machine, and another client has removed the mark."""
+        """By its annotation; or because it is the very Node that was made for the machine, and another client has removed that."""
         record = self.records.get(node)
         made = record is not None and record.uid == uid_of(obj) != ""
-        return core.is_managed(obj, self.owner) or (made and not core.has_mark(obj))
+        return core.is_managed(obj, self.owner) or (made and not core.names_its_owner(obj))
 
     def informer_of(self, resource: str) -> Informer | Referenced:
         """The informer of a resource that nodes write to, by its plural."""

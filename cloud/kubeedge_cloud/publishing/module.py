@@ -61,7 +61,7 @@ class Publishing:
         if trust_forwarded:  # the clients are a few proxies
             self._limits = dataclasses.replace(self._limits, per_client=self._limits.connections)
         self._accounts = Accounts()
-        self._turned_away: Counter[int] = Counter()  # connections, by status
+        self._rejected: Counter[int] = Counter()  # connections, by status
         # what a trusted proxy says of its clients is read by the slow path alone
         self._fast_path = fast_path if numbers is not None and not trust_forwarded else None
         self._numbers = numbers
@@ -95,7 +95,7 @@ class Publishing:
                     tls=self._tls,
                     fast_path=self._start_fast_path,
                     asked=asked,
-                    refused=self._turn_away,
+                    refused=self._reject,
                 ) as (self.address, gone):
                     how = ", fast" if self._proxy is not None else ", with TLS" if self._tls is not None else ""
                     log.info("published web services at %s port %d%s", *self.address, how)
@@ -165,7 +165,7 @@ class Publishing:
         if self._proxy is not None:
             accounts, counters = self._proxy.accounts(), self._proxy.counters()
         in_progress = self._slow.slots.by_name() if self._slow is not None else {}
-        return observe.families(self._accounts.with_fast(accounts), in_progress, self._turned_away, counters)
+        return observe.families(self._accounts.with_fast(accounts), in_progress, self._rejected, counters)
 
-    def _turn_away(self, status: int) -> None:
-        self._turned_away[status] += 1
+    def _reject(self, status: int) -> None:
+        self._rejected[status] += 1

@@ -12,10 +12,10 @@ from kubeedge.kubebus.http.accounts import Account
 def families(
     accounts: Mapping[str, Account],
     in_progress: Mapping[str, int],
-    turned_away: Mapping[int, int],
+    rejected: Mapping[int, int],
     fast: Mapping[str, int] = types.MappingProxyType({}),
 ) -> list[Family]:
-    """`in_progress` by tenant, `turned_away` connections by status, `fast`: Proxy.counters."""
+    """`in_progress` by tenant, `rejected` connections by status, `fast`: Proxy.counters."""
     answers = [
         ({"tenant": tenant, "code": f"{status}xx"}, float(count))
         for tenant, account in accounts.items()
@@ -45,6 +45,6 @@ def families(
         ),
         family(
             "kubeedge_publishing_connections_refused_total", "counter", "503: all are taken; 429: one client has too many",
-            [({"code": str(status)}, float(turned_away.get(status, 0))) for status in (429, 503)],
+            [({"code": str(status)}, float(rejected.get(status, 0))) for status in (429, 503)],
         ),
     ]  # fmt: skip

@@ -88,7 +88,7 @@ class EdgeHub:
         self._endpoint = ""
         self._since = 0.0  # when the channel, or the time without one, began
         self._last_error = ""
-        self._turned_away = 0  # times in a row
+        self._rejected = 0  # times in a row
         self._total = ChannelCounters()
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -155,10 +155,10 @@ class EdgeHub:
             async with asyncio.timeout(self._settings.handshake_timeout):
                 websocket = await self._connect(endpoint, tcp)
         except (OSError, PeerError, Rejected) as exc:
-            self._turned_away = self._turned_away + 1 if reached and isinstance(exc, TimeoutError) else 0
+            self._rejected = self._rejected + 1 if reached and isinstance(exc, TimeoutError) else 0
             self._failed(endpoint, exc)
             return 0.0
-        self._turned_away = 0
+        self._rejected = 0
         hello = {"agent": __version__, "keepalive": self._settings.session.keepalive}
         channel = Channel(websocket, ChannelSession(hello, self._settings.session), loop.time)
         try:
@@ -199,9 +199,9 @@ class EdgeHub:
     async def _pause(self, attempt: int, failing_for: float) -> None:
         s = self._settings
         delay = s.backoff.delay(attempt + 1, failing_for, self._rng.random())
-        if self._turned_away:
+        if self._rejected:
             overloaded = Backoff(2.0, s.backoff_overloaded, jitter=1.0)
-            delay = max(delay, overloaded.delay(self._turned_away, self._rng.random()))
+            delay = max(delay, overloaded.delay(self._rejected, self._rng.random()))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._hint.wait()

@@ -138,7 +138,7 @@ class _Clients:
         connections = ConnectionLimits(
             silent=0, queued=0, displace=False, unauthenticated=limits.connections, per_address=limits.per_client
         )
-        self.acceptor = Acceptor(connections, in_tasks(tasks, self._begin, "web connection"), refused=self._turn_away)
+        self.acceptor = Acceptor(connections, in_tasks(tasks, self._begin, "web connection"), refused=self._reject)
         self._read = b""  # from the connection that is just coming, by the fast path
 
     def enter(self, connection: socket.socket, first: bytes) -> None:
@@ -160,7 +160,7 @@ class _Clients:
             return
         await self._handle(reader, writer, accepted.rests)
 
-    def _turn_away(self, connection: socket.socket, reason: Refusal) -> None:
+    def _reject(self, connection: socket.socket, reason: Refusal) -> None:
         if reason is Refusal.ADDRESS:
             many = self._limits.per_client
             self._refuse(connection, 429, f"{many} connections from your address are open already")
