@@ -1,7 +1,7 @@
 """The key with which the cloud signs service account tokens of a tenant (ES256, RFC 7518 section 3.4).
 
 It is derived from the key of the authority (HKDF, RFC 5869) and the tenant's name: every process that has the authority has it, there is no
-further secret to keep, and a token of one tenant is worth nothing in another.
+further secret to keep, and a token of one tenant is not valid in another.
 """
 
 from __future__ import annotations

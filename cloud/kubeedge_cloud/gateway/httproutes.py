@@ -28,7 +28,7 @@ _OF_BACKENDS = frozenset(("RequestHeaderModifier", "ResponseHeaderModifier"))
 
 @dataclass(slots=True)
 class ParsedRoute:
-    """`rules` with their matches. `unsupported`: what it asks for in vain; `faults`: references that do not hold."""
+    """`rules` with their matches. `unsupported`: what it asks for that is not served; `faults`: references that lead nowhere."""
 
     rules: list[tuple[RouteRule, list[RouteMatch]]] = field(default_factory=list)
     unsupported: str = ""

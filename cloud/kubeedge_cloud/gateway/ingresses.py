@@ -23,7 +23,7 @@ _OLD_CLASS = "kubernetes.io/ingress.class"
 
 @dataclass(slots=True)
 class ParsedIngress:
-    """`faults`: what it refers to in vain, in sentences."""
+    """`faults`: references that lead nowhere, in sentences."""
 
     entries: list[RouteEntry] = field(default_factory=list)
     certificates: list[CertificateRef] = field(default_factory=list)

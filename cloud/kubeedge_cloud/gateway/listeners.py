@@ -18,8 +18,8 @@ ROUTE_KINDS = ({"group": gateway.GROUP, "kind": "HTTPRoute"},)
 
 @dataclass(slots=True)
 class ListenerState:
-    """One listener of a Gateway of ours. `refused`: why it is not accepted; `conflict`: with another of the Gateway; `reference`: what it refers
-    to in vain. `attached` counts routes."""
+    """One listener of a Gateway of ours. `refused`: why it is not accepted; `conflict`: with another of the Gateway; `reference`: one
+    that leads nowhere. `attached` counts routes."""
 
     gateway: Object
     listener: Object

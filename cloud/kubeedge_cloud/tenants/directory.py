@@ -13,7 +13,7 @@ class NodeLookup(Protocol):
     """One node at a time: what a listener asks when a connection arrives."""
 
     async def lookup(self, tenant: TenantId, node: NodeName) -> NodeRecord | None:
-        """None: there is no such node; its certificate is worth nothing any more. Raises Unavailable without the store."""
+        """None: there is no such node; its certificate is revoked. Raises Unavailable without the store."""
         ...
 
 

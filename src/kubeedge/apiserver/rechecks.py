@@ -22,8 +22,8 @@ log = logging.getLogger("kubeedge.apiserver")
 
 
 class Rechecks:
-    """`check` raises Unauthorized for who has no access any more, Forbidden for who may not ask that any more; for any other trouble, the store's
-    say, the request goes on."""
+    """`check` raises Unauthorized for who has no access any more, Forbidden for who may not ask that any more; after any other failure, of the
+    store for example, the request goes on."""
 
     def __init__(self, check: Callable[[UserIdentity, Attributes], Awaitable[None]]) -> None:
         self._check = check

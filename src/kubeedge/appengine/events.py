@@ -1,7 +1,7 @@
 """Events of pods, for `kubectl describe`: the newest 100 of them, in the local store, from where they go up.
 
 Lives here:      what an Event looks like; an event that repeats is counted, not written again.
-Lives elsewhere: when something is worth an event (engine.py).
+Lives elsewhere: when something is worth an event (driver.py and those that it asks).
 """
 
 from __future__ import annotations

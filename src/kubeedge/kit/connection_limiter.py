@@ -155,7 +155,7 @@ class ConnectionLimiter:
         return decision
 
     def shed(self) -> Decision:
-        """No file descriptor is left: the least worth of what is silent goes."""
+        """No file descriptor is left: a silent connection is closed, the oldest of the network with the most of them."""
         decision = Decision()
         if self.silent:
             self._close(self.silent.oldest(self.silent.heaviest()[0]), Refusal.DISPLACED, decision)

@@ -118,7 +118,7 @@ class Usage:
         return key in self.refused or key in self.unfit or self.refusals >= REMEMBERED
 
     def near(self, keys: int, size: int) -> bool:
-        """So much more may not fit: it is worth to know exactly what is there."""
+        """So much more may not fit: exact figures of what is there are needed."""
         return not self._has_room(keys, size, reserve=False)
 
     def fits(self) -> bool:
