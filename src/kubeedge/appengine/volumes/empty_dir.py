@@ -6,9 +6,15 @@ import os
 from pathlib import Path
 
 from kubeedge.api import quantities
+from kubeedge.api.pod import VolumeSpec
 from kubeedge.appengine.runtime import mounts
 from kubeedge.appengine.volumes.base import VolumeContext
 from kubeedge.kit import trees
+
+
+def is_in_memory(spec: VolumeSpec) -> bool:
+    """Whether the emptyDir of `spec` is a tmpfs, which takes nothing of the disk."""
+    return spec.source.get("medium") == "Memory"
 
 
 class EmptyDirVolume:
@@ -19,7 +25,7 @@ class EmptyDirVolume:
     def __init__(self, context: VolumeContext) -> None:
         self._directory = context.directory
         self._group = context.pod.fs_group
-        self._in_memory = context.spec.source.get("medium") == "Memory"
+        self._in_memory = is_in_memory(context.spec)
         self._name, self._limit = context.spec.name, context.spec.source.get("sizeLimit")
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from kubeedge.api.pod import IMAGE_VOLUME, Container, Pod
+from kubeedge.api.pod import Container, Pod
 from kubeedge.appengine import resolve
 from kubeedge.appengine.csi.core import CsiError, CsiVolumes
 from kubeedge.appengine.node_api import NodeApi
@@ -113,12 +113,12 @@ class VolumeManager:
 
     def over_limit(self, pod: Pod) -> str:
         """Which volume uses more than it may, in the kubelet's words."""
-        limited = [name for name, volume in pod.volumes.items() if volume.kind == "emptyDir"]
+        limited = [name for name, volume in pod.volumes.items() if volume.kind in registry.LIMITED]
         return next((problem for name in limited if (problem := self._volume(pod, name, "").over_limit())), "")
 
     def used(self, pod: Pod) -> DiskUse:
-        """What its emptyDirs take of the disk. Blocking; it walks them."""
-        on_disk = [v for v in pod.volumes.values() if v.kind == "emptyDir" and v.source.get("medium") != "Memory"]
+        """What its own volumes take of the disk. Blocking; it walks them."""
+        on_disk = [volume for volume in pod.volumes.values() if registry.uses_disk(volume)]
         each = [trees.used(self._of(pod.uid) / volume.name) for volume in on_disk]
         return DiskUse(sum(u.bytes for u in each), sum(u.inodes for u in each))
 
@@ -169,4 +169,4 @@ class VolumeManager:
 
 def _on_disk(pod: Pod) -> list[str]:
     """The volumes that are mounted here, and not by the runtime."""
-    return [name for name, volume in pod.volumes.items() if volume.kind != IMAGE_VOLUME]
+    return [name for name, volume in pod.volumes.items() if registry.is_mounted_here(volume)]
