@@ -18,7 +18,7 @@ import time
 from functools import partial
 
 from kubeedge import __version__
-from kubeedge.api.names import L4Port, NodeNumber, TenantId
+from kubeedge.api.names import KUBELET_PORT, NodeNumber, TenantId
 from kubeedge.api.service_accounts import API_PORT as PODS_API
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.quota import TenantLimits
@@ -84,8 +84,6 @@ from kubeedge_cloud.tenants.module import StorageUsage
 from kubeedge_cloud.tenants.registries import Registries
 
 log = logging.getLogger("kubeedge")
-
-KUBELET_PORT = L4Port(10250)  # L4, on every node
 
 
 def main(config: CloudConfig, *, new_authority: bool = False) -> int:

@@ -27,12 +27,11 @@ from typing import TYPE_CHECKING
 from kubeedge import __version__
 from kubeedge.agent import footprint, machine
 from kubeedge.agent.control import AgentControl
-from kubeedge.agent.kubelet import PORT as KUBELET_PORT
 from kubeedge.agent.kubelet import OwnKubelet, for_the_cloud
 from kubeedge.agent.metrics import families
 from kubeedge.agent.parts import Parts, SyncChannel
 from kubeedge.agent.salvage import worth_keeping
-from kubeedge.api.names import L4Port, NodeName, NodeNumber, TenantId
+from kubeedge.api.names import KUBELET_PORT, L4Port, NodeName, NodeNumber, TenantId
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.conditions.core import DOWN_FOR

@@ -9,12 +9,10 @@ import asyncio
 import logging
 import socket
 
-from kubeedge.api.names import L4Port, NodeName, TenantId
+from kubeedge.api.names import NodeName, TenantId
 from kubeedge.config.node_credentials import NodeCredentials
 from kubeedge.errors import Unavailable
 from kubeedge.kit.streams import ConnectionHandler, StreamPair
-
-PORT = L4Port(10250)  # L4, on every node
 
 log = logging.getLogger("kubeedge.agent")
 

@@ -22,6 +22,7 @@ Object: TypeAlias = dict[str, Any]  # a Kubernetes object as JSON: camelCase nam
 JsonObject: TypeAlias = Mapping[str, Any]  # an object of JSON as it was parsed; whoever has it does not change it
 
 DEFAULT_TENANT = TenantId("default")
+KUBELET_PORT = L4Port(10250)  # L4, on every node: its kubelet API
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
