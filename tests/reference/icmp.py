@@ -7,7 +7,7 @@ import enum
 from kubeedge.wire_format.checksum import checksum
 from tests.reference.ip import ICMP, ICMPV6, IpHeader, ipv4, ipv6, pseudo_header_sum
 
-_QUESTIONS = {0, 8, *range(13, 19)}  # the ICMP types that may be complained about
+_QUESTIONS = {0, 8, *range(13, 19)}  # the ICMP types that get errors
 _EXTENSIONS = {0, 43, 44, 60}
 _FRAGMENT = 44
 

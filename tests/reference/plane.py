@@ -505,17 +505,17 @@ class Plane:
         to = None if route is None else self._port_for(tenant, route[0], checked.flow, port)
         if route is None or (to is not None and _same_node(to, port)):
             port.counters["no_route"] += 1
-            self._complain(port, tenant, frame, checked, icmp.Error.NO_ROUTE)
+            self._send_error(port, tenant, frame, checked, icmp.Error.NO_ROUTE)
             return
         if to is None:
             port.counters["no_link"] += 1
-            self._complain(port, tenant, frame, checked, icmp.Error.NO_LINK)
+            self._send_error(port, tenant, frame, checked, icmp.Error.NO_LINK)
             return
         if isinstance(port, _Link) and isinstance(to, _Link):
             packet = bytearray(frame[wire.VNET_HEADER :])
             if not packets.decrement_ttl(packet):
                 port.counters["ttl_exceeded"] += 1
-                self._complain(port, tenant, frame, checked, icmp.Error.TTL_EXCEEDED)
+                self._send_error(port, tenant, frame, checked, icmp.Error.TTL_EXCEEDED)
                 return
             frame = frame[: wire.VNET_HEADER] + packet
         mtu = route[1]
@@ -523,7 +523,7 @@ class Plane:
             frame = self._clamp(tenant, frame, checked, mtu)
         if mtu and checked.unit > mtu and checked.whole:
             port.counters["too_big"] += 1
-            self._complain(port, tenant, frame, checked, icmp.Error.TOO_BIG, mtu=mtu)
+            self._send_error(port, tenant, frame, checked, icmp.Error.TOO_BIG, mtu=mtu)
         elif isinstance(to, _Tun):
             self._write_tun(to, frame)
         elif isinstance(to, _Link):
@@ -540,7 +540,7 @@ class Plane:
         packets.clamp_mss(changed, min(known))
         return bytes(changed)
 
-    def _complain(
+    def _send_error(
         self, port: _Port, tenant: int, frame: bytes, checked: packets.Checked, what: icmp.Error, *, mtu: int = 0
     ) -> None:
         """Tells the sender, on the way that its packet came, what happened to it."""

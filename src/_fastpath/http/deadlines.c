@@ -22,7 +22,7 @@ static void expire(session *s)
     case LOOKING_UP:
         kb_proxy_hand_over(s);
         return;
-    case READING: /* there is no request; a head that stays in pieces is Python's to complain about */
+    case READING: /* there is no request; a head that stays in pieces Python answers with an error */
         if (s->begun)
             kb_proxy_hand_over(s);
         else

@@ -4,13 +4,13 @@
 /* Connections that Python has not taken yet count, too. */
 uint32_t kb_proxy_full(const kb_proxy *proxy) { return proxy->counters.connections + proxy->waiting_count >= proxy->limits.connections; }
 
-static uint64_t *purse(session *s) { return s->proxy->is_client ? &s->account->counters.held : &s->proxy->counters.held; }
+static uint64_t *held_total(session *s) { return s->proxy->is_client ? &s->account->counters.held : &s->proxy->counters.held; }
 
 /* `a`: which account is charged from here on; NULL: none. */
 void kb_proxy_charge(session *s, account *a)
 {
     if (s->account) {
-        *purse(s) -= s->held;
+        *held_total(s) -= s->held;
         s->account->users--;
     }
     s->held = 0;
@@ -19,12 +19,12 @@ void kb_proxy_charge(session *s, account *a)
         return;
     a->users++;
     s->held = kb_proxy_held(s->client) + kb_proxy_held(s->server);
-    *purse(s) += s->held;
+    *held_total(s) += s->held;
 }
 
 void kb_proxy_weigh(session *s) { kb_proxy_charge(s, s->account); }
 
-int kb_proxy_kept_short(session *s) { return s->account && *purse(s) > s->proxy->limits.memory; }
+int kb_proxy_kept_short(session *s) { return s->account && *held_total(s) > s->proxy->limits.memory; }
 
 static void go_on_at(session *s, uint64_t at)
 {

@@ -39,7 +39,7 @@ int kb_icmp_may_answer(const uint8_t *frame, size_t length)
         return 0;
     if (ip[9] != ICMP)
         return 1;
-    /* only questions and answers may be complained about */
+    /* only questions and answers get errors */
     return header < size && (ip[header] == 0 || ip[header] == 8 || (ip[header] >= 13 && ip[header] <= 18));
 }
 

@@ -75,7 +75,7 @@ static void deliver_tun(port *p, uint8_t *frame, size_t length)
 
 /* -- ICMP errors ---------------------------------------------------------------------------------------------------------- */
 
-static int may_complain(kb_plane *plane, port *p)
+static int may_send_error(kb_plane *plane, port *p)
 {
     uint64_t step = 1000000 / ICMP_PER_SECOND;
     if (!p->icmp_at) {
@@ -94,14 +94,14 @@ static int may_complain(kb_plane *plane, port *p)
 }
 
 /* Tells the sender, on the way that its packet came, what happened to it. */
-static void complain(kb_plane *plane, port *from, uint32_t tenant_number, const uint8_t *frame, size_t length, int what, uint32_t mtu)
+static void send_error(kb_plane *plane, port *from, uint32_t tenant_number, const uint8_t *frame, size_t length, int what, uint32_t mtu)
 {
     static const uint8_t nobody4[4] = {192, 0, 0, 8}; /* RFC 7600: of routers without an address */
     static const uint8_t nobody6[16] = {0xfe, 0x80, [15] = 1};
     tenant *t = kb_tenant_of(plane, tenant_number, 0);
     int v6 = frame[KB_VNET] >> 4 == 6, inward = from->kind == TUN;
     const uint8_t *source = v6 ? (t && t->has6[inward] ? t->source6[inward] : nobody6) : t && t->has4[inward] ? t->source4[inward] : nobody4;
-    if (!kb_icmp_may_answer(frame, length) || !may_complain(plane, from))
+    if (!kb_icmp_may_answer(frame, length) || !may_send_error(plane, from))
         return;
     kb_buffer *b = kb_buffer_new(&plane->workspace.pool, KB_ICMP_BYTES);
     if (!b)
@@ -154,7 +154,7 @@ static int keep_to_mtu(kb_plane *plane, port *from, tenant *t, uint32_t tenant_n
     if (!route->mtu || packet->unit <= route->mtu || !packet->whole)
         return 0;
     from->counters.too_big++;
-    complain(plane, from, tenant_number, frame, length, KB_TOO_BIG, route->mtu);
+    send_error(plane, from, tenant_number, frame, length, KB_TOO_BIG, route->mtu);
     return -1;
 }
 
@@ -168,13 +168,13 @@ static void forward(kb_plane *plane, port *from, uint32_t tenant_number, kb_buff
     uint32_t burst = to && to->kind == LINK ? to->link.transport->path.burst : 0;
     if (!route || (to && same_node(to, from))) {
         from->counters.no_route++;
-        complain(plane, from, tenant_number, frame, length, KB_NO_ROUTE, 0);
+        send_error(plane, from, tenant_number, frame, length, KB_NO_ROUTE, 0);
     } else if (!to) {
         from->counters.no_link++;
-        complain(plane, from, tenant_number, frame, length, KB_NO_LINK, 0);
+        send_error(plane, from, tenant_number, frame, length, KB_NO_LINK, 0);
     } else if (from->kind == LINK && to->kind == LINK && kb_decrement_ttl(frame + KB_VNET) < 0) {
         from->counters.ttl_exceeded++;
-        complain(plane, from, tenant_number, frame, length, KB_TTL_EXCEEDED, 0);
+        send_error(plane, from, tenant_number, frame, length, KB_TTL_EXCEEDED, 0);
     } else if ((route->mtu || packet->syn) && keep_to_mtu(plane, from, t, tenant_number, frame, length, packet, route) < 0) {
         /* answered */
     } else if (to->kind == TUN) {

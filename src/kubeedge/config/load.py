@@ -253,7 +253,7 @@ def _convert(hint: Any, value: Any, path: str, base: Any) -> Any:
 
 
 def _option(options: list[Any], value: Any) -> Any:
-    """Of several types of one key (true, or a mapping) the one that the value can be; else the first, which complains."""
+    """Of several types of one key (true, or a mapping) the one that the value can be; else the first, which reports the error."""
     for option in options:
         wanted = dict if dataclasses.is_dataclass(option) else option
         if isinstance(wanted, type) and isinstance(value, wanted) and isinstance(value, bool) == (option is bool):

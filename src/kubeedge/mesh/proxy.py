@@ -96,7 +96,7 @@ class ServiceProxy(TableWriter):
         if not stale:
             return
 
-        def leads_astray(flow: Flow) -> bool:
+        def is_stale(flow: Flow) -> bool:
             to = flow.answers_from, flow.answers_port
             direct, by_node = stale.get((flow.destination, flow.port)), stale.get((None, flow.port))
             if direct is not None:
@@ -104,7 +104,7 @@ class ServiceProxy(TableWriter):
             return by_node is not None and to != (flow.destination, flow.port) and to not in by_node
 
         try:
-            self.forgotten += await asyncio.to_thread(conntrack.delete_flows, leads_astray)
+            self.forgotten += await asyncio.to_thread(conntrack.delete_flows, is_stale)
             self._no_conntrack = ""
         except OSError as exc:
             self._no_conntrack = f"UDP clients keep endpoints that are gone: conntrack: {exc.strerror or exc}"
