@@ -224,11 +224,11 @@ class Plane:
         return None if raw is None else PortCounters(**raw)
 
 
-def told(control: tuple[str, str] | None) -> str:
+def told(congestion: tuple[str, str] | None) -> str:
     """Congestion control, for display: "bbr", or "cubic (bbr: not allowed)"."""
-    if control is None:
+    if congestion is None:
         return ""
-    return f"{control[0]} ({control[1]})" if control[1] else control[0]
+    return f"{congestion[0]} ({congestion[1]})" if congestion[1] else congestion[0]
 
 
 def _event(type: int, port: PortId, kind: int, tenant: TenantNumber, source: NodeNumber, payload: bytes) -> PlaneEvent:

@@ -103,7 +103,7 @@ class DnsServer:
         }
 
     async def run(self, ready: asyncio.Event) -> None:
-        """Until it is cancelled. Raises OSError when the address or its port is not to be had."""
+        """Until it is cancelled. Raises OSError when the address or its port cannot be bound."""
         loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as udp:
