@@ -227,11 +227,6 @@ def decoded(text: str) -> bytes:
     return data
 
 
-def looks_like(token: str) -> bool:
-    """A JWT and not another kind of bearer token."""
-    return token.count(".") == 2
-
-
 def bound(claims: Mapping[str, Any], kind: str) -> tuple[str, str]:
     """(name, uid) of the pod, node, secret or serviceaccount in the claims; ("", "") for none."""
     private = claims.get("kubernetes.io")

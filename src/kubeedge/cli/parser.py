@@ -9,9 +9,6 @@ import argparse
 
 from kubeedge.cli import cluster_options, device_options
 
-DEFAULT_CONFIG = "/etc/kubeedge/kubeedge.yaml"
-
-
 DEFAULT_CLOUD_CONFIG = "/etc/kubeedge/cloud.yaml"
 
 
