@@ -14,17 +14,15 @@ Peers are sets of addresses: a pod that comes or goes elsewhere is one element.
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kubeedge.kit.ip import IpAddress, IpNetwork
 from kubeedge.mesh.network_policy import DIRECTIONS, AllowedTraffic, NetworkPolicy, PolicyPod
+from kubeedge.mesh.nft_names import ADDRESS_TYPE, FAMILY, short_digest
 
 TABLE = "kubeedge-policy"
-_FAMILY = {4: "ip", 6: "ip6"}
-_TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
 _SHORT = {"ingress": "in", "egress": "out"}
 _OTHER_SIDE = {"ingress": "saddr", "egress": "daddr"}
 
@@ -53,7 +51,7 @@ def filter_rules(policies: Iterable[NetworkPolicy], pods: Sequence[PolicyPod], n
             if not selecting:
                 continue
             used |= {policy.key: policy for policy in selecting}
-            name = f"{short}-pods-{_digest(*(policy.key for policy in selecting))}"
+            name = f"{short}-pods-{short_digest(*(policy.key for policy in selecting))}"
             jumps = tuple(f"jump {_chain_of(short, policy)}" for policy in selecting)
             found.chains[name] = (*jumps, "drop")
             found.isolated.setdefault(f"isolated-{short}", {})[str(pod.address)] = f"goto {name}"
@@ -61,14 +59,14 @@ def filter_rules(policies: Iterable[NetworkPolicy], pods: Sequence[PolicyPod], n
         for policy in used.values():
             rules: list[str] = []
             for number, rule in enumerate(policy.rules[direction]):
-                writer = _RuleWriter(found, rule, direction, _digest(policy.key, direction, number), version)
+                writer = _RuleWriter(found, rule, direction, short_digest(policy.key, direction, number), version)
                 rules += writer.lines(mine, policy, node)
             found.chains[_chain_of(short, policy)] = tuple(dict.fromkeys(rules))
     return found
 
 
 def _chain_of(short: str, policy: NetworkPolicy) -> str:
-    return f"{short}-policy-{_digest(policy.key)}"
+    return f"{short}-policy-{short_digest(policy.key)}"
 
 
 class _RuleWriter:
@@ -77,7 +75,7 @@ class _RuleWriter:
     def __init__(self, into: FilterRules, rule: AllowedTraffic, direction: str, digest: str, version: int) -> None:
         self._into, self._rule, self._direction = into, rule, direction
         self._digest, self._version = digest, version
-        self._family, self._kind = _FAMILY[version], _TYPE[version]
+        self._family, self._kind = FAMILY[version], ADDRESS_TYPE[version]
 
     def lines(self, pods: Sequence[PolicyPod], policy: NetworkPolicy, node: str) -> Iterator[str]:
         """`pods`: of this node, in this family."""
@@ -170,14 +168,10 @@ def _target(address: IpAddress, protocol: str, number: int) -> str:
     return f"{address} . {protocol.lower()} . {number}"
 
 
-def _digest(*parts: object) -> str:
-    return hashlib.blake2s(repr([str(part) for part in parts]).encode(), digest_size=8).hexdigest()
-
-
 def header(version: int, bridge: str = "") -> str:
     """The table in place of an earlier one, with what does not depend on policies. `bridge`: one whose pods have no address of this family but
     link-local ones, by which they would reach each other: that is closed."""
-    family, kind = _FAMILY[version], _TYPE[version]
+    family, kind = FAMILY[version], ADDRESS_TYPE[version]
     neighbours = (
         "    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert } accept\n"
         if version == 6
@@ -208,12 +202,12 @@ def header(version: int, bridge: str = "") -> str:
 
 def remove(version: int) -> str:
     """The table goes; that it is not there is no error."""
-    return f"table {_FAMILY[version]} {TABLE} {{\n}}\ndelete table {_FAMILY[version]} {TABLE}\n"
+    return f"table {FAMILY[version]} {TABLE} {{\n}}\ndelete table {FAMILY[version]} {TABLE}\n"
 
 
 def changes(old: FilterRules, new: FilterRules, version: int) -> str:
     """The commands, for one transaction, that lead from one to the other; "" for nothing."""
-    table = f"{_FAMILY[version]} {TABLE}"
+    table = f"{FAMILY[version]} {TABLE}"
     lines: list[str] = []
     for name, (kind, _) in new.sets.items():
         if name not in old.sets:

@@ -16,13 +16,13 @@ one element; nothing is evaluated in sequence, however many there are. No packet
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 from kubeedge.kit.ip import IpAddress, IpNetwork
 from kubeedge.mesh.model import MAX_ENDPOINTS, PROTOCOLS, Endpoint, Service, ServicePort
+from kubeedge.mesh.nft_names import ADDRESS_TYPE, FAMILY, short_digest
 from kubeedge.mesh.table import choose
 
 TABLE = "kubeedge-mesh"
@@ -31,8 +31,6 @@ V = TypeVar("V")
 AddressPort: TypeAlias = tuple[IpAddress, int]
 
 _LOOPBACK = {4: "127.0.0.0/8", 6: "::1"}
-_FAMILY = {4: "ip", 6: "ip6"}
-_TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 
 @dataclass(slots=True)
@@ -127,8 +125,8 @@ def _port(
 def _chain(
     rules: Rules, service: Service, port: ServicePort, scope: str, targets: Sequence[AddressPort], version: int
 ) -> str:
-    protocol, family = port.protocol.lower(), _FAMILY[version]
-    name = f"{scope}-{_digest(service.key, port.name, protocol, port.port)}"
+    protocol, family = port.protocol.lower(), FAMILY[version]
+    name = f"{scope}-{short_digest(service.key, port.name, protocol, port.port)}"
     translate = f"meta l4proto {protocol} dnat {family}"
     if not service.affinity:
         if len(targets) == 1:
@@ -139,7 +137,7 @@ def _chain(
         return name
     ends, known = [], []
     for address, number in targets:
-        digest = _digest(name, address, number, service.affinity)  # the timeout of a set cannot be changed
+        digest = short_digest(name, address, number, service.affinity)  # the timeout of a set cannot be changed
         rules.clients[f"clients-{digest}"] = service.affinity
         update = f"update @clients-{digest} {{ {family} saddr }}"
         rules.chains[f"to-{digest}"] = (update, f"{translate} to {_target(address, number)}")
@@ -154,15 +152,11 @@ def _target(address: IpAddress, number: int) -> str:
     return f"{address}:{number}" if address.version == 4 else f"[{address}]:{number}"
 
 
-def _digest(*parts: object) -> str:
-    return hashlib.blake2s(repr([str(part) for part in parts]).encode(), digest_size=8).hexdigest()
-
-
 def header(version: int, pods: Iterable[IpNetwork], *, bridged: bool) -> str:
     """The table in place of an earlier one, with what does not depend on Services. `pods`: of this node. `bridged`: what goes from pod to pod
     over the bridge passes the kernel's rules (net.bridge.bridge-nf-call-iptables); otherwise an answer would not find its way back through
     the translation, so the node's address takes the place of the pod's."""
-    family, kind, own = _FAMILY[version], _TYPE[version], [str(n) for n in pods if n.version == version]
+    family, kind, own = FAMILY[version], ADDRESS_TYPE[version], [str(n) for n in pods if n.version == version]
     local = f"{{ {', '.join(own)} }}"
     mine = f"{family} saddr != {local} " if own else ""
     flat = (
@@ -230,20 +224,20 @@ table {family} {TABLE} {{
 
 def remove(version: int) -> str:
     """The table goes; that it is not there is no error."""
-    family = _FAMILY[version]
+    family = FAMILY[version]
     return f"table {family} {TABLE} {{\n}}\ndelete table {family} {TABLE}\n"
 
 
 def changes(old: Mapping[str, Rules], new: Mapping[str, Rules], keys: Collection[str], version: int) -> str:
     """The commands, for one transaction, that lead from the rules of these Services to the new ones; "" for nothing."""
-    table = f"{_FAMILY[version]} {TABLE}"
+    table = f"{FAMILY[version]} {TABLE}"
     concerned = sorted({*keys, *_contesting(old, new, keys)})
     before, after = [[rules[key] for key in concerned if key in rules] for rules in (old, new)]
     chains, wanted = _merged(r.chains for r in before), _merged(r.chains for r in after)
     clients, remembered = _merged(r.clients for r in before), _merged(r.clients for r in after)
     lines: list[str] = []
     for name in remembered.keys() - clients.keys():
-        kind = f"type {_TYPE[version]}; flags dynamic, timeout; timeout {remembered[name]}s; size {_CLIENTS}"
+        kind = f"type {ADDRESS_TYPE[version]}; flags dynamic, timeout; timeout {remembered[name]}s; size {_CLIENTS}"
         lines.append(f"add set {table} {name} {{ {kind}; }}")
     changed = [name for name, rules in wanted.items() if chains.get(name) != rules]
     lines += [f"add chain {table} {name}" for name in changed if name not in chains]
