@@ -273,7 +273,7 @@ def _present(context: ssl.SSLContext, access: Access) -> None:
     number = os.memfd_create("client")
     try:
         os.write(number, f"{access.certificate}\n{access.key}\n".encode())
-        context.load_cert_chain(f"/proc/self/fd/{number}")
+        context.load_cert_chain(f"/proc/self/fd/{number}", password="")  # "": never ask a terminal
     except ssl.SSLError as exc:
         raise Unavailable(f"the client certificate and its key do not go together: {exc.reason}") from exc
     finally:
