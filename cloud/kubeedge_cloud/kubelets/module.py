@@ -22,7 +22,7 @@ from pathlib import Path
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.api.resources import CONFIGMAPS
-from kubeedge.errors import KubeEdgeError
+from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.acceptor import BACKLOG, Accepted, Acceptor, in_tasks, open_streams
 from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.connection_limiter import ConnectionLimits
@@ -47,6 +47,8 @@ ConnectKubelet = Callable[[TenantId, NodeName], Awaitable[StreamPair]]
 CONNECTIONS = ConnectionLimits(silent=512, queued=512, unauthenticated=64, authenticated=2000, per_identity=500)
 #: where every cluster keeps the authorities of its clients' certificates
 _AUTHORITIES = "kube-system", "extension-apiserver-authentication", "client-ca-file"
+#: characters of these: there is a copy of them in the context of each node that has a certificate of its own
+_MAX_AUTHORITIES = 64 * 1024
 _CONNECT = 10.0  # seconds
 _RETRY = Backoff(first=0.5, last=30.0, jitter=0.5)
 _REFRESH = 600.0  # seconds until a cluster is asked again for its authorities
@@ -191,6 +193,8 @@ class KubeletPorts:
             try:
                 found = await cluster.get(CONFIGMAPS, namespace, name)
                 pem = str((found.get("data") or {}).get(key) or "")
+                if len(pem) > _MAX_AUTHORITIES:
+                    raise Invalid(f"authorities of {len(pem)} characters; at most {_MAX_AUTHORITIES} are used")
                 if pem and pem != used:
                     contexts = self._contexts(pem, reviews, file_of)
                     self._entries[tenant] = _Entry(contexts, reviews, own=True, unknown=unknown)

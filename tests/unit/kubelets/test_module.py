@@ -233,6 +233,29 @@ def test_another_authority_of_the_cluster_is_taken_over(tmp_path: Path, monkeypa
     asyncio.run(scenario())
 
 
+def test_authorities_without_end_are_not_taken_over(tmp_path: Path, monkeypatch: Any) -> None:
+    """Each node's context has a copy of them, and they are the tenant's to write."""
+    monkeypatch.setattr(module, "_SOONEST", 0.05)
+    monkeypatch.setattr(module, "_REFRESH", 0.05)
+
+    async def scenario() -> None:
+        world = World(tmp_path)
+        async with world.running():
+            old = world.certificate(ACME, "apiserver")
+            await world.until(ACME, old, 200)
+            (new := tmp_path / "new").mkdir()
+            world.clusters[ACME].authority = many = TestAuthority(new, "acme CA")
+            many.ca.write_text(many.ca.read_text() * 200)
+            for _ in range(3):  # each look begins behind the end of the one before it
+                world.clusters[ACME].asked.clear()
+                async with asyncio.timeout(60):
+                    await world.clusters[ACME].asked.wait()
+            assert await world.status(ACME, many.issue("apiserver")) == 0
+            assert await world.status(ACME, old) == 200
+
+    asyncio.run(scenario())
+
+
 def test_each_tenant_s_ports_show_certificates_of_its_own_cluster(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(test_serving, "wall", time.time)
 
