@@ -34,6 +34,7 @@ CALLS = 256  # at the same time on one connection
 CONNECT = 5.0  # seconds
 _CHUNK = 64 * 1024
 _PREFIX = struct.Struct("!BI")
+_SAID = (":status", "grpc-status", "grpc-message")
 OK, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND, ALREADY_EXISTS = 0, 2, 3, 4, 5, 6
 RESOURCE_EXHAUSTED, FAILED_PRECONDITION, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 8, 9, 12, 13, 14
 
@@ -52,7 +53,7 @@ class _Call:
         self.changed = asyncio.Event()
         self.error: GrpcError | None = None
         self.over = False
-        self.trailers: dict[str, str] = {}
+        self.trailers: dict[str, str] = {}  # the few that say how it ended: a server may send headers without end
         self.owed = 0  # bytes behind a message that was not read: the server waits for their room
         self._buffer = bytearray()
 
@@ -125,7 +126,7 @@ class _Connection:
             return
         match event:
             case HeadersReceived(_, headers):
-                call.trailers.update(headers)
+                call.trailers.update(pair for pair in headers if pair[0] in _SAID)
             case Http2DataReceived(stream, data):
                 try:
                     call.feed(data)

@@ -13,7 +13,7 @@ import h2.connection
 import h2.events
 import pytest
 
-from kubeedge.kit import grpc
+from kubeedge.kit import grpc, hpack, http2
 from kubeedge.kit.grpc import GrpcChannel, GrpcError
 
 Answer = Callable[["Server", int, bytes], None]
@@ -91,6 +91,30 @@ def echo(server: Server, stream: int, body: bytes) -> None:
     server.head(stream)
     server.message(stream, body)
     server.end(stream)
+
+
+def test_headers_without_end_are_not_kept(tmp_path: Path) -> None:
+    """A call that streams has no time limit, and a plugin is not of the agent."""
+    blocks = 0
+
+    def heads(server: Server, stream: int, body: bytes) -> None:
+        nonlocal blocks
+        for _ in range(64):
+            name = hpack.encode([(":status", "100"), (f"x-{blocks}", "a" * 4096)])
+            server.writer.write(http2.frame(http2.HEADERS, http2.END_HEADERS, stream, name))
+            blocks += 1
+        server.head(stream)
+        server.message(stream, b"a message")
+
+    async def main() -> None:
+        async with serving(tmp_path / "s", heads) as (channel, _):
+            async with contextlib.aclosing(channel.stream("/a.B/C", b"")) as answers:
+                assert await anext(answers) == b"a message"
+                assert channel._connection is not None
+                (call,) = channel._connection.calls.values()
+                assert blocks == 64 and dict(call.trailers) == {":status": "200"}
+
+    asyncio.run(main())
 
 
 def test_many_calls_at_once_share_one_connection(tmp_path: Path) -> None:
