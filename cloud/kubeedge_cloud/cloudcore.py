@@ -229,6 +229,7 @@ class Cloud:
                 limits=lambda tenant: self.usage.of(tenant).limits,
                 cluster_client=partial(self.apis.edge_cluster, work="devicecontroller"),
                 member=self.membership,
+                offload=self.registries.offload,
             ),
             ControllersModule(
                 self.registries.fenced("controllers"),

@@ -123,6 +123,20 @@ def _mapping(value: Any) -> Object:
     return value if isinstance(value, dict) else {}
 
 
+def size(most: int, *objects: Object) -> int:
+    """Bytes of JSON that the objects have, about. Counting ends beyond `most`."""
+    found, waiting = 0, list[Any](objects)
+    while waiting and found <= most:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            found += sum(map(len, value))
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+        found += len(value) if isinstance(value, str | dict | list) else 8
+    return found
+
+
 def ending(device: Object) -> bytes:
     """The row that asks a node to end with the device and to say so."""
     return meta.canonical({"metadata": identity(device), "deleting": True})

@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from kubeedge.api import keys, meta, strict_json
@@ -21,6 +22,7 @@ from kubeedge.api.client import KubeClient
 from kubeedge.api.devices import DEVICEMODELS, DEVICES
 from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.api.names import NamespacedName, NodeName, Object, TenantId
+from kubeedge.apiserver.offload import SMALL, Offload
 from kubeedge.apiserver.quota import UNLIMITED
 from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store
@@ -54,9 +56,11 @@ class TenantDeviceController:
         grace: float,
         fence: Callable[[], Sequence[Compare]] = tuple,
         limit: Callable[[], int] = lambda: UNLIMITED,
+        offload: Offload | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._copies = DeviceCopies(limit)
+        self._offload = offload or Offload()
         self._tenant, self._store, self._tenants = tenant, store, tenants
         self._client = CachedClient(client)
         self._fence, self._wall, self._grace = fence, wall, grace
@@ -201,7 +205,7 @@ class TenantDeviceController:
             device = await self._finalizers(device, present=True)
         wanted = {}
         if known and model is not None:
-            wanted[node] = core.row(device, model)
+            wanted[node] = await self._row(device, model)
         elif known and node in self._rows.get(key, {}):
             wanted[node] = self._rows[key][node]  # the model is gone: its devices go on as they were
         fits = await self._write(key, wanted)
@@ -212,6 +216,10 @@ class TenantDeviceController:
             body = {"metadata": {"uid": uid}, "status": patch}
             await self._client.merge_patch(DEVICES, key[0], key[1], body, subresource="status")
         return None if fits else _ROOM
+
+    async def _row(self, device: Object, model: Object) -> bytes:
+        """A large model is work for each of its devices, in its tenant's share of the time."""
+        return await self._offload.run(self._tenant, core.size(SMALL, device, model), partial(core.row, device, model))
 
     async def _end(self, key: NamespacedName, device: Object) -> None:
         """Until the node has said that it is gone; a node that was removed has nothing any more."""

@@ -10,6 +10,7 @@ from functools import partial
 from kubeedge.api.client import KubeClient
 from kubeedge.api.devices import DEVICES
 from kubeedge.api.names import TenantId
+from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.quota import UNLIMITED, TenantLimits
 from kubeedge.errors import KubeEdgeError
 from kubeedge.store.model import Store
@@ -37,15 +38,17 @@ class DeviceController:
         cluster_client: Callable[[TenantRecord], KubeClient] | None = None,
         limits: Callable[[TenantId], TenantLimits] | None = None,
         member: Membership | None = None,
+        offload: Offload | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`grace`: seconds from the loss of a node's channel until its devices are unknown; `limits`: what a tenant's objects may have, and so
-        the rows of its devices (copies.py)."""
+        the rows of its devices (copies.py); `offload`: where large devices are worked on."""
         self._store, self._client_for, self._tenants = store, client_for, tenants
         self._cluster_client = cluster_client
         self._grace = grace
         self._limits = limits
         self._member = member or Alone()
+        self._offload = offload or Offload()
         self._wall = wall
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -69,6 +72,7 @@ class DeviceController:
                 grace=self._grace,
                 fence=partial(self._member.fence, work),
                 limit=partial(self._limit, record),
+                offload=self._offload,
                 wall=self._wall,
             ).run(ready)
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
 import pytest
 
 from kubeedge.api import keys
 from kubeedge.api.devices import DEVICEMODELS, DEVICES
-from kubeedge.api.names import NodeName, Object
+from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.apiserver.devices import ROWS
+from kubeedge.apiserver.offload import SMALL, Inline, Offload
 from kubeedge.apiserver.quota import TenantLimits
 from kubeedge.errors import NotFound
 from kubeedge_cloud.devicecontroller.core import FINALIZER
 from kubeedge_cloud.devicecontroller.module import DeviceController
 from tests.unit.controllers.world import GRACE, TENANT, World, in_world
+
+T = TypeVar("T")
 
 MODEL: Object = {
     "metadata": {"name": "thermostat"},
@@ -44,15 +48,16 @@ def device(target: str = "20", node: str = "edge1") -> Object:
 
 
 @contextlib.asynccontextmanager
-async def cloud(world: World, limit: int = 1 << 30) -> AsyncIterator[None]:
+async def cloud(world: World, limit: int = 1 << 30, offload: Offload | None = None) -> AsyncIterator[None]:
     served = world.api().served
     if served.by_path("devices.kubeedge.io", "v1beta1", "devices") is None:
         for row in ROWS:
             served.register(row)
     limits = TenantLimits(1000, limit)
     controller = DeviceController(
-        world.store, world.api, world.tenants, grace=GRACE, limits=lambda _: limits, wall=world.wall
-    )
+        world.store, world.api, world.tenants,
+        grace=GRACE, limits=lambda _: limits, wall=world.wall, offload=offload or Inline(),
+    )  # fmt: skip
     async with world.cloud():
         ready = asyncio.Event()
         task = asyncio.create_task(controller.run(ready))
@@ -93,6 +98,36 @@ def test_model_device_and_node_come_in_any_order(order: tuple[str, ...]) -> None
             assert await ready(world) == ("Unknown", "Pending")
 
     scenario()
+
+
+class Watched(Inline):
+    """Keeps the size of what is not done at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.large: dict[TenantId, list[int]] = {}
+
+    async def run(self, tenant: TenantId, size: int, work: Callable[[], T]) -> T:
+        if size > SMALL:
+            self.large.setdefault(tenant, []).append(size)
+        return await super().run(tenant, size, work)
+
+
+@in_world
+async def test_a_large_model_holds_nobody_up_for_each_of_its_devices(world: World) -> None:
+    """One of a megabyte takes 26 ms, for 64 devices at a time."""
+    offload = Watched()
+    async with cloud(world, offload=offload):
+        await world.join("edge1")
+        await world.api().create(DEVICEMODELS, "default", MODEL)
+        await world.api().create(DEVICES, "default", device())
+        await world.settle()
+        assert (await world.desired("edge1"))["devices/default/hall"] and not offload.large
+        data = {f"k{n}": "x" * 10 for n in range(SMALL // 10)}
+        await world.api().merge_patch(DEVICEMODELS, "default", "thermostat", {"spec": {"protocolConfigData": data}})
+        await world.settle()
+        assert (await world.desired("edge1"))["devices/default/hall"]["protocol"]["configData"]["k1"] == "x" * 10
+        assert set(offload.large) == {TENANT}
 
 
 @in_world
