@@ -13,6 +13,7 @@ from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.edgecontroller import claims, node_objects, policies, services, token_issuer
 from kubeedge_cloud.edgecontroller.copies import Copies
+from kubeedge_cloud.edgecontroller.data_rows import DataRows
 from kubeedge_cloud.edgecontroller.referenced import CLOUD
 from kubeedge_cloud.edgecontroller.state import EdgeState
 from kubeedge_cloud.edgecontroller.token_issuer import TokenIssuer
@@ -44,6 +45,7 @@ class DesiredState:
         self.issuer = TokenIssuer(state, self._issuer_changed)
         self._tokens = PodTokens(state, self.issuer)
         self._references: dict[NodeName, frozenset[tuple[str, str, str]]] = {}
+        self._rows = DataRows()
         self._catalogue = services.Catalogue()
         self._namespaces: dict[NodeName, frozenset[str]] = {}  # whose Services the node has
         self._policies = policies.PolicyCatalogue(lambda: state.pods)
@@ -54,7 +56,8 @@ class DesiredState:
 
     def forget(self, name: NodeName) -> None:
         """The node was removed: changes of ConfigMaps and Secrets concern it no longer."""
-        self._references.pop(name, None)
+        for reference in self._references.pop(name, ()):
+            self._rows.forget(reference)
         self._refused.pop(name, None)
         self._copies.forget(name)
         self._tokens.forget(name)
@@ -121,6 +124,7 @@ class DesiredState:
         """Queues the nodes whose pods refer to the ConfigMap or Secret; `resource` is the plural."""
         obj = after or before or {}
         object_key = (resource, meta.namespace_of(obj), meta.name_of(obj))
+        self._rows.forget(object_key)
         for name, references in self._references.items():
             if object_key in references:
                 self.queue.add(name)
@@ -172,6 +176,8 @@ class DesiredState:
         }
         self._state.refer(CLOUD, tokens)
         references |= tokens
+        for reference in self._references.get(name, frozenset()) - references:
+            self._rows.forget(reference)
         self._references[name] = references
         objects = {
             (resource, namespace, object_name): obj
@@ -179,7 +185,7 @@ class DesiredState:
             if (obj := self._state.find(resource, namespace, object_name)) is not None
         }
         node = self._state.nodes.get("", name)
-        wanted = node_objects.desired(node, pods, objects, self._state.services)
+        wanted = node_objects.desired(node, pods, objects, self._state.services, self._rows.of)
         wanted |= claims.rows(objects, of_volumes)
         wanted |= self._not_known_yet(references, have)
         tokens_of_pods = self._tokens.of(name, pods, have)

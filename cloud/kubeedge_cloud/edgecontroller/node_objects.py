@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from kubeedge.api import edge_writes, keys, meta
@@ -179,10 +179,11 @@ def desired(
     pods: Iterable[Object],
     objects: Mapping[tuple[str, str, str], Object],
     services: Iterable[Object],
+    data: Callable[[tuple[str, str, str], Object], bytes] = lambda _, obj: data_object(obj),
 ) -> dict[str, bytes]:
     """Everything that one node should have: key below its desired prefix -> value.
 
-    `objects` has ConfigMaps and Secrets by (resource, namespace, name); only what a pod of the node refers to is taken.
+    `objects` has ConfigMaps and Secrets by (resource, namespace, name); only what a pod of the node refers to is taken, and `data` gives its row.
     """
     wanted: dict[str, bytes] = {}
     pods, services = list(pods), list(services)
@@ -194,10 +195,10 @@ def desired(
     for obj in pods:
         namespace = meta.namespace_of(obj)
         wanted[key("pods", namespace, meta.name_of(obj))] = pod(obj)
-        for resource, name in references(obj):
-            found = objects.get((resource, namespace, name))
-            if found is not None:
-                wanted[key(resource, namespace, name)] = data_object(found)
+        for resource, name in dict.fromkeys(references(obj)):  # each variable of a container is one
+            row = key(resource, namespace, name)
+            if row not in wanted and (found := objects.get((resource, namespace, name))) is not None:
+                wanted[row] = data((resource, namespace, name), found)
     for service in sorted(services, key=age):  # of two Services that publish one name, the older one has it
         if (published := web_service(service, objects)) is not None and any(_is_behind(service, obj) for obj in pods):
             wanted.setdefault(key("webservices", "", published[0]), published[1])
