@@ -39,6 +39,7 @@ class PodTokens:
         self._issued: dict[NodeName, dict[str, bytes]] = {}  # key below desired/ -> row that is not stored yet, perhaps
         self._failures: dict[tuple[NodeName, str], int] = {}  # by row
         self._stale: dict[NodeName, set[str]] = {}  # rows whose account has changed
+        self._turns = asyncio.Lock()
 
     def forget(self, node: NodeName) -> None:
         """Forget the tokens of a node that was removed."""
@@ -125,6 +126,7 @@ class PodTokens:
         now = self._state.wall()
         if old is not None and old.is_fresh(now) and not stale:
             return old
+        await self._turn()
         request = service_accounts.request_for(pod, wanted)
         client = self._state.client_of(node)
         answer = await client.create_token(meta.namespace_of(pod), service_accounts.account_of(pod), request)
@@ -135,6 +137,11 @@ class PodTokens:
             raise Invalid("the API answered a TokenRequest without a token")
         previous = old.token if old is not None and old.expires > now else ""
         return IssuedToken(wanted.audience, wanted.seconds, token, now, expires, previous)
+
+    async def _turn(self) -> None:
+        """One request begins in each turn of the loop: an API in this process reads the pod for it, and never waits."""
+        await self._turns.acquire()
+        asyncio.get_running_loop().call_soon(self._turns.release)
 
     def _has_rules(self, kept: KeptTokens | None, pod: Object) -> bool:
         """As they are known; where their changes are not watched, they must be known."""

@@ -16,6 +16,7 @@ import binascii
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 from kubeedge.api import meta, strict_json
@@ -33,6 +34,7 @@ MIN_SECONDS, DEFAULT_SECONDS, MAX_SECONDS = 600, 3600, 2**32
 POD_SECONDS = 3607  # of the volume that admission adds, as in Kubernetes: a client knows by it which one it has
 MAX_TOKEN = 16 * 1024  # bytes
 MAX_AUDIENCES = 32
+MAX_POD_TOKENS = 64  # of one pod, besides the one that admission adds
 ACCOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 _REFRESH = 0.8  # of its life
 _REFRESH_AFTER = 24 * 3600.0  # or so many seconds, whichever is earlier
@@ -132,13 +134,18 @@ def decode_keys(value: bytes) -> tuple[IssuerKey, ...]:
 
 
 def wanted_by(pod: Object) -> Iterator[Wanted]:
-    """Every different request of the pod's projected volumes."""
+    """Every different request of the pod's projected volumes, as many as it may have."""
     found: dict[Wanted, None] = {}
     for volume in (pod.get("spec") or {}).get("volumes") or ():
         for part in (volume.get("projected") or {}).get("sources") or ():
             if isinstance(source := part.get("serviceAccountToken"), dict):
                 found[wanted_of(source)] = None
-    yield from found
+    yield from islice(found, MAX_POD_TOKENS + 1)
+
+
+def counts(source: Mapping[str, Any]) -> bool:
+    """The projection is none that admission adds: it counts among MAX_POD_TOKENS."""
+    return bool(source.get("audience")) or source.get("expirationSeconds") != POD_SECONDS
 
 
 def wanted_of(source: Mapping[str, Any]) -> Wanted:

@@ -20,7 +20,7 @@ from kubeedge.api.names import Object
 from kubeedge.api.quantities import is_quantity
 from kubeedge.api.quantities import parse as parse_quantity
 from kubeedge.api.selectors import is_label_key, is_label_value
-from kubeedge.api.service_accounts import MAX_SECONDS, MIN_SECONDS
+from kubeedge.api.service_accounts import MAX_POD_TOKENS, MAX_SECONDS, MIN_SECONDS, counts
 from kubeedge.api.status import (
     FieldError,
     duplicate,
@@ -28,6 +28,7 @@ from kubeedge.api.status import (
     invalid,
     not_found_value,
     required,
+    too_many,
     unsupported,
 )
 from kubeedge.api.validation_names import (
@@ -86,6 +87,7 @@ def pod(spec: Object, path: str = "spec") -> list[FieldError]:
 
 def _volumes(spec: Object, path: str, errors: list[FieldError]) -> set[str]:
     names: set[str] = set()
+    tokens = 0
     for index, volume in enumerate(as_list(spec.get("volumes"))):
         where = f"{path}[{index}]"
         name = volume.get("name")
@@ -110,6 +112,9 @@ def _volumes(spec: Object, path: str, errors: list[FieldError]) -> set[str]:
         errors += _mode(f"{where}.projected.defaultMode", projected.get("defaultMode"))
         for number, source in enumerate(as_list(projected.get("sources"))):
             errors += _files(f"{where}.projected.sources[{number}]", as_map(source))
+            tokens += "serviceAccountToken" in as_map(source) and counts(as_map(source["serviceAccountToken"]))
+    if tokens > MAX_POD_TOKENS:
+        errors.append(too_many(f"{path}[*].projected.sources[*].serviceAccountToken", tokens, MAX_POD_TOKENS))
     return names
 
 

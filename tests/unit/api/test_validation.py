@@ -14,6 +14,7 @@ from kubeedge.api import defaults, schema, validation_kinds
 from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
 from kubeedge.api.resources import CONFIGMAPS, DEPLOYMENTS, NODES, PODS, SECRETS, SERVICES, Resources
+from kubeedge.api.service_accounts import MAX_POD_TOKENS
 from kubeedge.api.status import InvalidObject
 from kubeedge.apiserver import core
 from kubeedge.apiserver.builtin import BUILT_IN
@@ -405,6 +406,18 @@ def test_files_of_volumes_have_names_and_modes_that_a_node_makes(volume: Object,
         made(PODS, pod(volumes=[{"name": "v", **volume}]))
     causes = caught.value.status()["details"]["causes"]
     assert [cause["field"] for cause in causes] == [f"spec.volumes[0].{field}"]
+
+
+def test_a_pod_has_a_bounded_number_of_tokens() -> None:
+    def volume(name: str, many: int) -> Object:
+        return {
+            "name": name,
+            "projected": {"sources": [{"serviceAccountToken": {"path": f"{n}"}} for n in range(many)]},
+        }
+
+    made(PODS, pod(volumes=[volume("a", 40), volume("b", MAX_POD_TOKENS - 40)]))
+    with pytest.raises(InvalidObject, match="serviceAccountToken: Too many: 65: must have at most 64 items"):
+        made(PODS, pod(volumes=[volume("a", 40), volume("b", MAX_POD_TOKENS - 39)]))
 
 
 def test_the_message_is_the_one_of_kubernetes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import Any
 
@@ -239,3 +240,50 @@ async def test_an_api_without_tokens_is_as_it_was(world: World) -> None:
         await world.api().create(PODS, "default", pod(volumes=[{"name": "v", "projected": {"sources": [source]}}]))
         await world.until(lambda: is_sent(world), "the pod", within=1)
         assert await kept(world) is None
+
+
+@in_world
+async def test_the_tokens_of_a_pod_do_not_hold_the_loop(world: World) -> None:
+    """A pod with 4,900 of them, all different, held it for a minute, and again when it was looked at again."""
+    api = with_tokens(world)
+    turns, begun = 0, list[int]()
+    real = api.create_token
+
+    async def watched(namespace: str, account: str, request: Object) -> Object:
+        begun.append(turns)
+        return await real(namespace, account, request)
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def asks(seconds: int) -> Object:
+        return {"serviceAccountToken": {"expirationSeconds": 600 + seconds, "path": f"t{seconds}"}}
+
+    api.create_token = watched  # type: ignore[method-assign]
+    many = service_accounts.MAX_POD_TOKENS  # and the one that admission adds
+    async with world.cloud():
+        await world.join(EDGE1)
+        async with asyncio.TaskGroup() as group:
+            spinning = group.create_task(other())
+            for name in ("one", "two"):
+                volume = {"name": "v", "projected": {"sources": [asks(n) for n in range(many)]}}
+                await api.create(PODS, "default", pod(name, volumes=[volume]))
+            while len(begun) < 2 * (many + 1):
+                await asyncio.sleep(0)
+            spinning.cancel()
+        assert len(set(begun)) == len(begun)
+        await world.settle()
+        patch = {"metadata": {"labels": {"a": "b"}}}
+        await api.merge_patch(PODS, "default", "one", patch)
+        assert [len(found.tokens) for name in ("one", "two") if (found := await kept(world, name))] == [many + 1] * 2
+
+
+def test_more_tokens_than_a_pod_may_have_are_not_asked_for() -> None:
+    """A cluster of the tenant's own knows no such bound."""
+    sources = [{"serviceAccountToken": {"expirationSeconds": 600 + n, "path": f"t{n}"}} for n in range(4900)]
+    volume = {"name": "v", "projected": {"sources": sources}}
+    found = list(service_accounts.wanted_by({"spec": {"volumes": [volume]}}))
+    assert len(found) == service_accounts.MAX_POD_TOKENS + 1 and found[0].seconds == 600
