@@ -7,6 +7,7 @@ import binascii
 import json
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from kubeedge.api import edge_writes, keys, meta
@@ -21,6 +22,9 @@ ACCESS = "kubeedge.io/access"  # public, tenant or token; absent: public
 
 
 ACCESS_SECRET = "kubeedge.io/access-token-secret"  # name of a Secret beside the Service: each of its values is a token
+
+
+_VALUES = 1000  # of a Secret with tokens that are looked at
 
 
 _POD_METADATA = (
@@ -95,10 +99,12 @@ def _annotations(obj: Object) -> dict[str, Any]:
 
 
 def web_service(
-    obj: Object, objects: Mapping[tuple[str, str, str], Object] = types.MappingProxyType({})
+    obj: Object,
+    objects: Mapping[tuple[str, str, str], Object] = types.MappingProxyType({}),
+    hashes: dict[tuple[str, str, str], list[str]] | None = None,
 ) -> tuple[str, bytes] | None:
     """(name, what a node needs to find the pods and to know who may use them) of an annotated Service. Of tokens, which are in `objects`
-    as Secrets, only the hashes go to the node."""
+    as Secrets, only the hashes go to the node; `hashes` keeps those of Secrets that several Services have."""
     annotations = obj["metadata"].get("annotations") or {}
     name = publishes(obj)
     spec = obj.get("spec") or {}
@@ -110,8 +116,10 @@ def web_service(
     if access := annotations.get(ACCESS):
         value["access"] = str(access)[:40]  # the node refuses what it does not know
     if access == "token":
-        secret = token_secret(obj)
-        value["tokens"] = _hashes(objects.get(secret)) if secret else []
+        secret, known = token_secret(obj), {} if hashes is None else hashes
+        if secret is not None and secret not in known:
+            known[secret] = _hashes(objects.get(secret))
+        value["tokens"] = known[secret] if secret else []
     return name, canonical(value)
 
 
@@ -127,9 +135,9 @@ def token_secret(obj: Object) -> tuple[str, str, str] | None:
 
 
 def _hashes(secret: Object | None) -> list[str]:
-    """Of all values that are long enough for a token; a file's last line feed is no part of it."""
+    """Of the values that are long enough for a token; a file's last line feed is no part of it."""
     found = set()
-    for value in ((secret or {}).get("data") or {}).values():
+    for value in islice(((secret or {}).get("data") or {}).values(), _VALUES):
         try:
             token = base64.b64decode(value, validate=True).decode("ascii").strip()
         except (ValueError, TypeError, binascii.Error):
@@ -199,8 +207,11 @@ def desired(
             row = key(resource, namespace, name)
             if row not in wanted and (found := objects.get((resource, namespace, name))) is not None:
                 wanted[row] = data((resource, namespace, name), found)
+    hashes: dict[tuple[str, str, str], list[str]] = {}
     for service in sorted(services, key=age):  # of two Services that publish one name, the older one has it
-        if (published := web_service(service, objects)) is not None and any(_is_behind(service, obj) for obj in pods):
+        if (published := web_service(service, objects, hashes)) is not None and any(
+            _is_behind(service, obj) for obj in pods
+        ):
             wanted.setdefault(key("webservices", "", published[0]), published[1])
     if node_object is not None:
         wanted[key("nodes", "", meta.name_of(node_object))] = node(node_object)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable
 
 import pytest
 
 from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import CONFIGMAPS, PODS
+from kubeedge.kubebus.http.access import MAX_TOKENS
 from kubeedge_cloud.edgecontroller import node_objects
 from kubeedge_cloud.edgecontroller.data_rows import DataRows
 from tests.unit.controllers.world import TENANT, World, in_world
@@ -52,6 +55,31 @@ def test_a_thousand_variables_of_one_object_are_one_reference(made: list[str]) -
         pod["metadata"]["namespace"] = "default"
     found = node_objects.desired(None, pods, {REFERENCE: config_map("a")}, [])
     assert "configmaps/default/large" in found and made == ["large"]
+
+
+def test_a_secret_of_tokens_is_hashed_once_for_all_services_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes: list[str] = []
+    real = node_objects.hashed
+
+    def counting(token: str) -> str:
+        hashes.append(token)
+        return real(token)
+
+    monkeypatch.setattr(node_objects, "hashed", counting)
+    tokens = {f"k{n}": base64.b64encode(f"token-of-many-{n:06}".encode()).decode() for n in range(5000)}
+    secret: Object = {"metadata": {"name": "s", "namespace": "default"}, "data": tokens}
+    pod = pod_on("edge1", "one")
+    pod["metadata"] |= {"namespace": "default", "labels": {"app": "web"}}
+
+    def service(n: int) -> Object:
+        annotations = {node_objects.PUBLISH: f"w{n}", node_objects.ACCESS: "token", node_objects.ACCESS_SECRET: "s"}
+        metadata = {"name": f"w{n}", "namespace": "default", "annotations": annotations}
+        return {"metadata": metadata, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}}
+
+    found = node_objects.desired(None, [pod], {("secrets", "default", "s"): secret}, [service(n) for n in range(200)])
+    rows = [json.loads(value) for key, value in found.items() if key.startswith("webservices/")]
+    assert len(rows) == 200 and all(len(row["tokens"]) == MAX_TOKENS for row in rows)
+    assert len(hashes) == len(set(hashes)) == 1000
 
 
 @in_world
