@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 from kubeedge.api import local_pods, meta
 from kubeedge.api.names import NamespacedName, Object
 from kubeedge.api.selectors import LabelSelector, of_selector
-from kubeedge.api.validation_networkpolicies import MAX_PEERS, MAX_PORTS, MAX_RULES
+from kubeedge.api.validation_networkpolicies import MAX_PEERS, MAX_PORTS, MAX_RULES, MAX_SELECTORS
 from kubeedge.errors import Invalid
 from kubeedge_cloud.controllers.objects import key_of
 from kubeedge_cloud.edgecontroller.node_objects import canonical
@@ -219,22 +219,26 @@ class PolicyCatalogue:
     def _policy(self, namespace: str, obj: Object) -> _Policy:
         spec = obj.get("spec") or {}
         kinds = spec.get("policyTypes") or ["Ingress", *(["Egress"] if spec.get("egress") else [])]
-        found = {}
+        found: dict[str, list[_Rule]] = {}
+        room = MAX_SELECTORS
         for direction, peers in (("ingress", "from"), ("egress", "to")):
-            listed = spec.get(direction) or []
-            found[direction] = [
-                self._rule(namespace, rule, rule.get(peers) or [], direction == "egress") for rule in listed[:MAX_RULES]
-            ]
+            found[direction] = []
+            for rule in (spec.get(direction) or [])[:MAX_RULES]:
+                made = self._rule(namespace, rule, rule.get(peers) or [], direction == "egress", room)
+                found[direction].append(made)
+                room -= len(made.peers)
         return _Policy(spec.get("podSelector") or {}, list(kinds), found["ingress"], found["egress"])
 
-    def _rule(self, namespace: str, rule: Object, peers: list[Object], egress: bool) -> _Rule:
+    def _rule(self, namespace: str, rule: Object, peers: list[Object], egress: bool, room: int) -> _Rule:
+        """`room`: for so many selectors; the rest are left out."""
         ports = rule.get("ports") or []
         names = frozenset(
             (port["port"], port.get("protocol", "TCP")) for port in ports if isinstance(port.get("port"), str)
         )
         blocks = [peer["ipBlock"] for peer in peers[:MAX_PEERS] if peer.get("ipBlock")]
-        selected = [self._peer(namespace, peer) for peer in peers[:MAX_PEERS] if not peer.get("ipBlock")]
-        left_out = max(len(peers) - MAX_PEERS, 0) + max(len(ports) - MAX_PORTS, 0)
+        written = [peer for peer in peers[:MAX_PEERS] if not peer.get("ipBlock")]
+        selected = [self._peer(namespace, peer) for peer in written[:room]]
+        left_out = max(len(peers) - MAX_PEERS, 0) + max(len(ports) - MAX_PORTS, 0) + len(written) - len(selected)
         return _Rule(
             # if there are any, some are left: a rule without ports allows all of them
             ports=ports[:MAX_PORTS],

@@ -13,7 +13,8 @@ from kubeedge.errors import Invalid
 from kubeedge.kit.ip import IpNetwork, network_of
 
 MAX_RULES = 100  # of one direction
-MAX_PEERS = 100  # of one rule; each is asked of each pod
+MAX_PEERS = 100  # of one rule
+MAX_SELECTORS = 256  # of pods in all rules of one policy; each is asked of each pod
 MAX_PORTS = 100  # of one rule
 MAX_EXCEPT = 256  # of one ipBlock
 _TYPES = ("Ingress", "Egress")
@@ -31,12 +32,16 @@ def networkpolicy(obj: Object) -> list[FieldError]:
     for index, kind in enumerate(kinds[: len(_TYPES)]):
         if kind not in _TYPES:
             errors.append(unsupported(f"spec.policyTypes[{index}]", kind, _TYPES))
+    selectors = 0
     for direction, peers in (("ingress", "from"), ("egress", "to")):
         rules = as_list(spec.get(direction))
+        selectors += sum(not as_map(peer).get("ipBlock") for rule in rules for peer in as_list(as_map(rule).get(peers)))
         if len(rules) > MAX_RULES:
             errors.append(too_many(f"spec.{direction}", len(rules), MAX_RULES))
         for index, rule in enumerate(rules[:MAX_RULES]):
             errors += _rule(f"spec.{direction}[{index}]", as_map(rule), peers)
+    if selectors > MAX_SELECTORS:
+        errors.append(invalid("spec", selectors, f"must have at most {MAX_SELECTORS} selectors of pods in all rules"))
     return errors
 
 

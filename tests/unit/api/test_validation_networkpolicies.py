@@ -53,6 +53,7 @@ def test_what_kubernetes_takes_is_taken() -> None:
         ({"policyTypes": ["Ingress"] * 3}, "spec.policyTypes"),
         ({"ingress": [{}] * 101}, "spec.ingress"),
         ({"ingress": [{"from": [POD] * 101}]}, "spec.ingress[0].from"),
+        ({"ingress": [{"from": [POD] * 65}] * 2, "egress": [{"to": [POD] * 64}] * 2}, "spec"),
         ({"egress": [{"ports": [{}] * 101}]}, "spec.egress[0].ports"),
         ({"egress": [{"to": [{}]}]}, "spec.egress[0].to[0]"),
         ({"egress": [{"to": [POD | block("10.0.0.0/8")]}]}, "spec.egress[0].to[0]"),

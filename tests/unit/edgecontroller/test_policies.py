@@ -130,6 +130,22 @@ def test_what_is_too_much_is_left_out_and_counted() -> None:
     assert rule["left_out"] == 10 + 50 + 50
 
 
+def test_selectors_of_a_policy_are_bounded_in_all_its_rules() -> None:
+    """A cluster's own API takes any number, and each is asked of each pod."""
+    catalogue = PolicyCatalogue(lambda: [pod("p", "10.0.0.1", app="x")])
+    rules = [
+        {"from": [peer("x")] * 100},
+        {"from": [peer("y")] * 100},
+        {"from": [peer("x")] * 100},
+        {"from": [peer("x")]},
+    ]
+    catalogue.policy_changed(None, policy("p", *rules))
+    found = row(catalogue)["ingress"]
+    assert [len(rule["selectors"]) for rule in found] == [100, 100, 56, 0]
+    assert [rule.get("left_out", 0) for rule in found] == [0, 0, 44, 1]
+    assert not found[3]["all"] and found[3]["pods"] == [], "what is left out allows nothing"
+
+
 async def _policies(world: World, node: str = "edge1") -> dict[str, Object]:
     await world.settle()
     return {key: value for key, value in (await world.desired(node)).items() if key.startswith("networkpolicies/")}
