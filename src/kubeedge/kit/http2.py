@@ -12,6 +12,7 @@ A frame has at most FRAME bytes, which we announce and is the default; a block o
 
 from __future__ import annotations
 
+import abc
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -123,7 +124,7 @@ def header_frames(stream: int, headers: Iterable[tuple[str, str]], flags: int = 
     return bytes(out)
 
 
-class Http2Connection:
+class Http2Connection(abc.ABC):
     """What both ends have in common. What it has to say comes from data_to_send()."""
 
     def __init__(self, greeting: bytes, settings: Iterable[tuple[int, int]]) -> None:
@@ -195,9 +196,9 @@ class Http2Connection:
                 found.sent = True
                 self._moved_on(stream, found)
 
+    @abc.abstractmethod
     def _moved_on(self, stream: int, found: Http2Stream) -> None:
         """One direction of the stream has ended."""
-        raise NotImplementedError
 
     # -- what the peer says ------------------------------------------------------------------------------------------
 
@@ -284,9 +285,9 @@ class Http2Connection:
         events.append(Http2StreamEnded(stream))
         self._moved_on(stream, found)
 
+    @abc.abstractmethod
     def _opened(self, stream: int, is_last: bool) -> None:
         """Headers begin on this stream. Raises PeerError where none may be."""
-        raise NotImplementedError
 
     def _fragment(self, stream: int, flags: int, fragment: bytes, events: list[Http2Event]) -> None:
         if self._block is None:

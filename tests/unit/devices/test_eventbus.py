@@ -18,9 +18,10 @@ from kubeedge.devices.eventbus.module import EventBus
 from kubeedge.devices.module import DeviceTwins
 from kubeedge.store.model import Store
 from kubeedge.store.sqlite import open_sqlite
+from tests.unit.devices.modules import running
 from tests.unit.devices.test_twins import REPORT, ROW, desired
 
-WITHIN = 20.0  # seconds that a client waits for what has to come
+WITHIN = 60.0  # seconds that a client waits for what has to come
 TOPIC = "$hw/events/device/default/hall"
 VERSIONS = [paho.MQTTv311, paho.MQTTv5]
 
@@ -82,17 +83,10 @@ def with_bus(path: Path, scenario: Callable[[Store, int], Awaitable[None]]) -> N
         store = await open_sqlite(path / "edge.db")
         twins = DeviceTwins(store, wall=lambda: 1_790_000_000.0)
         bus = EventBus(twins, "edge1", "127.0.0.1", 0)
-        tasks = []
         try:
-            for module in (twins, bus):
-                ready = asyncio.Event()
-                tasks.append(asyncio.create_task(module.run(ready)))
-                await asyncio.wait_for(ready.wait(), WITHIN)
-            await asyncio.wait_for(scenario(store, bus.port), 60)
+            async with running(twins, bus):
+                await asyncio.wait_for(scenario(store, bus.port), 60)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await store.close()
 
     asyncio.run(run())

@@ -21,6 +21,7 @@ from kubeedge.devices.history.driver import HistoryFiles
 from kubeedge.devices.module import DeviceTwins
 from kubeedge.store.sqlite import open_sqlite
 from kubeedge_cloud.devicecontroller.core import row
+from tests.unit.devices.modules import running
 
 NOON = 1_790_000_000_000
 HALL, ATTIC = ("default", "hall"), ("default", "attic")
@@ -125,49 +126,44 @@ def test_what_is_acknowledged_is_there_and_the_command_shows_it(
         files = HistoryFiles(tmp_path / "h", MIB, 1e9)
         twins = DeviceTwins(store, wall=lambda: NOON / 1000, history=files)
         bus = EventBus(twins, "edge1", "127.0.0.1", 0)
-        tasks = []
         try:
-            for module in (twins, bus):
-                ready = asyncio.Event()
-                tasks.append(asyncio.create_task(module.run(ready)))
-                await asyncio.wait_for(ready.wait(), WITHIN)
-            await store.put(keys.desired("devices", *HALL), desired())
-            while HALL not in twins.twins.devices:
-                await asyncio.sleep(0.01)
-            for n in range(5):
-                _, done = twins.report(HALL, {"temperature": f"2{n}"}, durable=True, times={"temperature": NOON + n})
+            async with running(twins, bus):
+                await store.put(keys.desired("devices", *HALL), desired())
+                while HALL not in twins.twins.devices:
+                    await asyncio.sleep(0.01)
+                for n in range(5):
+                    _, done = twins.report(
+                        HALL, {"temperature": f"2{n}"}, durable=True, times={"temperature": NOON + n}
+                    )
+                    assert done is not None
+                    await asyncio.wait_for(done, WITHIN)
+                    raw = b"".join(path.read_bytes() for path in sorted((tmp_path / "h").iterdir()))
+                    assert list(core.values(raw, HALL, "temperature"))[-1] == (NOON + n, f"2{n}"), "at once"
+                _, done = twins.report(HALL, {"temperature": "24"}, durable=True, times={"temperature": NOON + 4})
+                assert done is not None, "what has not changed is in the history, too"
+                await asyncio.wait_for(done, WITHIN)
+
+                def shown(*argv: str) -> tuple[int, str]:
+                    code = main(["devices", "history", *argv, "--broker", f"127.0.0.1:{bus.port}"])
+                    return code, capsys.readouterr().out
+
+                code, out = await asyncio.to_thread(shown, "hall", "temperature", "-o", "json", "--count", "3")
+                assert code == 0 and json.loads(out) == [[NOON + n, f"2{n}"] for n in (2, 3, 4)]
+                code, out = await asyncio.to_thread(shown, "default/hall", "temperature")
+                assert code == 0 and len(out.splitlines()) == 5 and out.splitlines()[0].endswith("20")
+                assert await asyncio.to_thread(shown, "hall", "other") == (0, "")
+                assert (await asyncio.to_thread(shown, "none", "other"))[0] != 0
+
+                def full(fd: int, data: bytes, offset: int) -> int:
+                    raise OSError(errno.ENOSPC, "no room")
+
+                monkeypatch.setattr(os, "pwrite", full)  # the newest value is not held up by it
+                _, done = twins.report(HALL, {"temperature": "29"}, durable=True)
                 assert done is not None
                 await asyncio.wait_for(done, WITHIN)
-                raw = b"".join(path.read_bytes() for path in sorted((tmp_path / "h").iterdir()))
-                assert list(core.values(raw, HALL, "temperature"))[-1] == (NOON + n, f"2{n}"), "at once"
-            _, done = twins.report(HALL, {"temperature": "24"}, durable=True, times={"temperature": NOON + 4})
-            assert done is not None, "what has not changed is in the history, too"
-            await asyncio.wait_for(done, WITHIN)
-
-            def shown(*argv: str) -> tuple[int, str]:
-                code = main(["devices", "history", *argv, "--broker", f"127.0.0.1:{bus.port}"])
-                return code, capsys.readouterr().out
-
-            code, out = await asyncio.to_thread(shown, "hall", "temperature", "-o", "json", "--count", "3")
-            assert code == 0 and json.loads(out) == [[NOON + n, f"2{n}"] for n in (2, 3, 4)]
-            code, out = await asyncio.to_thread(shown, "default/hall", "temperature")
-            assert code == 0 and len(out.splitlines()) == 5 and out.splitlines()[0].endswith("20")
-            assert await asyncio.to_thread(shown, "hall", "other") == (0, "")
-            assert (await asyncio.to_thread(shown, "none", "other"))[0] != 0
-
-            def full(fd: int, data: bytes, offset: int) -> int:
-                raise OSError(errno.ENOSPC, "no room")
-
-            monkeypatch.setattr(os, "pwrite", full)  # the newest value is not held up by it
-            _, done = twins.report(HALL, {"temperature": "29"}, durable=True)
-            assert done is not None
-            await asyncio.wait_for(done, WITHIN)
-            monkeypatch.undo()
-            assert (await twins.history(HALL, "temperature", 0, 9))[-1] == (NOON + 4, "24")
+                monkeypatch.undo()
+                assert (await twins.history(HALL, "temperature", 0, 9))[-1] == (NOON + 4, "24")
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await store.close()
 
     asyncio.run(run())
