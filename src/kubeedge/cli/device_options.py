@@ -54,7 +54,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         "mapper", "mapper", "run a mapper in the foreground: it reads and sets devices of one protocol", output=False
     )
     p.add_argument(
-        "protocol", choices=("modbus", "virtual"), help="modbus: Modbus TCP; virtual: devices without hardware"
+        "protocol", choices=("modbus", "virtual"), help="modbus: Modbus TCP and RTU; virtual: devices without hardware"
     )
     p.add_argument("--metrics", metavar="HOST:PORT", default="", help="serve /metrics, /healthz and /readyz there")
     _broker(p)

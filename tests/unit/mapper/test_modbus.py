@@ -17,6 +17,7 @@ from kubeedge.errors import Invalid, PeerError
 from kubeedge.mapper.modbus import codec, registers
 from kubeedge.mapper.modbus.codec import ModbusRefusal, ModbusRequest
 from kubeedge.mapper.modbus.driver import ModbusClient, modbus_mapper
+from kubeedge.mapper.modbus.lines import TcpLine
 from kubeedge.mapper.values import MappedDevice, MappedProperty
 
 UNIT = 7
@@ -65,7 +66,7 @@ async def boiler(address: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int
 def with_client(scenario: Callable[[ModbusClient], Awaitable[None]]) -> None:
     async def run() -> None:
         async with boiler() as port, asyncio.timeout(30):
-            client = await ModbusClient.open("127.0.0.1", port, UNIT, 10.0)
+            client = ModbusClient(await TcpLine.open("127.0.0.1", port, 10.0), UNIT)
             try:
                 await scenario(client)
             finally:
@@ -197,7 +198,8 @@ def test_a_device_that_lies_loses_its_connection(answer: bytes) -> None:
 
     async def run() -> None:
         async with await asyncio.start_server(lie, "127.0.0.1", 0) as server, asyncio.timeout(30):
-            client = await ModbusClient.open("127.0.0.1", server.sockets[0].getsockname()[1], UNIT, 10.0)
+            line = await TcpLine.open("127.0.0.1", server.sockets[0].getsockname()[1], 10.0)
+            client = ModbusClient(line, UNIT)
             with pytest.raises((PeerError, OSError, EOFError)):
                 await client.read([BY_NAME["target"]])
             await client.aclose()

@@ -1,63 +1,37 @@
-"""A connection to one Modbus TCP device, and the handlers of its mapper.
-
-One request at a time: many devices have room for one. An answer that comes too late ends the connection, so that it is never taken for the
-answer to another request.
-"""
+"""One Modbus device, and the handlers of the mapper of Modbus TCP and RTU."""
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 from collections.abc import Sequence
 from typing import Any
 
 from kubeedge.errors import Invalid
-from kubeedge.kit.streams import abort_writer, close_writer
+from kubeedge.mapper import serial_port
 from kubeedge.mapper.mapper import Mapper
-from kubeedge.mapper.modbus import codec, registers
+from kubeedge.mapper.modbus import registers
 from kubeedge.mapper.modbus.codec import ModbusRefusal, ModbusRequest
+from kubeedge.mapper.modbus.lines import ModbusLine, SerialLines, TcpLine
 from kubeedge.mapper.modbus.registers import ModbusRegisters
 from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue
 
-_READ = 1024  # bytes of the buffer: an answer has 260 at most
 _MAX_HOST = 253  # characters
+_TIMEOUT = 3000  # milliseconds for an answer
+_SERIAL_TIMEOUT = 500  # on a serial line, where the others wait meanwhile
 
 
 class ModbusClient:
-    """`timeout`: seconds for an answer."""
+    """The device `unit` at the end of a line."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, unit: int, timeout: float) -> None:
+    def __init__(self, line: ModbusLine, unit: int) -> None:
         self.unit = unit
-        self._reader, self._writer = reader, writer
-        self._timeout = timeout
-        self._transaction = 0
-        self._turn = asyncio.Lock()
+        self._line = line
         self._places: dict[str, ModbusRegisters] = {}
         self._alone: set[str] = set()  # properties that are not read together with others: there is a hole between them
 
-    @staticmethod
-    async def open(host: str, port: int, unit: int, timeout: float) -> ModbusClient:
-        """Raises OSError, TimeoutError included."""
-        async with asyncio.timeout(timeout):
-            reader, writer = await asyncio.open_connection(host, port, limit=_READ)
-        return ModbusClient(reader, writer, unit, timeout)
-
     async def ask(self, request: ModbusRequest) -> list[int]:
         """The answer's values. Raises ModbusRefusal; OSError, EOFError or PeerError when the connection is of no use any more."""
-        async with self._turn:
-            self._transaction = (self._transaction + 1) & 0xFFFF
-            is_whole = False
-            try:
-                async with asyncio.timeout(self._timeout):
-                    self._writer.write(request.frame(self._transaction))
-                    await self._writer.drain()
-                    header = await self._reader.readexactly(codec.HEADER)
-                    pdu = await self._reader.readexactly(codec.rest_of(header, self._transaction, request.unit))
-                is_whole = True
-            finally:
-                if not is_whole:
-                    abort_writer(self._writer)
-        return request.answer(pdu)
+        return request.answer(await self._line.exchange(request))
 
     def registers_of(self, prop: MappedProperty) -> ModbusRegisters:
         """Where the property is. Raises Invalid."""
@@ -100,22 +74,32 @@ class ModbusClient:
         await self.ask(registers.writing(self.registers_of(prop), value, self.unit))
 
     async def aclose(self) -> None:
-        """Ends the connection, when the device has taken what was written."""
-        await close_writer(self._writer)
+        """Gives up the line, which others may go on using."""
+        await self._line.aclose()
 
 
 def modbus_mapper() -> Mapper:
-    """The mapper of Modbus TCP. A Device's configData: host (or ip), port (502), slaveID (1), timeout in milliseconds (3000)."""
+    """The mapper of Modbus. A Device's configData: slaveID (1), timeout in milliseconds; for TCP host (or ip) and port (502); for RTU
+    serialPort, baudRate (9600), dataBits (8), parity (none), stopBits (1)."""
     mapper = Mapper("modbus", timeout=60.0)
+    serial = SerialLines()
 
     @mapper.connect
     async def connect(device: MappedDevice) -> ModbusClient:
+        if device.config.get("serialPort") is not None:
+            timeout = device.number("timeout", 10, 60_000, _SERIAL_TIMEOUT) / 1000
+            unit = device.number("slaveID", 1, 247, 1)
+            path, settings = serial_port.path_of(device), serial_port.settings_of(device)
+            try:
+                return ModbusClient(serial.line(path, settings, timeout), unit)
+            except Invalid as exc:
+                raise device.invalid(str(exc)) from exc
         host = device.config.get("host") or device.config.get("ip")
         if not isinstance(host, str) or not _is_host(host):
             raise device.invalid("host must be a name or an address")
-        unit = device.number("slaveID", 0, 255, 1)
-        timeout = device.number("timeout", 10, 60_000, 3000) / 1000
-        return await ModbusClient.open(host, device.number("port", 1, 65535, 502), unit, timeout)
+        timeout = device.number("timeout", 10, 60_000, _TIMEOUT) / 1000
+        port, unit = device.number("port", 1, 65535, 502), device.number("slaveID", 0, 255, 1)
+        return ModbusClient(await TcpLine.open(host, port, timeout), unit)
 
     @mapper.read_many
     async def read_many(client: ModbusClient, props: Sequence[MappedProperty]) -> dict[str, Any]:
