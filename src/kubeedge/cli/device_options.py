@@ -50,14 +50,35 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     made["watch"].add_argument("device", nargs="?", default="", help="NAME, or NAMESPACE/NAME (default: all)")
     made["watch"].add_argument("--count", type=int, default=0, help="end after so many values (default: never)")
 
-    p = add(
-        "mapper", "mapper", "run a mapper in the foreground: it reads and sets devices of one protocol", output=False
-    )
-    p.add_argument(
-        "protocol", choices=("modbus", "virtual"), help="modbus: Modbus TCP and RTU; virtual: devices without hardware"
-    )
-    p.add_argument("--metrics", metavar="HOST:PORT", default="", help="serve /metrics, /healthz and /readyz there")
-    _broker(p)
+    _add_mapper(add)
+
+
+def _add_mapper(add: Callable[..., argparse.ArgumentParser]) -> None:
+    p = add("mapper", "mapper", "read and set devices of one protocol; make mappers of your own", output=False)
+    verbs = p.add_subparsers(title="verbs", metavar="VERB", dest="protocol", required=True)
+    made = {
+        verb: verbs.add_parser(verb, help=summary, description=summary, allow_abbrev=False)
+        for verb, summary in (
+            ("modbus", "run the mapper of Modbus TCP and RTU in the foreground"),
+            ("virtual", "run the mapper of devices without hardware in the foreground"),
+            ("run", "run the mapper of a Python file in the foreground"),
+            ("new", "make a mapper: program, test, manifests"),
+            ("image", "put a mapper into an image, without a container daemon"),
+        )
+    }
+    made["run"].add_argument("file", help="a Python file with a Mapper of the name `mapper`")
+    for verb in ("modbus", "virtual", "run"):
+        made[verb].add_argument(
+            "--metrics", metavar="HOST:PORT", default="", help="serve /metrics, /healthz and /readyz there"
+        )
+        _broker(made[verb])
+    made["new"].add_argument("name", help="of the protocol, as Devices will name it")
+    made["new"].add_argument("--directory", default="", help="a new or empty directory (default: NAME)")
+    image = made["image"]
+    image.add_argument("directory", help="the directory of mapper.py")
+    image.add_argument("--base", required=True, help="an archive of an image that has python3 and the package kubeedge")
+    image.add_argument("--name", required=True, help="of the new image, like registry.example/team/mapper:1")
+    image.add_argument("--output", required=True, metavar="FILE", help="the archive to write")
 
 
 def _broker(parser: argparse.ArgumentParser) -> None:

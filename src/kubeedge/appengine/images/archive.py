@@ -26,8 +26,8 @@ _MAX_NAMES = 256  # of images in an archive
 def import_archive(store: ImageStore, archive: Path, names: Sequence[str] = ()) -> list[str]:
     """All its images, under their own names and `names`; all names that were given. Raises Invalid."""
     with tarfile.open(archive, tarinfo=BoundedTarInfo) as tar:
-        members = _Members(tar, archive.name)
-        images = _docker_save(members) if members.has("manifest.json") else _oci_layout(members)
+        members = ArchiveMembers(tar, archive.name)
+        images = images_of(members)
         named = [image for image in images if image.names]  # beside those, one without a name was not asked for
         if len(named or images) > 1 and (names or not named):
             raise Invalid(f"{archive.name} has {len(named or images)} images; a name can be given to one only")
@@ -45,14 +45,21 @@ def import_archive(store: ImageStore, archive: Path, names: Sequence[str] = ()) 
         return tagged
 
 
+def images_of(members: ArchiveMembers) -> list[ArchivedImage]:
+    """The images of an archive, for this machine. Raises Invalid."""
+    return _docker_save(members) if members.has("manifest.json") else _oci_layout(members)
+
+
 @dataclass(frozen=True, slots=True)
-class _Image:
-    config: str  # names of members
+class ArchivedImage:
+    """An image by the names of its members."""
+
+    config: str
     layers: Sequence[str]
     names: Sequence[str]
 
 
-class _Members:
+class ArchiveMembers:
     """The files of the archive by their names."""
 
     def __init__(self, tar: tarfile.TarFile, archive: str) -> None:
@@ -61,15 +68,18 @@ class _Members:
         self._members = {posixpath.normpath(m.name): m for m in tar if m.isreg() or m.issym() or m.islnk()}
 
     def has(self, name: str) -> bool:
+        """Whether there is such a file, or a link."""
         return name in self._members
 
     def read(self, name: str, limit: int) -> bytes:
+        """The whole file. Raises Invalid when it is missing, or has more bytes than `limit`."""
         member = self._find(name)
         if member.size > limit:
             raise Invalid(f"{self._archive}: {name:.200} is too large")
         return self._open(member).read()
 
     def open(self, name: str) -> IO[bytes]:
+        """The file, at its start. Raises Invalid when it is missing."""
         return self._open(self._find(name))
 
     def _open(self, member: tarfile.TarInfo) -> IO[bytes]:
@@ -91,13 +101,13 @@ class _Members:
         raise Invalid(f"{self._archive}: {name:.200} is missing")
 
 
-def _docker_save(members: _Members) -> list[_Image]:
+def _docker_save(members: ArchiveMembers) -> list[ArchivedImage]:
     entries = documents.json_of(members.read("manifest.json", documents.MAX_MANIFEST), "manifest.json")
-    images = [_Image(entry["Config"], entry["Layers"], entry.get("RepoTags") or ()) for entry in entries]
+    images = [ArchivedImage(entry["Config"], entry["Layers"], entry.get("RepoTags") or ()) for entry in entries]
     return _checked(images)
 
 
-def _oci_layout(members: _Members) -> list[_Image]:
+def _oci_layout(members: ArchiveMembers) -> list[ArchivedImage]:
     """Manifests of one name are for different machines."""
     index = documents.object_of(members.read("index.json", documents.MAX_MANIFEST), "index.json")
     by_name: dict[str, list[dict[str, Any]]] = {}
@@ -115,15 +125,15 @@ def _name(descriptor: dict[str, Any]) -> str:
     return next((text for text in texts if ":" in text), "")
 
 
-def _oci_image(members: _Members, name: str, descriptors: Sequence[dict[str, Any]]) -> _Image:
+def _oci_image(members: ArchiveMembers, name: str, descriptors: Sequence[dict[str, Any]]) -> ArchivedImage:
     manifest = _document(members, documents.choose(descriptors))
     if "manifests" in manifest:
         manifest = _document(members, documents.choose(manifest["manifests"]))
     layers = [_blob(item["digest"]) for item in manifest["layers"]]
-    return _Image(_blob(manifest["config"]["digest"]), layers, (name,) if name else ())
+    return ArchivedImage(_blob(manifest["config"]["digest"]), layers, (name,) if name else ())
 
 
-def _document(members: _Members, descriptor: dict[str, Any]) -> dict[str, Any]:
+def _document(members: ArchiveMembers, descriptor: dict[str, Any]) -> dict[str, Any]:
     """The blob is what its digest says: else an archive could pass one image off as another."""
     data = members.read(_blob(descriptor["digest"]), documents.MAX_MANIFEST)
     if documents.digest(data) != descriptor["digest"]:
@@ -136,7 +146,7 @@ def _blob(digest: Any) -> str:
     return "blobs/" + documents.checked_digest(digest).replace(":", "/")
 
 
-def _checked(images: list[_Image]) -> list[_Image]:
+def _checked(images: list[ArchivedImage]) -> list[ArchivedImage]:
     if not images:
         raise Invalid("the archive has no image")
     if sum(len(image.names) for image in images) > _MAX_NAMES:

@@ -54,10 +54,10 @@ def _write(tar: tarfile.TarFile, image: Image, scratch: Path) -> None:
             layers.append(
                 {"mediaType": f"{_TYPE}.layer.v1.tar", "digest": f"sha256:{digest.hexdigest()}", "size": size}
             )
-            _add(tar, f"blobs/sha256/{digest.hexdigest()}", size, file)
-    config = _document(tar, "config", {"architecture": documents.architecture(), "os": "linux",
+            add_file(tar, f"blobs/sha256/{digest.hexdigest()}", size, file)
+    config = add_document(tar, "config", {"architecture": documents.architecture(), "os": "linux",
         "config": _config(image), "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]}})  # fmt: skip
-    manifest = _document(
+    manifest = add_document(
         tar,
         "manifest",
         {"schemaVersion": 2, "mediaType": f"{_TYPE}.manifest.v1+json", "config": config, "layers": layers},
@@ -68,7 +68,7 @@ def _write(tar: tarfile.TarFile, image: Image, scratch: Path) -> None:
         ("oci-layout", {"imageLayoutVersion": "1.0.0"}),
     ):
         data = json.dumps(document).encode()
-        _add(tar, name, len(data), io.BytesIO(data))
+        add_file(tar, name, len(data), io.BytesIO(data))
 
 
 def _config(image: Image) -> dict[str, Any]:
@@ -84,15 +84,16 @@ def _config(image: Image) -> dict[str, Any]:
     }
 
 
-def _document(tar: tarfile.TarFile, kind: str, document: dict[str, Any]) -> dict[str, Any]:
+def add_document(tar: tarfile.TarFile, kind: str, document: dict[str, Any]) -> dict[str, Any]:
     """Add a JSON document to the archive; returns its descriptor."""
     data = json.dumps(document).encode()
     digest = documents.digest(data)
-    _add(tar, f"blobs/sha256/{digest.removeprefix('sha256:')}", len(data), io.BytesIO(data))
+    add_file(tar, f"blobs/sha256/{digest.removeprefix('sha256:')}", len(data), io.BytesIO(data))
     return {"mediaType": f"{_TYPE}.{kind}.v1+json", "digest": digest, "size": len(data)}
 
 
-def _add(tar: tarfile.TarFile, name: str, size: int, file: IO[bytes]) -> None:
+def add_file(tar: tarfile.TarFile, name: str, size: int, file: IO[bytes]) -> None:
+    """Add `size` bytes of a file to the archive."""
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, 0o644
     tar.addfile(info, file)
