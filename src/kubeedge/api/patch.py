@@ -96,6 +96,11 @@ def _pointer(text: Any) -> list[str]:
     return [step.replace("~1", "/").replace("~0", "~") for step in text.split("/")[1:]]
 
 
+def value_at(document: Any, pointer: Any) -> Any:
+    """What a JSON Pointer leads to. Raises Invalid for one that leads nowhere, or is none."""
+    return _get(document, _pointer(pointer))
+
+
 def _index(array: list[Any], step: str, *, end: bool = False) -> int:
     if step == "-" and end:
         return len(array)

@@ -60,6 +60,7 @@ def _add_mapper(add: Callable[..., argparse.ArgumentParser]) -> None:
         verb: verbs.add_parser(verb, help=summary, description=summary, allow_abbrev=False)
         for verb, summary in (
             ("modbus", "run the mapper of Modbus TCP and RTU in the foreground"),
+            ("http", "run the mapper of devices that answer HTTP requests, or send them, in the foreground"),
             ("virtual", "run the mapper of devices without hardware in the foreground"),
             ("run", "run the mapper of a Python file in the foreground"),
             ("new", "make a mapper: program, test, manifests"),
@@ -67,11 +68,14 @@ def _add_mapper(add: Callable[..., argparse.ArgumentParser]) -> None:
         )
     }
     made["run"].add_argument("file", help="a Python file with a Mapper of the name `mapper`")
-    for verb in ("modbus", "virtual", "run"):
+    for verb in ("modbus", "http", "virtual", "run"):
         made[verb].add_argument(
             "--metrics", metavar="HOST:PORT", default="", help="serve /metrics, /healthz and /readyz there"
         )
         _broker(made[verb])
+    made["http"].add_argument(
+        "--listen", metavar="HOST:PORT", default="", help="devices with a pushToken may send values to this address"
+    )
     made["new"].add_argument("name", help="of the protocol, as Devices will name it")
     made["new"].add_argument("--directory", default="", help="a new or empty directory (default: NAME)")
     image = made["image"]

@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
             return _new(options)
         case "image":
             return _image(options)
-    for address in filter(None, (options.broker, options.metrics)):
+    for address in filter(None, (options.broker, options.metrics, getattr(options, "listen", ""))):
         try:
             endpoint(address)
         except Invalid as exc:
@@ -39,6 +39,10 @@ def _mapper(options: argparse.Namespace) -> Mapper:
             from kubeedge.mapper.modbus.driver import modbus_mapper
 
             return modbus_mapper()
+        case "http":
+            from kubeedge.mapper.http.driver import http_mapper
+
+            return http_mapper(endpoint(options.listen) if options.listen else None)
         case "run":
             return _of_file(Path(options.file))
     from kubeedge.mapper.virtual.driver import virtual_mapper

@@ -119,7 +119,10 @@ class DeviceCycle:
         """Properties that are to be read now."""
         if not self.is_polled:
             return []
-        return [prop for name, prop in self.device.properties.items() if self._read_turn(name).at <= now]
+        return [prop for prop in self._polled() if self._read_turn(prop.name).at <= now]
+
+    def _polled(self) -> Iterable[MappedProperty]:
+        return (prop for prop in self.device.properties.values() if not prop.is_pushed)
 
     def read(self, name: str, now: float) -> None:
         """A property was read. Readings keep their cycle, and those that were missed are not made up for."""
@@ -141,7 +144,7 @@ class DeviceCycle:
         pending = [name for name, text in self.wanted.items() if self._applied.get(name) != text]
         turns = [self._writes.get(name, _Turn()).at for name in pending]
         if self.is_polled:
-            turns += [self._read_turn(name).at for name in self.device.properties]
+            turns += [self._read_turn(prop.name).at for prop in self._polled()]
         return min(turns, default=float("inf"))
 
     # The reports

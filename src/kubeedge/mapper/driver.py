@@ -166,7 +166,7 @@ class DeviceRunner:
         else:
             self._failures = 0
             self.cycle.wrote(prop.name, text, loop.time())
-            if not self._handlers.polls:
+            if not self._handlers.polls or prop.is_pushed:
                 self._report({prop.name: text})
 
     async def _read(self, client: Any, due: Sequence[MappedProperty]) -> None:

@@ -7,8 +7,8 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeAlias, TypeVar
 
 from kubeedge.errors import Misuse, NotFound
 from kubeedge.kit.tasks import TaskSet, cancel_and_wait
@@ -22,6 +22,7 @@ log = logging.getLogger("kubeedge.mapper")
 BROKER = "127.0.0.1:1883"
 _VARIABLE = "KUBEEDGE_BROKER"
 H = TypeVar("H", bound=Handler)
+Background: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Mapper:
@@ -49,6 +50,7 @@ class Mapper:
         self._link: BrokerLink | None = None
         self._set: TaskSet | None = None
         self._later: dict[str, asyncio.TimerHandle] = {}
+        self._background: list[Background] = []
 
     # Decorators
 
@@ -77,7 +79,17 @@ class Mapper:
         self.handlers.close = handler
         return handler
 
+    def background(self, task: Background) -> Background:
+        """Decorator of a coroutine function that runs beside the devices, as a server that they send to. Its end is the mapper's."""
+        self._background.append(task)
+        return task
+
     # For handlers
+
+    def device(self, id: str) -> MappedDevice | None:
+        """A device of the node by NAMESPACE/NAME; None: there is none of this protocol."""
+        runner = self._runners.get(id)
+        return None if runner is None else runner.cycle.device
 
     def report(self, device: MappedDevice, values: Mapping[str, Any]) -> None:
         """Values that a device has sent by itself, in the thread of the event loop. Raises NotFound for a device that is not the node's any
@@ -117,12 +129,7 @@ class Mapper:
         from kubeedge.mapper.observe import metrics_server
 
         server = metrics_server(self.stats, lambda: self.health, *endpoint(metrics))
-        tasks = [asyncio.ensure_future(server.run(asyncio.Event())), asyncio.ensure_future(self.serve(broker))]
-        try:
-            (ended, *_), _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            await ended
-        finally:
-            await cancel_and_wait(*(task for task in tasks if not task.done()))
+        await _until_one_ends(server.run(asyncio.Event()), self.serve(broker))
 
     async def serve(self, broker: str = "") -> None:
         """As `run`, within a loop: until it is cancelled, when all devices are closed."""
@@ -130,7 +137,7 @@ class Mapper:
         self._link = BrokerLink(self, self.protocol, host, port)
         async with TaskSet(f"mapper {self.protocol}") as self._set:
             try:
-                await self._link.run()
+                await _until_one_ends(self._link.run(), *(task() for task in self._background))
             finally:
                 for timer in self._later.values():
                     timer.cancel()
@@ -220,3 +227,13 @@ class Mapper:
             timer.cancel()
         if when != float("inf"):
             self._later[name] = asyncio.get_running_loop().call_at(when, self._changed, runner)
+
+
+async def _until_one_ends(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Raises what the first to end raises; the others are cancelled."""
+    tasks = [asyncio.ensure_future(each) for each in coroutines]
+    try:
+        (ended, *_), _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await ended
+    finally:
+        await cancel_and_wait(*(task for task in tasks if not task.done()))

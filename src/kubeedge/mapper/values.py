@@ -47,6 +47,11 @@ class MappedProperty:
     collect_cycle: float = COLLECT
     report_cycle: float = 0.0  # 0: each change is reported at once
 
+    @property
+    def is_pushed(self) -> bool:
+        """The device sends it by itself, and nothing is read."""
+        return self.visitor.get("push") is True
+
     def invalid(self, why: str) -> Invalid:
         """The error of this property, to be raised."""
         return Invalid(f"device {self.device}: property {self.name}: {why}")

@@ -1,0 +1,1 @@
+"""The mapper of devices that answer HTTP requests, or send them: `kubeedge mapper http`."""
