@@ -354,7 +354,12 @@ class Agent:
             self.parts.config.paths.state / "devices", c.history_max_mib * 1024 * 1024, c.history_max_days * 86400.0
         )
         twins = DeviceTwins(self.parts.store, wall=time.time, history=history)
-        bus = EventBus(twins, self.parts.credentials.node, address, port)
+        external, node = None, self.parts.credentials.node
+        if c.external_broker.url:  # the library for it is read by those alone that have one
+            from kubeedge.devices.eventbus.external import external_broker
+
+            external = external_broker(c.external_broker, node)
+        bus = EventBus(twins, node, address, port, external=external)
         if not (socket := self.parts.config.modules.devices.dmi):
             return [twins, bus]
         from kubeedge.devices.dmi.module import DeviceMappers

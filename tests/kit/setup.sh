@@ -9,7 +9,7 @@ say() { printf '\033[1m== %s\033[0m\n' "$*"; }
 
 packages="gcc libc6-dev libssl-dev python3-dev python3-venv openssl ca-certificates
           iproute2 nftables iptables iputils-ping iputils-tracepath traceroute curl busybox-static
-          crun runc conmon containernetworking-plugins"
+          crun runc conmon containernetworking-plugins libcjson1 libdlt2 libwrap0"
 missing=
 for package in $packages; do
     dpkg-query -W -f='${db:Status-Status}\n' "$package" 2>/dev/null | grep -q '^installed$' || missing="$missing $package"
@@ -31,9 +31,9 @@ if [ -n "$missing" ]; then
 fi
 
 # kubectl comes from Debian's kubernetes-client, unpacked below build/: another kubectl of the machine stays as it is.
-# So do etcd from etcd-server, containerd and Prometheus: installed, they would start as services.
+# So do etcd from etcd-server, containerd, Prometheus and mosquitto (whose libraries are above): installed, they would start as services.
 unpacked() { # package, program in it
-    if [ ! -x "build/debian/usr/bin/$2" ]; then
+    if [ ! -x "build/debian/usr/bin/$2" ] && [ ! -x "build/debian/usr/sbin/$2" ]; then
         say "$2 from Debian's $1"
         mkdir -p build/debian
         (cd build/debian && { apt-get download -q "$1" || { $as_root apt-get update -q && apt-get download -q "$1"; }; } \
@@ -44,6 +44,7 @@ unpacked kubernetes-client kubectl
 unpacked etcd-server etcd
 unpacked containerd containerd
 unpacked prometheus prometheus
+unpacked mosquitto mosquitto
 
 if [ ! -x .venv/bin/python ]; then
     say "virtual environment"
@@ -51,5 +52,5 @@ if [ ! -x .venv/bin/python ]; then
 fi
 say "Python packages and the compiled extension"
 .venv/bin/pip install -q --disable-pip-version-check -r tests/kit/requirements.txt
-.venv/bin/pip install -q --disable-pip-version-check --no-build-isolation -e .
+.venv/bin/pip install -q --disable-pip-version-check --no-build-isolation -e ".[broker]"
 .venv/bin/pip install -q --disable-pip-version-check --no-build-isolation -e "./cloud[etcd,kubernetes]"

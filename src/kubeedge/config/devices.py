@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from kubeedge.config import forms
-from kubeedge.config.load import setting
+from kubeedge.config.load import section, setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalBrokerConfig:
+    """`modules.devices.externalBroker`: a broker of somebody else's, which is used instead of the agent's own."""
+
+    url: str = setting(
+        "",
+        'mqtt://HOST[:PORT] or mqtts://HOST[:PORT] of a broker with MQTT 5; "": the agent has its own. Needs the package aiomqtt',
+        form=forms.optional_broker,
+    )
+    user_name: str = setting("", "user at that broker")
+    password_file: Path | None = setting(None, "file with the user's password")
+    ca_file: Path | None = setting(None, "authorities of its certificate, PEM; the system's without it")
+    cert_file: Path | None = setting(None, "our certificate for it, PEM")
+    key_file: Path | None = setting(None, "private key of that certificate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,3 +44,4 @@ class DevicesConfig:
         32, "MiB of disk for the history of properties, of all devices together", low=1, high=65536
     )
     history_max_days: int = setting(30, "days that values are kept in the history, if there is room", low=1, high=3650)
+    external_broker: ExternalBrokerConfig = section(ExternalBrokerConfig())

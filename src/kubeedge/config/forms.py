@@ -185,6 +185,22 @@ def loopback_endpoint(text: str) -> tuple[str, int]:
     return host_, port
 
 
+def optional_broker(text: str) -> None:
+    """As broker, or "": there is none."""
+    if text:
+        broker(text)
+
+
+def broker(text: str) -> tuple[str, int, bool]:
+    """(host, port, whether by TLS) of an MQTT broker: mqtt://HOST[:1883] or mqtts://HOST[:8883]. Raises ValueError."""
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme not in ("mqtt", "mqtts"):
+        raise ValueError("is no MQTT broker: mqtt://HOST[:PORT], or mqtts://HOST[:PORT] by TLS")
+    default = 8883 if scheme == "mqtts" else 1883
+    has_port = ":" in rest.rpartition("]")[2]
+    return (*endpoint(rest if has_port else f"{rest}:{default}"), scheme == "mqtts")
+
+
 def optional_unix_socket(text: str) -> None:
     """As unix_socket, or "": there is none."""
     if text:

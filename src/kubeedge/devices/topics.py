@@ -31,6 +31,13 @@ _MAX_COUNT = 1000  # values of a history in one answer
 _PAGE = 64 * 1024  # characters of a page of devices, of which it has one at least
 
 
+def filters(node: str) -> list[str]:
+    """What the event bus of a node has to hear, for a broker that is not its own."""
+    found = [f"{DEVICE}{identifier}/{operation}" for identifier in ("+", "+/+") for operation in _OPERATIONS]
+    asked = ("get", "history/get")
+    return [*found, f"{NODE}{node}/membership/get", *(f"{DEVICES}{each}" for each in asked)]
+
+
 @dataclass(frozen=True, slots=True)
 class TopicAddress:
     """Of a topic about a device: `identifier` has one or two levels, `operation` is one of those that programs ask for."""

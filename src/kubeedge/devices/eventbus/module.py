@@ -1,4 +1,4 @@
-"""Module "eventbus": KubeEdge's topics about devices, on the embedded MQTT broker.
+"""Module "eventbus": KubeEdge's topics about devices, on the embedded MQTT broker or on one of somebody else's (external.py).
 
 Lives elsewhere: the twins and the disk (devices/module.py); what is in a message (topics.py); the broker (kubeedge.mqtt).
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kubeedge.api.names import NamespacedName
 from kubeedge.devices import topics
@@ -19,20 +19,27 @@ from kubeedge.mqtt.codec import Publish
 from kubeedge.mqtt.core import Broker
 from kubeedge.mqtt.driver import MqttServer
 
+if TYPE_CHECKING:
+    from kubeedge.devices.eventbus.external import ExternalBroker
+
 _ASKING = 4  # history requests at once; a thread reads the files for each
 
 
 class EventBus:
-    """Messages of programs go into the twins before they are acknowledged; changes of desired state go out as twin/update/delta."""
+    """Messages of programs go into the twins before they are acknowledged; changes of desired state go out as twin/update/delta. With an
+    `external` broker nothing listens at `address`."""
 
     name = "eventbus"
 
-    def __init__(self, twins: DeviceTwins, node: str, address: str, port: int) -> None:
+    def __init__(
+        self, twins: DeviceTwins, node: str, address: str, port: int, *, external: ExternalBroker | None = None
+    ) -> None:
         self.port = port  # 0: any; the real one once it is ready
         self._twins = twins
         self._node = node
         self._address = address
-        self._server = MqttServer(Broker(), self._received)
+        self._external = external
+        self._server = None if external is not None else MqttServer(Broker(), self._received)
         self._asking = TaskSet("history requests")  # of one run
         twins.listeners.append(self)
 
@@ -45,7 +52,17 @@ class EventBus:
 
         self._asking = TaskSet("history requests")
         async with self._asking:
-            await self._server.serve(self._address, self.port, listening)
+            if self._server is not None:
+                await self._server.serve(self._address, self.port, listening)
+            elif self._external is not None:
+                ready.set()  # pods and twins do not wait for a broker
+                await self._external.serve(self._received, self._attached)
+
+    def _attached(self) -> None:
+        """What was published while the broker was away is said again, as far as it is still so."""
+        for key in list(self._twins.twins.devices):
+            self._delta(key)
+        self._publish(f"{topics.DEVICES}updated", topics.answer("", self._twins.now(), id=""))
 
     # From the cloud
 
@@ -185,7 +202,9 @@ class EventBus:
             self._delta(key)
 
     def _publish(self, topic: str, payload: bytes) -> None:
-        self._server.publish(topic, payload)
+        target = self._server or self._external
+        assert target is not None
+        target.publish(topic, payload)
 
 
 def _event(payload: bytes) -> str:

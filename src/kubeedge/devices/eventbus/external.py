@@ -1,0 +1,249 @@
+"""The event bus on a broker of somebody else's (mosquitto, EMQX, ...), through aiomqtt: for bridges, plugins, users and rights of its own.
+
+The session is one that the broker keeps (MQTT 5): what programs publish with QoS 1 while this node's agent is away comes when it is back, and
+nothing is acknowledged before the twins have it on the disk. What we publish is for those who listen now: while the broker is away it is dropped,
+and the desired values that a device has not go out again with each connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from kubeedge.config.devices import ExternalBrokerConfig
+from kubeedge.config.forms import broker
+from kubeedge.devices import topics
+from kubeedge.errors import Invalid, KubeEdgeError
+from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.tasks import cancel_and_wait
+from kubeedge.mqtt.codec import Publish
+from kubeedge.mqtt.driver import Handle
+
+log = logging.getLogger("kubeedge.devices")
+
+_AGAIN = Backoff(0.25, 15.0, jitter=0.5)
+_EXPIRY = 7 * 86400  # seconds that the broker keeps the session of an agent that is away
+_MAX_PACKET = 256 * 1024  # bytes that the broker may send at once
+_IN_FLIGHT = 64  # messages that we have not acknowledged, and that the broker has not
+_WAITING = 4 * 1024 * 1024  # bytes of ours that a slow broker has not taken, and of its that wait for us
+_KEEPALIVE = 30  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """Where the broker is, and who we are there. Without `ca_file` the system's authorities are what its certificate is verified by."""
+
+    host: str
+    port: int
+    is_tls: bool = False
+    user: str = ""
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+
+def external_broker(config: ExternalBrokerConfig, node: str) -> ExternalBroker | None:
+    """The broker that the configuration names; None: the agent has its own."""
+    if not config.url:
+        return None
+    host, port, is_tls = broker(config.url)
+    address = BrokerAddress(
+        host, port, is_tls, config.user_name, config.password_file, config.ca_file, config.cert_file, config.key_file
+    )
+    return ExternalBroker(address, f"kubeedge-{node}", topics.filters(node))
+
+
+class _ManualClient(aiomqtt.Client):
+    """aiomqtt has no way yet to say when a message is acknowledged; the client below it has."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._client.manual_ack_set(True)
+
+    def acknowledge(self, message: aiomqtt.Message) -> None:
+        self._client.ack(message.mid, message.qos)
+
+
+class _IncomingMessages(asyncio.Queue[aiomqtt.Message]):
+    """Bounded in bytes: what comes with QoS 0 is left out when there is no room. Of QoS 1 the broker sends no more than _IN_FLIGHT."""
+
+    def __init__(self, maxsize: int = 0) -> None:
+        super().__init__(maxsize)
+        self._bytes = 0
+
+    def _put(self, item: aiomqtt.Message) -> None:
+        size = _size(item)
+        if item.qos or self._bytes + size <= _WAITING:
+            self._bytes += size
+            super()._put(item)
+
+    def _get(self) -> aiomqtt.Message:
+        item: aiomqtt.Message = super()._get()
+        self._bytes -= _size(item)
+        return item
+
+
+def _size(message: aiomqtt.Message) -> int:
+    return 200 + len(message.payload) if isinstance(message.payload, bytes) else 200
+
+
+class ExternalBroker:
+    """`filters` is what we subscribe to; `client_id` is this node's alone."""
+
+    def __init__(self, address: BrokerAddress, client_id: str, filters: Sequence[str]) -> None:
+        self._address = address
+        self._client_id = client_id
+        self._filters = filters
+        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._bytes = 0
+        self._more = asyncio.Event()
+        self._is_attached = False
+
+    @property
+    def is_attached(self) -> bool:
+        """The broker is there."""
+        return self._is_attached
+
+    async def serve(self, handle: Handle, attached: Callable[[], None]) -> None:
+        """Until it is cancelled; a broker that is away is tried for ever. `attached` is called with each connection, when messages can be
+        published."""
+        failures = 0
+        while True:
+            begun = asyncio.get_running_loop().time()
+            try:
+                await self._session(handle, attached)
+            except (aiomqtt.MqttError, OSError, KubeEdgeError, ValueError) as exc:
+                if asyncio.get_running_loop().time() - begun > _KEEPALIVE:
+                    failures = 0
+                if not failures:
+                    log.warning("broker %s:%d: %s", self._address.host, self._address.port, exc)
+                failures += 1
+            finally:
+                self._is_attached = False
+                self._clear()
+            await asyncio.sleep(_AGAIN.delay(failures, random.random()))
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """A message of ours; while the broker is away it is dropped."""
+        if self._is_attached:
+            self._waiting.append((topic, payload))
+            self._bytes += len(topic) + len(payload)
+            self._more.set()
+
+    async def _session(self, handle: Handle, attached: Callable[[], None]) -> None:
+        password, tls = await asyncio.to_thread(self._files)
+        connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has no types there
+        connect.SessionExpiryInterval, connect.MaximumPacketSize, connect.ReceiveMaximum = (
+            _EXPIRY,
+            _MAX_PACKET,
+            _IN_FLIGHT,
+        )
+        client = _ManualClient(
+            self._address.host,
+            self._address.port,
+            identifier=self._client_id,
+            username=self._address.user or None,
+            password=password,
+            tls_context=tls,
+            protocol=aiomqtt.ProtocolVersion.V5,
+            clean_start=False,
+            properties=connect,
+            keepalive=_KEEPALIVE,
+            max_inflight_messages=_IN_FLIGHT,
+            queue_type=_IncomingMessages,
+        )
+        client.pending_calls_threshold = _IN_FLIGHT  # fewer are no reason for a warning
+        async with client:
+            codes = await client.subscribe([(each, SubscribeOptions(qos=1)) for each in self._filters])
+            if any((code if isinstance(code, int) else code.value) >= 0x80 for code in codes):
+                raise Invalid("it refuses subscriptions of this user")
+            log.info("broker %s:%d: attached", self._address.host, self._address.port)
+            self._is_attached = True
+            attached()
+            acks: asyncio.Queue[tuple[aiomqtt.Message, asyncio.Future[None] | None]] = asyncio.Queue(_IN_FLIGHT)
+            await _until_one_ends(self._take(client, handle, acks), _acknowledge(client, acks), self._send(client))
+
+    def _files(self) -> tuple[str | None, ssl.SSLContext | None]:
+        """Read at each connection: they may have been renewed. Raises OSError, ValueError."""
+        a, password, context = self._address, None, None
+        if a.password_file is not None:
+            password = a.password_file.read_text().strip()
+        if a.is_tls:
+            context = ssl.create_default_context(cafile=a.ca_file)
+            if a.cert_file is not None:
+                context.load_cert_chain(a.cert_file, a.key_file)
+        return password, context
+
+    async def _take(
+        self,
+        client: _ManualClient,
+        handle: Handle,
+        acks: asyncio.Queue[tuple[aiomqtt.Message, asyncio.Future[None] | None]],
+    ) -> None:
+        async for message in client.messages:
+            payload = message.payload if isinstance(message.payload, bytes) else b""
+            future = handle(Publish(str(message.topic), payload, message.qos))
+            if message.qos:
+                await acks.put((message, future))
+
+    async def _send(self, client: _ManualClient) -> None:
+        """In their order, so many at a time. Raises aiomqtt.MqttError when the broker does not take them."""
+        turns = asyncio.Semaphore(_IN_FLIGHT)
+
+        async def one(topic: str, payload: bytes) -> None:
+            try:
+                await client.publish(topic, payload, qos=1)
+            finally:
+                turns.release()
+
+        async with asyncio.TaskGroup() as group:
+            while True:
+                while self._waiting:
+                    if self._bytes > _WAITING:
+                        raise aiomqtt.MqttError(f"it has not taken {self._bytes} bytes of messages")
+                    await turns.acquire()
+                    topic, payload = self._waiting.popleft()
+                    self._bytes -= len(topic) + len(payload)
+                    group.create_task(one(topic, payload), name="eventbus: message")
+                self._more.clear()
+                await self._more.wait()
+
+    def _clear(self) -> None:
+        self._waiting.clear()
+        self._bytes = 0
+
+
+async def _acknowledge(
+    client: _ManualClient, acks: asyncio.Queue[tuple[aiomqtt.Message, asyncio.Future[None] | None]]
+) -> None:
+    """In the order of arrival, each when it is durable."""
+    while True:
+        message, future = await acks.get()
+        if future is not None:
+            await future
+        client.acknowledge(message)
+
+
+async def _until_one_ends(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Raises what the first to end raises; of a group of tasks its first exception."""
+    tasks = [asyncio.ensure_future(each) for each in coroutines]
+    try:
+        (ended, *_), _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await ended
+    except BaseExceptionGroup as exc:
+        raise exc.exceptions[0] from exc
+    finally:
+        await cancel_and_wait(*(task for task in tasks if not task.done()))

@@ -1,0 +1,325 @@
+"""The event bus on Debian's mosquitto: with TLS and a password, while it is away, and while the agent is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import pytest
+
+from kubeedge.config.devices import DevicesConfig, ExternalBrokerConfig
+from kubeedge.config.forms import broker
+from kubeedge.devices import topics
+from kubeedge.devices.eventbus import external
+from kubeedge.devices.eventbus.external import external_broker
+from kubeedge.devices.eventbus.module import EventBus
+from kubeedge.devices.module import DeviceTwins
+from kubeedge.kit.tasks import cancel_and_wait
+from kubeedge.store.model import Store
+from kubeedge.store.sqlite import open_sqlite
+from tests.kit import certs
+from tests.unit.devices.test_twins import REPORT, ROW, desired
+
+MOSQUITTO = Path("build/debian/usr/sbin/mosquitto").resolve()
+ADDRESS = f"127.81.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}"  # of our own: no port of it is anybody's
+TOPIC = "$hw/events/device/default/hall"
+WITHIN = 60.0
+
+
+class Mosquitto:
+    """One that keeps its sessions on the disk. `secured`: with TLS and a password."""
+
+    def __init__(self, directory: Path, *, secured: bool = False) -> None:
+        self.directory = directory
+        self.url = f"mqtt://{ADDRESS}"
+        self.ca = directory
+        lines = [f"listener 1883 {ADDRESS}", "persistence true", f"persistence_location {directory}/", "user root"]
+        lines += ["allow_anonymous false" if secured else "allow_anonymous true", "autosave_interval 1"]
+        if secured:
+            pair = certs.TestAuthority(directory).issue("broker", hosts=[ADDRESS])
+            (directory / "passwords").write_text("edge1:secret\n")
+            subprocess.run([MOSQUITTO.parents[1] / "bin/mosquitto_passwd", "-U", directory / "passwords"], check=True)
+            lines += [f"certfile {pair.cert}", f"keyfile {pair.key}", f"password_file {directory}/passwords"]
+            self.ca = pair.ca
+            self.url = f"mqtts://{ADDRESS}:1883"
+        (directory / "mosquitto.conf").write_text("\n".join(lines) + "\n")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        log = (self.directory / "mosquitto.log").open("ab")
+        with log:
+            self._process = subprocess.Popen(
+                [MOSQUITTO, "-c", self.directory / "mosquitto.conf"], stdout=log, stderr=log
+            )
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(30)
+            self._process = None
+
+    def log(self) -> str:
+        return (self.directory / "mosquitto.log").read_text()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """The daemon wants one that it may write in."""
+    (tmp_path / "broker").mkdir()
+    (tmp_path / "password").write_text("secret\n")
+    return tmp_path
+
+
+def run(scenario: Callable[[Store], Awaitable[None]], directory: Path, *brokers: Mosquitto) -> None:
+    async def whole() -> None:
+        store = await open_sqlite(directory / "edge.db")
+        try:
+            async with asyncio.timeout(WITHIN):
+                await scenario(store)
+        finally:
+            await store.close()
+
+    try:
+        asyncio.run(whole())
+    finally:
+        for one in brokers:
+            one.stop()
+
+
+@asynccontextmanager
+async def event_bus(store: Store, config: ExternalBrokerConfig) -> AsyncIterator[external.ExternalBroker]:
+    """The modules of a node, whose broker is there."""
+    found = external_broker(config, "edge1")
+    assert found is not None
+    twins = DeviceTwins(store, wall=lambda: 1_790_000_000.0)
+    bus = EventBus(twins, "edge1", "127.0.0.1", 0, external=found)
+    tasks = []
+    try:
+        for module in (twins, bus):
+            ready = asyncio.Event()
+            tasks.append(asyncio.create_task(module.run(ready)))
+            await ready.wait()
+        await attached(found)
+        yield found
+    finally:
+        await cancel_and_wait(*tasks)
+
+
+async def attached(found: external.ExternalBroker) -> None:
+    while not found.is_attached:
+        await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def program(mosquitto: Mosquitto, name: str = "", **more: Any) -> AsyncIterator[aiomqtt.Client]:
+    """Any program of the node; the broker may still be starting."""
+    while True:
+        client = aiomqtt.Client(ADDRESS, 1883, identifier=name or None, clean_session=not name, **more)
+        try:
+            await client.__aenter__()
+        except aiomqtt.MqttError:
+            await asyncio.sleep(0.05)
+            continue
+        try:
+            yield client
+        finally:
+            await client.__aexit__(None, None, None)
+        return
+
+
+async def heard(client: aiomqtt.Client, topic: str) -> dict[str, Any]:
+    async for message in client.messages:
+        if str(message.topic) == topic:
+            assert isinstance(message.payload, bytes)
+            found: dict[str, Any] = json.loads(message.payload)
+            return found
+    raise AssertionError
+
+
+def update(value: str) -> bytes:
+    return json.dumps({"event_id": "e", "twin": {"temperature": {"actual": {"value": value}}}}).encode()
+
+
+async def stored(store: Store, value: str) -> None:
+    while (kv := await store.get(REPORT)) is None or f'"{value}"'.encode() not in kv.value:
+        await asyncio.sleep(0.01)
+
+
+def test_twins_through_a_broker_with_tls_and_a_password(directory: Path) -> None:
+    mosquitto = Mosquitto(directory / "broker", secured=True)
+    config = ExternalBrokerConfig(
+        url=mosquitto.url, user_name="edge1", password_file=directory / "password", ca_file=mosquitto.ca
+    )
+
+    async def scenario(store: Store) -> None:
+        tls = aiomqtt.TLSParameters(ca_certs=str(mosquitto.ca))
+        async with (
+            event_bus(store, config),
+            program(mosquitto, username="edge1", password="secret", tls_params=tls) as client,
+        ):
+            await client.subscribe(f"{TOPIC}/#", qos=1)
+            await client.subscribe("$ke/events/devices/get/result", qos=1)
+            await store.put(ROW, desired("20"))
+            assert (await heard(client, f"{TOPIC}/twin/update/delta"))["delta"] == {"target": "20"}
+            await client.publish(f"{TOPIC}/twin/update", update("19.5"), qos=1)
+            assert "twin" in await heard(client, f"{TOPIC}/twin/update/result")
+            await stored(store, "19.5")
+            await client.publish(f"{TOPIC}/state/update", b'{"state": "online"}', qos=0)
+            assert (await heard(client, f"{TOPIC}/state/update/result"))["device"]["state"] == "online"
+            await client.publish("$ke/events/devices/get", b'{"event_id": "g"}', qos=1)
+            page = await heard(client, "$ke/events/devices/get/result")
+            assert [device["id"] for device in page["devices"]] == ["default/hall"]
+
+    mosquitto.start()
+    run(scenario, directory, mosquitto)
+
+
+def test_nothing_is_lost_while_the_agent_is_away_and_wishes_are_said_again_when_the_broker_was(directory: Path) -> None:
+    mosquitto = Mosquitto(directory / "broker")
+    config = ExternalBrokerConfig(url=mosquitto.url)
+
+    async def scenario(store: Store) -> None:
+        await store.put(ROW, desired("20"))
+        async with event_bus(store, config):
+            pass
+        async with program(mosquitto) as client:
+            await client.publish(f"{TOPIC}/twin/update", update("18.5"), qos=1)  # the broker alone has it
+        async with event_bus(store, config) as bus:
+            await stored(store, "18.5")
+            async with program(mosquitto, "listener") as client:
+                await client.subscribe(f"{TOPIC}/twin/update/delta", qos=1)
+            await asyncio.to_thread(mosquitto.stop)
+            await store.put(ROW, desired("23"))
+            while bus.is_attached:
+                await asyncio.sleep(0.01)
+            mosquitto.start()
+            await attached(bus)
+            async with program(mosquitto, "listener") as client:  # its session has what came meanwhile
+                while (await heard(client, f"{TOPIC}/twin/update/delta"))["delta"] != {"target": "23"}:
+                    pass
+
+    mosquitto.start()
+    run(scenario, directory, mosquitto)
+
+
+def test_what_is_not_durable_is_not_acknowledged(directory: Path) -> None:
+    mosquitto = Mosquitto(directory / "broker")
+    seen: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def scenario(store: Store) -> None:
+        for _ in range(2):  # the second agent gets what the first one did not acknowledge
+            found = external_broker(ExternalBrokerConfig(url=mosquitto.url), "edge1")
+            assert found is not None
+
+            def handle(message: Any) -> asyncio.Future[None]:
+                seen.put_nowait(message.payload)
+                return asyncio.get_running_loop().create_future()
+
+            task = asyncio.create_task(found.serve(handle, lambda: None))
+            await attached(found)
+            if seen.empty():
+                async with program(mosquitto) as client:
+                    await client.publish(f"{TOPIC}/twin/update", b"one", qos=1)
+            assert await seen.get() == b"one"
+            seen.put_nowait(b"")
+            await cancel_and_wait(task)
+            assert await seen.get() == b""
+
+    mosquitto.start()
+    run(scenario, directory, mosquitto)
+
+
+def test_a_wrong_password_is_tried_again_and_said_once(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mosquitto = Mosquitto(directory / "broker", secured=True)
+    (directory / "password").write_text("wrong")
+    config = ExternalBrokerConfig(
+        url=mosquitto.url, user_name="edge1", password_file=directory / "password", ca_file=mosquitto.ca
+    )
+
+    async def scenario(store: Store) -> None:
+        async def mended() -> None:
+            while mosquitto.log().count("not authorised") < 2:
+                await asyncio.sleep(0.02)
+            (directory / "password").write_text("secret")
+
+        mending = asyncio.create_task(mended())
+        async with event_bus(store, config):
+            await mending
+
+    mosquitto.start()
+    run(scenario, directory, mosquitto)
+    lines = [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "kubeedge.devices" and "broker" in record.getMessage()
+    ]
+    assert sum("attached" not in line for line in lines) in (1, 2), lines  # it may have been starting at first
+    assert "secret" not in caplog.text and "wrong" not in caplog.text
+
+
+def test_a_message_of_ours_that_is_not_taken_is_bounded(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+    mosquitto = Mosquitto(directory / "broker")
+    monkeypatch.setattr(external, "_WAITING", 1000)
+
+    async def scenario(store: Store) -> None:
+        async with event_bus(store, ExternalBrokerConfig(url=mosquitto.url)) as bus:
+            for _ in range(100):
+                bus.publish("a/b", b"x" * 100)
+            while bus.is_attached:  # a new session, without them
+                await asyncio.sleep(0.01)
+            await attached(bus)
+
+    mosquitto.start()
+    run(scenario, directory, mosquitto)
+
+
+def test_a_flood_without_acknowledgements_is_bounded() -> None:
+    async def whole() -> int:
+        found = external._IncomingMessages()
+        for qos in (0, 1):
+            for _ in range(64):
+                found.put_nowait(aiomqtt.Message("a", b"x" * 256 * 1024, qos, False, 1, None))
+        kept = found.qsize()
+        for _ in range(kept):
+            await found.get()
+        found.put_nowait(aiomqtt.Message("a", b"x", 0, False, 1, None))
+        assert found.qsize() == 1, "there is room again"
+        return kept
+
+    assert asyncio.run(whole()) == 64 + 15
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("mqtt://a", ("a", 1883, False)),
+        ("mqtts://a", ("a", 8883, True)),
+        ("mqtt://a:1", ("a", 1, False)),
+        ("mqtts://[::1]", ("::1", 8883, True)),
+        ("mqtts://[::1]:9", ("::1", 9, True)),
+    ],
+)
+def test_addresses_of_brokers(url: str, address: tuple[str, int, bool]) -> None:
+    assert broker(url) == address
+
+
+@pytest.mark.parametrize("url", ["a", "http://a", "mqtt://", "mqtt://a:0", "mqtt://a:b", "mqtt:a"])
+def test_what_is_no_broker_is_refused(url: str) -> None:
+    with pytest.raises(ValueError):
+        broker(url)
+
+
+def test_every_topic_that_is_asked_is_heard_and_no_answer() -> None:
+    filters = topics.filters("edge1")
+    for topic in (f"{TOPIC}/twin/update", "$hw/events/device/hall/twin/get", f"{TOPIC}/state/update"):
+        assert sum(aiomqtt.Topic(topic).matches(each) for each in filters) == 1, topic
+    for topic in (f"{TOPIC}/twin/update/delta", f"{TOPIC}/twin/get/result", "$ke/events/devices/get/result", "a"):
+        assert not any(aiomqtt.Topic(topic).matches(each) for each in filters), topic
+    assert DevicesConfig().external_broker.url == "" and external_broker(ExternalBrokerConfig(), "edge1") is None
