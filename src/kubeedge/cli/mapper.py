@@ -43,6 +43,13 @@ def _mapper(options: argparse.Namespace) -> Mapper:
             from kubeedge.mapper.http.driver import http_mapper
 
             return http_mapper(endpoint(options.listen) if options.listen else None)
+        case "mqtt":
+            try:
+                from kubeedge.mapper.mqtt.driver import mqtt_mapper
+            except ImportError as exc:
+                raise CommandError(str(exc), "pip install kubeedge[broker]") from exc
+
+            return mqtt_mapper()
         case "run":
             return _of_file(Path(options.file))
     from kubeedge.mapper.virtual.driver import virtual_mapper

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from kubeedge.errors import Invalid, KubeEdgeError, PeerError
 from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.mapper.core import DeviceCycle, errors_of
 from kubeedge.mapper.values import MappedProperty
 
@@ -32,6 +33,7 @@ class Handlers:
     read: Handler | None = None
     read_many: Handler | None = None
     write: Handler | None = None
+    listen: Handler | None = None
     close: Handler | None = None
     timeout: float = 10.0
 
@@ -91,17 +93,26 @@ class DeviceRunner:
         self._wake.set()
 
     def report(self, values: Mapping[str, Any]) -> None:
-        """Values that the device has sent by itself. Raises Invalid, when some are of other types; the others are reported."""
+        """Values that the device has sent by itself, or the exception that came instead. Raises Invalid, when some are of other types or none;
+        the others are reported."""
         texts, wrong = {}, []
+        now = asyncio.get_running_loop().time()
         for name, value in values.items():
             prop = self.cycle.device.properties.get(name)
             try:
+                if isinstance(value, Exception):
+                    raise Invalid(_text(value)) from value
                 if prop is None:
                     raise self.cycle.device.invalid(f"property {name[:128]} is not in its DeviceModel")
                 texts[name] = prop.text(value)
             except Invalid as exc:
                 wrong.append(str(exc))
+                if prop is not None:
+                    self.cycle.not_read(name, str(exc), now)
+        for name in texts:
+            self.cycle.read(name, now)
         self._report(texts)
+        self._tell()
         if wrong:
             raise Invalid("; ".join(wrong))
 
@@ -111,7 +122,7 @@ class DeviceRunner:
             client = None
             try:
                 client = await self._connect()
-                await self._serve(client)
+                await self._while_connected(client)
             except Exception as exc:
                 self._failures += 1
                 self.cycle.lost(_text(exc))
@@ -132,6 +143,17 @@ class DeviceRunner:
             raise
         self.cycle.connected()
         return client
+
+    async def _while_connected(self, client: Any) -> None:
+        if (listen := self._handlers.listen) is None:
+            return await self._serve(client)
+        tasks = [asyncio.ensure_future(self._serve(client)), asyncio.ensure_future(listen(client))]
+        try:
+            (ended, *_), _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await ended
+            raise EOFError  # it has nothing to listen to any more
+        finally:
+            await cancel_and_wait(*(task for task in tasks if not task.done()))
 
     async def _serve(self, client: Any) -> None:
         loop = asyncio.get_running_loop()

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from kubeedge.errors import Misuse, NotFound
@@ -22,6 +22,7 @@ log = logging.getLogger("kubeedge.mapper")
 BROKER = "127.0.0.1:1883"
 _VARIABLE = "KUBEEDGE_BROKER"
 H = TypeVar("H", bound=Handler)
+L = TypeVar("L", bound=Callable[..., Awaitable[None]])
 Background: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -31,6 +32,7 @@ class Mapper:
     connect(device) -> client       it is closed for you: by `close`, or by its own aclose() or close()
     read(client, prop) -> value     of one property; or read_many(client, props) -> {name: value or exception} of those that are due
     write(client, prop, value)      `value` has the property's type and is in its range
+    listen(client)                  runs while the device is connected and takes what it sends (report); its end is the connection's
     close(client)
 
     OSError (TimeoutError is one), EOFError and PeerError of a handler end the connection, which is made again with growing delays. Any
@@ -74,6 +76,11 @@ class Mapper:
         self.handlers.write = handler
         return handler
 
+    def listen(self, handler: L) -> L:
+        """Decorator of the coroutine function that takes what a connected device sends by itself."""
+        self.handlers.listen = handler
+        return handler
+
     def close(self, handler: H) -> H:
         """Decorator of the handler that closes what `connect` gave."""
         self.handlers.close = handler
@@ -92,8 +99,8 @@ class Mapper:
         return None if runner is None else runner.cycle.device
 
     def report(self, device: MappedDevice, values: Mapping[str, Any]) -> None:
-        """Values that a device has sent by itself, in the thread of the event loop. Raises NotFound for a device that is not the node's any
-        more, Invalid for values of other types."""
+        """Values that a device has sent by itself, or the exception that came instead, in the thread of the event loop. Raises NotFound for a
+        device that is not the node's any more, Invalid for values of other types and for exceptions; the other values are reported."""
         if (runner := self._runners.get(device.id)) is None:
             raise NotFound(f"device {device.id}: the node has it no more")
         runner.report(values)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from kubeedge.errors import Invalid, PeerError
 from kubeedge.kit.http1 import Connection
 from kubeedge.kit.streams import listening_socket
+from kubeedge.mapper import documents
 from kubeedge.mapper.http import core
 from kubeedge.mapper.http.driver import http_mapper
 from kubeedge.mapper.http.push import PushServer
@@ -218,7 +219,7 @@ def test_any_answer_is_a_value_or_an_error(body: bytes, pointer: str) -> None:
         for data in ({}, {"pointer": pointer}, {"pointer": 7}):
             prop = MappedProperty("default/boiler", "x", kind, visitor=data)
             try:
-                prop.text(core.HttpAnswer(body).value(prop))
+                prop.text(documents.Document(body).value(prop))
             except Invalid as exc:
                 assert str(exc).startswith("device default/boiler: property x: ")
 

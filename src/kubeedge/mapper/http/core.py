@@ -29,8 +29,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from kubeedge.api import patch
-from kubeedge.errors import Invalid
 from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue
 
 MAX_ANSWER = 256 * 1024  # bytes
@@ -162,44 +160,3 @@ def _target(device: HttpDevice, prop: MappedProperty, path: Any, value: str = ""
     if len(target) > _MAX_TARGET:
         raise prop.invalid(f"its request has more than {_MAX_TARGET} characters")
     return target
-
-
-class HttpAnswer:
-    """The body of an answer, which may have the values of many properties; it is parsed once."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self._json: Any = None
-        self._is_parsed = False
-
-    def value(self, prop: MappedProperty) -> TypedValue:
-        """Raises Invalid, with the property's name, when the answer has no such value."""
-        pointer = prop.visitor.get("pointer")
-        if pointer is None:
-            return typed(prop, self._body.decode("utf-8", "replace").strip())
-        try:
-            return typed(prop, patch.value_at(self._document(), pointer))
-        except Invalid as exc:
-            raise exc if str(exc).startswith(f"device {prop.device}: ") else prop.invalid(str(exc)) from exc
-
-    def _document(self) -> Any:
-        if not self._is_parsed:
-            try:
-                self._json = json.loads(self._body)
-            except (ValueError, RecursionError) as exc:
-                raise Invalid("the answer is no JSON") from exc
-            self._is_parsed = True
-        return self._json
-
-
-def typed(prop: MappedProperty, value: Any) -> TypedValue:
-    """A value of a JSON document, or a text, as the property's type has it: many devices send numbers as texts. Raises Invalid."""
-    if prop.type in ("STRING", "STREAM"):
-        return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-    if isinstance(value, str):
-        text = value.strip()
-        return prop.typed(text.lower() if prop.type == "BOOLEAN" else text)
-    if not isinstance(value, bool | int | float):
-        raise prop.invalid(f"{str(value)[:40]!r} is no {prop.type}")
-    prop.text(value)  # raises Invalid for another type
-    return value

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from kubeedge.errors import Invalid
 from kubeedge.kit.http1 import BodyTooLarge, Connection
+from kubeedge.mapper import documents
 from kubeedge.mapper.http import core
-from kubeedge.mapper.http.core import HttpAnswer, HttpDevice
+from kubeedge.mapper.http.core import HttpDevice
 from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue
 
@@ -72,7 +73,7 @@ class HttpClient:
                 found[prop.name] = exc
         for target, group in targets.items():
             try:
-                answer = HttpAnswer(await self.ask("GET", target))
+                answer = documents.Document(await self.ask("GET", target))
             except Invalid as exc:
                 found |= {prop.name: prop.invalid(str(exc)) for prop in group}
                 continue

@@ -16,6 +16,7 @@ from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kit.http1 import BodyTooLarge, Limits, Request, Response, serve_connection, text_response
 from kubeedge.kit.streams import listening_socket
 from kubeedge.kit.tasks import TaskSet
+from kubeedge.mapper import documents
 from kubeedge.mapper.http import core
 from kubeedge.mapper.mapper import Mapper
 
@@ -72,7 +73,7 @@ class PushServer:
         for name, value in values.items():
             prop = device.properties.get(name)
             try:
-                right[name] = core.typed(prop, value) if prop is not None else value
+                right[name] = documents.typed(prop, value) if prop is not None else value
             except Invalid as exc:
                 wrong.append(str(exc))
         try:

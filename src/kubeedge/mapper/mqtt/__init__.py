@@ -1,0 +1,1 @@
+"""The mapper of devices that speak topics of their own through an MQTT broker: `kubeedge mapper mqtt`."""
