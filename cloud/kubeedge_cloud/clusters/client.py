@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
@@ -13,11 +15,15 @@ from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import SERVICEACCOUNTS
 from kubeedge.kit.headers import Headers
 from kubeedge_cloud.clusters import core
+from kubeedge_cloud.clusters.history import precedes
 from kubeedge_cloud.clusters.transport import ClusterTransport
+
+log = logging.getLogger("kubeedge.clusters")
 
 _CHUNK = 500  # objects of one answer to a list, as of Kubernetes' own clients
 _WATCH = 300.0, 600.0  # seconds after which a server is asked to end a watch, at random: all of them at once would hurt
 _SLACK = 30.0  # seconds that it may be late
+_EARLY = 5.0  # seconds that it may end before, by a clock that is not ours
 _RULES = Resource("authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview", namespaced=False)
 _KEYS, _JWK_SET = "/openid/v1/jwks", ("accept", "application/jwk-set+json")  # and nothing else: 406
 _JSON = ("accept", "application/json")
@@ -73,8 +79,16 @@ class RemoteClient:
     async def list(
         self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = ""
     ) -> ObjectList:
+        history = self._transport.history
+        breaks = history.breaks
+        found = await self._list(
+            resource, namespace, {"labelSelector": label_selector, "fieldSelector": field_selector}
+        )
+        history.reached(resource, found.resource_version, breaks)
+        return found
+
+    async def _list(self, resource: Resource, namespace: str, selectors: dict[str, str]) -> ObjectList:
         path = core.collection(resource, namespace)
-        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
         if self._streams_lists and not namespace:
             try:
                 return await self._streamed_list(resource, path, selectors)
@@ -133,19 +147,45 @@ class RemoteClient:
         field_selector: str = "",
         bookmarks: bool = False,
     ) -> AsyncGenerator[WatchEvent, None]:
+        path, selectors = (
+            core.collection(resource, namespace),
+            {"labelSelector": label_selector, "fieldSelector": field_selector},
+        )
+        await self._check_history(resource, path, resource_version, selectors)
         first, last = _WATCH
         seconds = first + (last - first) * self._chance()
         target = core.query(
-            core.collection(resource, namespace), watch=True, resourceVersion=resource_version, allowWatchBookmarks=bookmarks,
-            timeoutSeconds=int(seconds), labelSelector=label_selector, fieldSelector=field_selector,
+            path, watch=True, resourceVersion=resource_version, allowWatchBookmarks=bookmarks,
+            timeoutSeconds=int(seconds), **selectors,
         )  # fmt: skip
+        until = asyncio.get_running_loop().time() + seconds - _EARLY
         events = self._events(resource, target, seconds + _SLACK)
         try:
             async for told in events:
                 if told.type != "BOOKMARK" or bookmarks:
                     yield told
+            if asyncio.get_running_loop().time() < until:  # a server that stops ends its watches so
+                self._transport.history.broken()
         finally:
             await events.aclose()
+
+    async def _check_history(self, resource: Resource, path: str, version: str, selectors: dict[str, str]) -> None:
+        """Raises Expired when the server has not got so far, or not any more."""
+        history = self._transport.history
+        if history.has(resource, version):
+            return
+        async with history.looks[resource]:
+            if history.has(resource, version):
+                return
+            breaks = history.breaks
+            now = _version(await self._get(core.query(path, limit=1, **selectors)))
+            history.reached(resource, now, breaks)
+            if precedes(now, version):
+                log.warning(
+                    "the API server has version %s of %s, and %s was there before: it was restored from a backup, and is read anew",
+                    now, resource.plural, version,
+                )  # fmt: skip
+                raise status.Expired(f"{resource.plural}: version {version} is after {now}, the newest that there is")
 
     async def _events(self, resource: Resource, target: str, idle: float) -> AsyncGenerator[WatchEvent, None]:
         lines = core.Lines()

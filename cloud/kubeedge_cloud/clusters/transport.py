@@ -22,6 +22,7 @@ from kubeedge.kit.http1 import ClientResponse, Connection
 from kubeedge.kit.streams import StreamPair, abort_writer
 from kubeedge_cloud.clusters import core
 from kubeedge_cloud.clusters.core import Access, CircuitBreaker
+from kubeedge_cloud.clusters.history import History
 
 #: requests; watches are not counted. A server that is busy answers in 0.3 s: with 16 a thousand nodes that register wait two minutes
 _AT_ONCE = 32
@@ -70,6 +71,7 @@ class ClusterTransport:
         self._server: tuple[str, str, str] | None = None  # its address, its name, who vouches for it
         self._moved = asyncio.Event()
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self.history = History()
         self.requests: dict[str, int] = {}  # by method, since the start; a watch is "WATCH"
         self.connections = 0  # that were made
 
@@ -82,7 +84,7 @@ class ClusterTransport:
                 async with asyncio.timeout(timeout):
                     return await answer.read(_MOST)
             except (OSError, TimeoutError, PeerError, Invalid) as exc:
-                raise _broken(exc) from exc
+                raise self._broken(exc) from exc
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -100,7 +102,23 @@ class ClusterTransport:
     async def stream(self, target: str, headers: Headers = (), *, idle: float) -> AsyncIterator[AsyncIterator[bytes]]:
         """The body of a 2xx answer to a GET as it comes, while something comes at least every `idle` seconds."""
         async with self._exchange("WATCH", target, headers, b"", _REQUEST) as answer:
-            yield _flowing(answer.stream(), idle)
+            yield self._flowing(answer.stream(), idle)
+
+    async def _flowing(self, chunks: AsyncIterator[bytes], idle: float) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                async with asyncio.timeout(idle):
+                    chunk = await anext(chunks, None)
+                if chunk is None:
+                    return
+                yield chunk
+        except (OSError, TimeoutError, PeerError) as exc:
+            raise self._broken(exc) from exc
+
+    def _broken(self, exc: BaseException) -> ServerUnavailable:
+        self.history.broken()
+        what = "no answer in time" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__
+        return _unavailable(f"the connection to the API server broke: {what}")
 
     async def without_credentials(self) -> StreamPair:
         """A connection of its own, for a client that shows a token: nothing of ours is on it. Raises as `request`, and OSError, TimeoutError."""
@@ -151,6 +169,7 @@ class ClusterTransport:
         if self._server not in (None, server):
             self._moved.set()
             self._moved = asyncio.Event()
+            self.history.broken()
             for connection in self._streaming:
                 connection.abort()
         self._server = server
@@ -172,7 +191,7 @@ class ClusterTransport:
                 return connection, await connection.request(verb, access.base + target, sent, body)
         except (OSError, TimeoutError, PeerError) as exc:
             connection.abort()
-            raise _broken(exc) from exc
+            raise self._broken(exc) from exc
         except BaseException:
             connection.abort()
             raise
@@ -192,6 +211,7 @@ class ClusterTransport:
         except (OSError, TimeoutError, PeerError, Unavailable) as exc:
             why = suspect_clock(str(exc) or type(exc).__name__)
             self._breaker.failed(now(), self._chance(), why)
+            self.history.broken()
             raise _unavailable(f"{access.server}: {why}", self._breaker.wait(now())) from exc
         self._breaker.succeeded()
         self.connections += 1
@@ -213,23 +233,6 @@ async def _failure(answer: ClientResponse, now: float) -> StatusError:
         said = None  # not from the API server: a proxy's page, say
     hint = core.clock_hint(answer.header("date"), now) if answer.status == 401 else ""
     return core.error(answer.status, said, wait, hint)
-
-
-async def _flowing(chunks: AsyncIterator[bytes], idle: float) -> AsyncIterator[bytes]:
-    try:
-        while True:
-            async with asyncio.timeout(idle):
-                chunk = await anext(chunks, None)
-            if chunk is None:
-                return
-            yield chunk
-    except (OSError, TimeoutError, PeerError) as exc:
-        raise _broken(exc) from exc
-
-
-def _broken(exc: BaseException) -> ServerUnavailable:
-    what = "no answer in time" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__
-    return _unavailable(f"the connection to the API server broke: {what}")
 
 
 def _unavailable(message: str, retry_after: float | None = None) -> ServerUnavailable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -88,6 +89,21 @@ class KubernetesCluster:
         process = self._running.pop(part)
         self.host.signal(process, signal.SIGKILL)
         process.wait(timeout=_TIMEOUT)
+
+    def back_up(self) -> None:
+        """What etcd has; it is away for a moment. It is killed: to stop, it waits for its clients."""
+        self.kill("etcd")
+        shutil.copytree(self.directory / "etcd", self.directory / "etcd-backup")
+        self.start_part("etcd")
+        self.wait_for_api()
+
+    def restore(self) -> None:
+        """All parts end, and start with what etcd had at `back_up`: an administrator's way, for controllers go by what they have seen, too."""
+        for part in tuple(self._running):
+            self.kill(part)
+        shutil.rmtree(self.directory / "etcd")
+        (self.directory / "etcd-backup").rename(self.directory / "etcd")
+        self.start()
 
     def pause(self, part: str) -> None:
         """SIGSTOP: it accepts connections and answers nothing."""

@@ -1,0 +1,60 @@
+"""A cluster whose etcd is restored from a backup: its revisions count on from an older one, and what was made since is not there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from kubeedge.api.resources import CONFIGMAPS
+from kubeedge_cloud.clusters.client import RemoteClient
+from kubeedge_cloud.clusters.credentials import Credentials
+from kubeedge_cloud.clusters.transport import ClusterTransport
+from tests.kit.cluster.site import Site
+from tests.kit.topology import inside
+from tests.kubernetes.workloads import eventually, pod, ready, runs, wait_ready
+
+pytestmark = pytest.mark.root
+
+#: more than what a cluster writes in the time of this test
+_WRITES = 500
+
+
+def revision(site: Site) -> int:
+    found = json.loads(site.cluster.kubectl("get", "--raw", "/api/v1/namespaces?limit=1"))
+    return int(found["metadata"]["resourceVersion"])
+
+
+def write_much(site: Site) -> None:
+    async def whole() -> None:
+        transport = ClusterTransport(Credentials(str(site.cluster.kubeconfig())))
+        client = RemoteClient(transport)
+        try:
+            await client.create(CONFIGMAPS, "default", {"metadata": {"name": "much"}})
+            for n in range(_WRITES):
+                await client.merge_patch(CONFIGMAPS, "default", "much", {"data": {"n": str(n)}})
+        finally:
+            await transport.close()
+
+    inside(site.cluster.host, lambda: asyncio.run(whole()))
+
+
+def test_what_the_backup_has_goes_on_and_what_comes_then_is_followed(site: Site) -> None:
+    site.cluster.apply(pod("kept", command="exec sleep 95123"))
+    uid = wait_ready(site, "kept")["metadata"]["uid"]
+    site.cluster.back_up()
+    site.cluster.apply(pod("lost", command="exec sleep 95124"))
+    wait_ready(site, "lost")
+    write_much(site)
+    before = revision(site)
+    site.cluster.restore()
+    assert revision(site) < before
+    site.cluster.apply(pod("fresh", command="exec sleep 95125"))
+    wait_ready(site, "fresh")
+    assert revision(site) < before, "it was heard of before the revisions were there again"
+    eventually(lambda: not runs(site, "edge1", b"95124"), "what the cluster does not know any more ends")
+    found = wait_ready(site, "kept")
+    assert found["metadata"]["uid"] == uid and found["status"]["containerStatuses"][0]["restartCount"] == 0
+    assert runs(site, "edge1", b"95123") and ready(site, "edge1") == "True"
+    site.cluster.kubectl("delete", "pod", "kept", "fresh", timeout=150)
