@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from kubeedge.api import meta
+from kubeedge.api import keys, meta
 from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import NODES, PODS
 from kubeedge.errors import NotFound, Refused
@@ -27,6 +28,9 @@ log = logging.getLogger("kubeedge.edgecontroller")
 #: seconds in which a node that has attached reports its status: it is Ready with that, and a write that it is not would cost the cluster's own
 #: controllers four more, for its taints
 _REPORTS = 5.0
+_WRITTEN = (
+    60.0  # seconds until what it has reported is written, at most: the API server may be busy with a thousand others
+)
 
 
 class ClusterNodes(NodeStatuses):
@@ -93,11 +97,16 @@ class ClusterNodes(NodeStatuses):
         """None of ours: the cluster's lifecycle controller goes by the conditions."""
         return node
 
-    async def write_status(self, node: Object, status: dict[str, Any]) -> None:
+    async def write_status(
+        self, node: Object, status: dict[str, Any], labels: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Labels go with it, as from a kubelet."""
         patch = core.changes(node.get("status") or {}, status)
-        if patch:
+        if patch or labels:
             name = NodeName(meta.name_of(node))
-            inner = {"resourceVersion": meta.metadata(node)["resourceVersion"]}  # a list is replaced as a whole
+            inner: Object = {"resourceVersion": meta.metadata(node)["resourceVersion"]}  # a list is replaced as a whole
+            if labels:
+                inner["labels"] = dict(labels)
             await self._state.client_of(name).merge_patch(
                 NODES, "", name, {"metadata": inner, "status": patch}, subresource="status"
             )
@@ -161,7 +170,8 @@ class ClusterNodes(NodeStatuses):
             self._silent_since.pop(name, None)
             return 0.0
         now = asyncio.get_running_loop().time()
-        return self._silent_since.setdefault(name, now) + _REPORTS - now
+        known = f"{name}/reported/nodes/{keys.CLUSTER_SCOPE}/{name}" in self._state.reported
+        return self._silent_since.setdefault(name, now) + (_WRITTEN if known else _REPORTS) - now
 
     async def _was_deleted(self, name: NodeName) -> bool:
         """By the API itself: a cache may be behind, and the whole node would go. A kubeconfig that leads to another cluster than the one in

@@ -105,6 +105,9 @@ def with_report(status: Mapping[str, Any], report: Mapping[str, Any]) -> dict[st
         if key in report:
             others = {name: amount for name, amount in (status.get(key) or {}).items() if "/" in name}
             merged[key] = {**others, **report[key]}
+    if isinstance(info := report.get("nodeInfo"), Mapping):  # an API server shows what was not said as ""
+        unsaid = {name: "" for name, said in (status.get("nodeInfo") or {}).items() if said == ""}
+        merged["nodeInfo"] = {**unsaid, **info}
     return merged
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from kubeedge.api import meta
 from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import LEASES, NODES
+from kubeedge.api.status import AlreadyExists
 from kubeedge.apiserver.heartbeats import NAMESPACE
 from kubeedge.errors import Conflict, NotFound
 from kubeedge_cloud.controllers.queue import WorkQueue
@@ -43,19 +44,29 @@ class NodeLeases:
         node = self._state.nodes.get("", name)
         if node is None:
             return 1.0  # it is being made, or was deleted
-        client = self._state.client_of(name)
-        known = self._held.get(name) or await self._read(name)
-        wanted = lease(node, DURATION, _renewal(known, self._state.wall()))
+        known = self._held.get(name) or (None if self._is_new(node) else await self._read(name))
         try:
-            if known is None:
-                self._held[name] = await client.create(LEASES, NAMESPACE, wanted)
-            else:
-                renewed = {**known, "spec": {**(known.get("spec") or {}), **wanted["spec"]}}
-                self._held[name] = await client.update(LEASES, NAMESPACE, renewed)
+            try:
+                self._held[name] = await self._write(node, known)
+            except AlreadyExists:  # a new Node has none, usually
+                self._held[name] = await self._write(node, await self._read(name))
         except (Conflict, NotFound):
             self._held.pop(name, None)  # another client wrote it: read it again
             raise
         return RENEW * (0.9 + 0.1 * self._chance())
+
+    def _is_new(self, node: Object) -> bool:
+        """There is no Lease of it yet, by our clock; if there is, the request to make it says so."""
+        made = meta.parse_timestamp(meta.metadata(node).get("creationTimestamp"))
+        return made is not None and 0.0 <= self._state.wall() - made < DURATION
+
+    async def _write(self, node: Object, known: Object | None) -> Object:
+        client = self._state.client_of(NodeName(meta.name_of(node)))
+        wanted = lease(node, DURATION, _renewal(known, self._state.wall()))
+        if known is None:
+            return await client.create(LEASES, NAMESPACE, wanted)
+        renewed = {**known, "spec": {**(known.get("spec") or {}), **wanted["spec"]}}
+        return await client.update(LEASES, NAMESPACE, renewed)
 
     async def _read(self, name: NodeName) -> Object | None:
         try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from kubeedge.api import keys, meta
@@ -63,8 +64,10 @@ class NodeStatuses:
         with contextlib.suppress(NotFound, Conflict):
             await self._state.client.delete(NODES, "", name)
 
-    async def write_status(self, node: Object, status: dict[str, Any]) -> None:
-        """Replaces the status of the Node; `node` is what was read before."""
+    async def write_status(
+        self, node: Object, status: dict[str, Any], labels: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Replaces the status of the Node; `node` is what was read before. `labels`: of the Node, where one request writes both (cluster_nodes.py)."""
         await self._state.client.update(NODES, "", {**node, "status": status}, subresource="status")
 
     async def taint_pressure(self, name: NodeName, node: Object, status: Mapping[str, Any]) -> Object:

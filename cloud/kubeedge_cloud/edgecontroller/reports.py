@@ -211,16 +211,16 @@ class ReportedState:
         labels = {
             k: v for k, v in core.node_labels(status).items() if (node["metadata"].get("labels") or {}).get(k) != v
         }
-        if labels:
+        if labels and not self._state.cluster:
             self._wrote(name, "nodes")
             client = self._state.client_of(name)
-            node = await client.merge_patch(NODES, "", name, {"metadata": {"labels": labels}})
+            node, labels = await client.merge_patch(NODES, "", name, {"metadata": {"labels": labels}}), {}
         current = node.get("status") or {}
         attached = name in self._state.sessions or self._state.grace_left(name) > 0
         merged = core.with_ready(core.with_report(current, status), attached, self._state.now())
-        if merged != current:
+        if merged != current or labels:
             self._wrote(name, "nodes")
-            await self._nodes.write_status(node, merged)
+            await self._nodes.write_status(node, merged, labels)
 
     async def _condition_reported(self, name: NodeName, kind: str, report: dict[str, Any]) -> None:
         if name not in self._state.sessions and self._state.is_lost(name):

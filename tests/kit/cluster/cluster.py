@@ -154,11 +154,14 @@ class KubernetesCluster:
         timeout: float = DEFAULT_TIMEOUT,
     ) -> str:
         """Standard output; `user` is a kubeconfig."""
-        argv = [
+        return self.host.run(*self.kubectl_command(*arguments, user=user), input=input, check=check, timeout=timeout)
+
+    def kubectl_command(self, *arguments: str, user: Path | None = None) -> list[str]:
+        """As `kubectl` runs it, in the host."""
+        return [
             "env", f"HOME={self.directory}", str(build.program("kubectl")), f"--kubeconfig={user or self.kubeconfig()}",
             *arguments,
         ]  # fmt: skip
-        return self.host.run(*argv, input=input, check=check, timeout=timeout)
 
     def json(self, *arguments: str) -> Any:
         """What kubectl prints with -o json."""

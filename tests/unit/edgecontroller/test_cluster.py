@@ -87,7 +87,12 @@ class Api:
         self, resource: Resource, namespace: str, name: str, patch: Object, *, subresource: str = ""
     ) -> Object:
         await self._cluster.check(self._who, "patch", resource, namespace, name)
-        return await self._cluster.registry.merge_patch(resource, namespace, name, patch, subresource=subresource)
+        registry = self._cluster.registry
+        answer = await registry.merge_patch(resource, namespace, name, patch, subresource=subresource)
+        labels = patch.get("metadata", {}).get("labels")
+        if labels and resource == NODES and subresource == "status":  # which kube-apiserver takes with it
+            answer = await registry.merge_patch(resource, namespace, name, {"metadata": {"labels": labels}})
+        return answer
 
     async def delete(self, resource: Resource, namespace: str, name: str, **options: Any) -> None:
         await self._cluster.check(self._who, "delete", resource, namespace, name)
@@ -233,8 +238,56 @@ async def test_a_node_that_registers_costs_one_request_and_which_cluster_it_is_i
     asked = [(verb, kind) for who, verb, kind, _ in world.cluster.asked if not who and verb in ("get", "create")]
     assert asked.count(("create", "nodes")) == 2 and ("get", "nodes") not in asked
     assert asked.count(("get", "configmaps")) == 1
-    written = [(verb, kind) for who, verb, kind, _ in world.cluster.asked if who == "edge1" and kind == "nodes"]
-    assert written == [("patch", "nodes")] * 2, "its labels, and its status as a whole"
+    by_nodes = [(who, verb, kind) for who, verb, kind, _ in world.cluster.asked if kind in ("nodes", "leases")]
+    for name in ("edge1", "edge2"):
+        assert by_nodes.count((name, "patch", "nodes")) == 1, "its labels, and its status as a whole"
+        assert (name, "get", "leases") not in by_nodes and (name, "create", "leases") in by_nodes
+
+
+@in_cluster
+async def test_a_status_that_waits_for_a_busy_server_is_not_preceded_by_one_that_says_less(world: ClusterWorld) -> None:
+    """Not ready and ready again is work for the cluster's controllers: taints of thousands of Nodes."""
+    seen: list[str] = []
+    busy = True
+
+    async def slow(self: Api, resource: Resource, namespace: str, name: str, patch: Object, **options: Any) -> Object:
+        if resource == NODES and options.get("subresource") == "status":
+            ready = next(c for c in patch["status"]["conditions"] if c["type"] == "Ready")
+            seen.append(ready["status"])
+            if busy:
+                raise ServerUnavailable("too many requests")
+        return await merge_patch(self, resource, namespace, name, patch, **options)
+
+    merge_patch = Api.merge_patch
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Api, "merge_patch", slow)
+        async with world.cloud():
+            await world.join("edge1")
+            await world.settle(20)
+            assert seen and set(seen) == {"True"}
+            busy = False
+            await world.until(lambda: _is(world, "edge1", "True"), "ready", within=60)
+
+
+def test_what_an_api_server_shows_as_empty_is_not_written_away() -> None:
+    shown = {"nodeInfo": {"architecture": "arm64", "kubeProxyVersion": "", "bootID": "b"}}
+    merged = core.with_report(shown, {"nodeInfo": {"architecture": "arm64"}})
+    assert merged == {"nodeInfo": {"architecture": "arm64", "kubeProxyVersion": ""}}, (
+        "what was said and is not any more goes"
+    )
+
+
+@in_cluster
+async def test_a_lease_that_is_there_before_its_node_is_renewed(world: ClusterWorld) -> None:
+    await world.cluster.registry.create(
+        LEASES, NAMESPACE, {"metadata": {"name": "edge1"}, "spec": {"holderIdentity": "x"}}
+    )
+    async with world.cloud():
+        await world.join("edge1")
+        await world.until(lambda: _is(world, "edge1", "True"), "ready")
+        await world.settle(2)
+        lease = await world.cluster.registry.get(LEASES, NAMESPACE, "edge1")
+        assert lease["spec"]["holderIdentity"] == "edge1" and lease["spec"]["renewTime"]
 
 
 @in_cluster
