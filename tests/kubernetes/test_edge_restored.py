@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -40,11 +41,24 @@ def write_much(site: Site) -> None:
     inside(site.cluster.host, lambda: asyncio.run(whole()))
 
 
-def test_what_the_backup_has_goes_on_and_what_comes_then_is_followed(site: Site) -> None:
+@pytest.fixture
+def newcomer(site: Site) -> Iterator[str]:
+    """A machine that joins, and leaves in the end."""
+    yield "edge3"
+    site.cluster.kubectl("delete", "node", "edge3", "--ignore-not-found", timeout=150)
+    eventually(lambda: "edge3" not in site.admin("node", "list"), "removed from the network")
+    site.reset("edge3")
+    del site.agents["edge3"]
+
+
+def test_what_the_backup_has_goes_on_and_what_comes_then_is_followed(site: Site, newcomer: str) -> None:
     site.cluster.apply(pod("kept", command="exec sleep 95123"))
     uid = wait_ready(site, "kept")["metadata"]["uid"]
     site.cluster.back_up()
     site.cluster.apply(pod("lost", command="exec sleep 95124"))
+    site.join(newcomer)
+    site.cluster.kubectl("wait", "--for=condition=Ready", f"node/{newcomer}", "--timeout=120s", timeout=150)
+    cidr = site.cluster.json("get", "node", newcomer)["spec"]["podCIDR"]
     wait_ready(site, "lost")
     write_much(site)
     before = revision(site)
@@ -57,4 +71,10 @@ def test_what_the_backup_has_goes_on_and_what_comes_then_is_followed(site: Site)
     found = wait_ready(site, "kept")
     assert found["metadata"]["uid"] == uid and found["status"]["containerStatuses"][0]["restartCount"] == 0
     assert runs(site, "edge1", b"95123") and ready(site, "edge1") == "True"
-    site.cluster.kubectl("delete", "pod", "kept", "fresh", timeout=150)
+
+    eventually(lambda: newcomer in site.cluster.kubectl("get", "nodes", "-o", "name"), "a Node that the backup has not")
+    site.cluster.kubectl("wait", "--for=condition=Ready", f"node/{newcomer}", "--timeout=120s", timeout=150)
+    assert site.cluster.json("get", "node", newcomer)["spec"]["podCIDR"] == cidr
+    site.cluster.apply(pod("new", newcomer))
+    wait_ready(site, "new")
+    site.cluster.kubectl("delete", "pod", "kept", "fresh", "new", timeout=150)

@@ -17,7 +17,7 @@ from collections import defaultdict
 from kubeedge.api.client import Resource
 
 
-class History:
+class ServerHistory:
     """Of one server, for all who ask it."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ from kubeedge.kit.http1 import ClientResponse, Connection
 from kubeedge.kit.streams import StreamPair, abort_writer
 from kubeedge_cloud.clusters import core
 from kubeedge_cloud.clusters.core import Access, CircuitBreaker
-from kubeedge_cloud.clusters.history import History
+from kubeedge_cloud.clusters.history import ServerHistory
 
 #: requests; watches are not counted. A server that is busy answers in 0.3 s: with 16 a thousand nodes that register wait two minutes
 _AT_ONCE = 32
@@ -71,7 +71,7 @@ class ClusterTransport:
         self._server: tuple[str, str, str] | None = None  # its address, its name, who vouches for it
         self._moved = asyncio.Event()
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self.history = History()
+        self.history = ServerHistory()
         self.requests: dict[str, int] = {}  # by method, since the start; a watch is "WATCH"
         self.connections = 0  # that were made
 

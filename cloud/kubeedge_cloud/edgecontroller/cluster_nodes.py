@@ -18,7 +18,12 @@ from kubeedge.api.resources import NODES, PODS
 from kubeedge.errors import NotFound, Refused
 from kubeedge_cloud.edgecontroller import core
 from kubeedge_cloud.edgecontroller.leases import NodeLeases
-from kubeedge_cloud.edgecontroller.node_registration import Allocator, identity_of, register_node
+from kubeedge_cloud.edgecontroller.node_registration import (
+    Allocator,
+    identity_of,
+    register_node,
+    was_made_later,
+)
 from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses
 from kubeedge_cloud.edgecontroller.state import EdgeState
 from kubeedge_cloud.tenants.manager import TenantManager
@@ -140,9 +145,17 @@ class ClusterNodes(NodeStatuses):
                 await self._delete(name)  # its Lease has it as its owner, and goes with it
             return None
         if record.uid and self._state.nodes.get("", name) is None and await self._was_deleted(name):
-            log.warning("tenant=%s node=%s was deleted in Kubernetes: it is removed", self._state.tenant, name)
-            await self._tenants.remove_node(self._state.tenant, name)
-            return None
+            if not await was_made_later(self._state.client, record):
+                log.warning("tenant=%s node=%s was deleted in Kubernetes: it is removed", self._state.tenant, name)
+                await self._tenants.remove_node(self._state.tenant, name)
+                return None
+            log.warning(
+                "tenant=%s node=%s was made after the backup that the cluster has now: it is made again",
+                self._state.tenant,
+                name,
+            )
+            lost = await self._tenants.note_object(self._state.tenant, name, "", record.pod_cidr, record.cluster)
+            self._state.records[name] = lost
         node = await self.ensure(name)
         if name not in self._state.sessions:
             self._silent_since.pop(name, None)

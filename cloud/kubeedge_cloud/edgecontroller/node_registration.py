@@ -22,6 +22,7 @@ from kubeedge.api.status import AlreadyExists
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 from kubeedge.store.model import Compare, Op
 from kubeedge_cloud.clusters.core import USER_AGENT
+from kubeedge_cloud.clusters.history import precedes
 from kubeedge_cloud.edgecontroller import core
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import NodeRecord
@@ -55,7 +56,7 @@ async def register_node(
 ) -> NodeRecord:
     """Find or make the Node; the record with its uid and its pods' addresses. `cached` knows Nodes without a request, `identity` which cluster it
     is. Raises Refused for a Node that is not ours, Unavailable while the cluster takes its time to give addresses."""
-    node = await _make_or_find(client, record, owner)
+    node, version = await _make_or_find(client, record, owner)
     if not core.is_managed(node, owner):
         raise Refused(
             f"the cluster has a Node {record.name} that is not one of this cloud's: choose another name, or delete that Node first"
@@ -69,7 +70,13 @@ async def register_node(
                 await client.delete(NODES, "", record.name, uid=uid)
         raise
     cluster = await (identity() if identity else identity_of(client))
-    return await tenants.note_object(record.tenant, record.name, uid, addresses, cluster)
+    return await tenants.note_object(record.tenant, record.name, uid, addresses, cluster, version)
+
+
+async def was_made_later(client: KubeClient, record: NodeRecord) -> bool:
+    """Whether the cluster has not got as far as it was when the Node was made: it was restored from a backup, and nobody deleted the Node."""
+    found = await client.list(NODES, field_selector=f"metadata.name={record.name}")
+    return not found.items and precedes(found.resource_version, record.version)
 
 
 async def remove_nodes(client: KubeClient, owner: str) -> None:
@@ -90,13 +97,17 @@ async def identity_of(client: KubeClient) -> str:
     return str(meta.metadata(found).get("uid") or "")
 
 
-async def _make_or_find(client: KubeClient, record: NodeRecord, owner: str) -> Object:
-    """One request for a Node that is not there, which is the usual case."""
-    name = record.name
+async def _make_or_find(client: KubeClient, record: NodeRecord, owner: str) -> tuple[Object, str]:
+    """And the resourceVersion with which it was made now. One request for a Node that is not there, which is the usual case. One that was lost with
+    the history of its cluster gets the addresses that its machine has."""
+    name, had = record.name, record.pod_cidr if record.version and not record.uid else ""
+    if had:
+        _check_addresses(record, (await client.list(NODES)).items, _LOST)
     try:
-        return await client.create(NODES, "", core.new_node(name, owner=owner, registration=record.registration))
+        made = await client.create(NODES, "", core.new_node(name, had, owner, record.registration))
     except AlreadyExists:
-        return await client.get(NODES, "", name)
+        return await client.get(NODES, "", name), ""
+    return made, str(meta.metadata(made).get("resourceVersion") or "")
 
 
 async def _addresses(
@@ -120,7 +131,7 @@ async def _addresses(
     if allocator.seen:
         # it has many to give, a few a second: ours could be another node's in a moment
         raise Unavailable(f"the cluster has not given node {record.name} addresses for its pods yet", retry_after=1.0)
-    _check_addresses(record, others)
+    _check_addresses(record, others, _PLANNED)
     patch = {"spec": {"podCIDR": record.pod_cidr, "podCIDRs": [record.pod_cidr]}}
     try:
         node = await client.merge_patch(NODES, "", record.name, patch)
@@ -129,16 +140,24 @@ async def _addresses(
     return str(node["spec"].get("podCIDR") or record.pod_cidr)
 
 
-def _check_addresses(record: NodeRecord, nodes: Sequence[Object]) -> None:
-    """Raises Refused when those of our plan are another Node's: of another tenant or cloud that plans for the same cluster, or its operator's."""
+#: what is said of addresses that another Node has
+_PLANNED = (
+    "{ours} is for the pods of node {node} by the plan of this cloud, and node {other} of the cluster has {theirs}: let the cluster allocate addresses for "
+    "pods, or set addresses.pods of cloud.yaml to a part of its network that is free"
+)
+_LOST = (
+    "node {node} had {ours} for its pods before the cluster was restored from a backup, and node {other} has {theirs} now: join the machine again "
+    "(`kubeedge token create --node {node} --replace`, `kubeedge join --force`)"
+)
+
+
+def _check_addresses(record: NodeRecord, nodes: Sequence[Object], said: str) -> None:
+    """Raises Refused when those of the record are another Node's: of another tenant or cloud that plans for the same cluster, or its operator's."""
     ours = ip_network(record.pod_cidr)
     for node in nodes:
         theirs = str((node.get("spec") or {}).get("podCIDR") or "")
         if theirs and meta.name_of(node) != record.name and ip_network(theirs, strict=False).overlaps(ours):
-            raise Refused(
-                f"{ours} is for the pods of node {record.name} by the plan of this cloud, and node {meta.name_of(node)} of the cluster has {theirs}: "
-                f"let the cluster allocate addresses for pods, or set addresses.pods of cloud.yaml to a part of its network that is free"
-            )
+            raise Refused(said.format(ours=ours, node=record.name, other=meta.name_of(node), theirs=theirs))
 
 
 def _is_allocated(node: Object) -> bool:

@@ -186,12 +186,14 @@ class TenantManager:
         return tuple(_nodes(tenant, await read_all(self._store, keys.nodes(tenant))).values())
 
     async def note_object(
-        self, tenant: TenantId, node: NodeName, uid: str, pod_cidr: str, cluster: str = ""
+        self, tenant: TenantId, node: NodeName, uid: str, pod_cidr: str, cluster: str = "", version: str = ""
     ) -> NodeRecord:
-        """The node's Node in the tenant's cluster, the addresses that it has for pods, and which cluster it is. Raises NotFound."""
+        """The node's Node in the tenant's cluster ("": there is none any more), the addresses that it has for pods, which cluster it is, and with which
+        resourceVersion it was made, if that is known now. Raises NotFound."""
 
         def note(record: NodeRecord) -> NodeRecord:
-            return replace(record, uid=uid, pod_cidr=pod_cidr or record.pod_cidr, cluster=cluster)
+            addresses, made = pod_cidr or record.pod_cidr, version or record.version
+            return replace(record, uid=uid, pod_cidr=addresses, cluster=cluster, version=made)
 
         return await self._change_node(tenant, node, note)
 

@@ -59,6 +59,7 @@ class NodeRecord:
     uid: str = ""  # of its Node in a cluster of the tenant's own; "": none was made
     cluster: str = ""  # which cluster that is (edgecontroller.node_registration.identity_of); "": not known
     registration: NodeRegistration = NOTHING  # what its machine said of the Node that is made for it
+    version: str = ""  # the resourceVersion with which its Node was made; "": not known
 
     def encode(self) -> bytes:
         """JSON with the names of fields in camel case; the tenant is in the key."""
@@ -73,6 +74,7 @@ class NodeRecord:
                 **({"join": self.join} if self.join else {}),
                 **({"uid": self.uid} if self.uid else {}),
                 **({"cluster": self.cluster} if self.cluster else {}),
+                **({"version": self.version} if self.version else {}),
                 **self.registration.encode(),
             }
         )
@@ -249,6 +251,7 @@ def decode_node(tenant: TenantId, value: bytes) -> NodeRecord:
         str(fields.get("uid", "")),
         str(fields.get("cluster", "")),
         node_registration.decode(fields),
+        str(fields.get("version", "")),
     )
 
 

@@ -9,7 +9,9 @@ import json
 import os
 import ssl
 import stat
+import time
 from collections.abc import AsyncIterator, Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,35 @@ def test_a_plugin_gives_a_token_with_its_end(tmp_path: Path) -> None:
     user = plugin(tmp_path / "plugin", {"token": "abc", "expirationTimestamp": "2030-01-01T00:00:00Z"})
     found = loaded(kubeconfig(tmp_path / "config", user))
     assert (found.authorization, found.expires) == ("Bearer abc", 1893456000.0)
+
+
+def test_a_plugin_is_asked_again_before_its_token_ends_and_may_fail_meanwhile(tmp_path: Path) -> None:
+    """The plugin and the process that runs it are real; the clock is ahead by `later` seconds."""
+    program, later = tmp_path / "plugin", 0.0
+    source = kubeconfig(tmp_path / "config", plugin(program, {}))
+
+    def gives(token: str, seconds: int) -> None:
+        stamp = datetime.fromtimestamp(time.time() + later + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        plugin(program, {"token": token, "expirationTimestamp": stamp})
+
+    async def test() -> None:
+        nonlocal later
+        credentials = Credentials(source, wall=lambda: time.time() + later, clock=lambda: time.monotonic() + later)
+        gives("first", 900)
+        assert (await credentials.current()).authorization == "Bearer first"
+        gives("second", 1800)
+        later = 600.0
+        assert (await credentials.current()).authorization == "Bearer first", "it is good for minutes"
+        later = 860.0
+        assert (await credentials.current()).authorization == "Bearer second"
+        program.write_text("#!/bin/sh\nexit 1\n")
+        later = 1770.0
+        assert (await credentials.current()).authorization == "Bearer second", "it stays until the server refuses it"
+        gives("third", 900)
+        later = 1790.0
+        assert (await credentials.current()).authorization == "Bearer third"
+
+    run(test())
 
 
 def test_a_plugin_gives_a_certificate(tmp_path: Path) -> None:

@@ -664,6 +664,55 @@ async def test_a_node_that_is_deleted_in_kubernetes_is_removed_from_the_network(
         await world.until(lambda: _no_record(world), "the record is gone", within=2)
 
 
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_node_that_the_cluster_lost_with_its_history_is_made_again(
+    taken: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The cluster was restored from a backup that is older than the Node: the machine stays in the network, with its addresses."""
+
+    @in_cluster
+    async def test(world: ClusterWorld) -> None:
+        versions = {"restored": ""}
+
+        async def listed(self: Api, resource: Resource, namespace: str = "", **selectors: str) -> Any:
+            found = await list_(self, resource, namespace, **selectors)
+            return ObjectList(found.items, versions["restored"] or found.resource_version)
+
+        list_ = Api.list
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Api, "list", listed)
+            async with world.cloud():
+                await world.join("edge1")
+                await world.until(lambda: _is(world, "edge1", "True"), "ready")
+                await world.settle(5)
+                before = await world.tenants.node(TENANT, EDGE1)
+                assert before and before.version and before.pod_cidr == "10.244.77.0/24"
+                versions["restored"] = "1"
+                world.allocator = False  # which has given its addresses to others since, or not
+                await world.cluster.registry.delete(NODES, "", "edge1")
+                other = {
+                    "metadata": {"name": "other"},
+                    "spec": {"podCIDR": before.pod_cidr if taken else "10.244.9.0/24"},
+                }
+                await world.cluster.registry.create(NODES, "", other)
+                await world.settle(40)
+                after = await world.tenants.node(TENANT, EDGE1)
+                assert after and after.pod_cidr == before.pod_cidr, "it is not removed"
+                if taken:
+                    assert "join the machine again" in caplog.text and after.uid == ""
+                    return
+                node = await world.get(NODES, "edge1")
+                assert node["spec"]["podCIDR"] == before.pod_cidr
+                assert after.uid == node["metadata"]["uid"] != before.uid
+                await world.until(lambda: _is(world, "edge1", "True"), "ready")
+                versions["restored"] = ""
+                await world.cluster.registry.delete(NODES, "", "edge1")
+                await world.settle(5)
+                assert await world.tenants.node(TENANT, EDGE1) is None, "and now it was deleted"
+
+    test()
+
+
 @in_cluster
 async def test_a_node_that_is_removed_from_the_network_goes_from_the_cluster(world: ClusterWorld) -> None:
     async with world.cloud():
