@@ -74,7 +74,10 @@ async def register_node(
 
 
 async def was_made_later(client: KubeClient, record: NodeRecord) -> bool:
-    """Whether the cluster has not got as far as it was when the Node was made: it was restored from a backup, and nobody deleted the Node."""
+    """Whether the cluster, which is known to be the same, has not got as far as it was when the Node was made: it was restored from a backup, and
+    nobody deleted the Node."""
+    if not record.cluster:
+        return False
     found = await client.list(NODES, field_selector=f"metadata.name={record.name}")
     return not found.items and precedes(found.resource_version, record.version)
 

@@ -678,7 +678,8 @@ def test_a_node_that_the_cluster_lost_with_its_history_is_made_again(
             found = await list_(self, resource, namespace, **selectors)
             return ObjectList(found.items, versions["restored"] or found.resource_version)
 
-        list_ = Api.list
+        list_, (namespace, name) = Api.list, AUTHENTICATION
+        await world.cluster.registry.create(CONFIGMAPS, namespace, {"metadata": {"name": name}})
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(Api, "list", listed)
             async with world.cloud():
