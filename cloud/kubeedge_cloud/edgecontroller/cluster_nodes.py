@@ -163,7 +163,8 @@ class ClusterNodes(NodeStatuses):
         self._leases.queue.add(name)
         current = node.get("status") or {}
         if (wait := self._may_report(name, current)) > 0:
-            return max(wait, 0.001)  # what rounding leaves of it must not be less than a clock can move
+            # what rounding leaves of it must not be less than a clock can move
+            return min(max(wait, 0.001), _REPORTS)
         # what the lifecycle controller did not know counts no longer
         known = [c for c in current.get("conditions") or () if c.get("status") != "Unknown"]
         ready = next((c for c in current.get("conditions") or () if c.get("type") == "Ready"), None)
