@@ -70,15 +70,25 @@ async def watch(client: RemoteClient, version: str, resource: Any = CONFIGMAPS) 
     return ""
 
 
-@with_server
-async def test_an_informer_reads_a_restored_server_anew(world: Restorable, client: RemoteClient) -> None:
+@pytest.mark.parametrize("revision", [40, 150])
+def test_an_informer_reads_a_restored_server_anew(revision: int) -> None:
+    """Whether it is behind what was seen of it, or has got beyond that in its new history."""
+
+    @with_server
+    async def test(world: Restorable, client: RemoteClient) -> None:
+        await _restored_under_an_informer(world, client, revision)
+
+    test()
+
+
+async def _restored_under_an_informer(world: Restorable, client: RemoteClient, revision: int) -> None:
     informer = Informer(client, CONFIGMAPS)
     running = asyncio.create_task(informer.run())
     try:
         await asyncio.wait_for(informer.synced.wait(), 10)
         assert [o["metadata"]["name"] for o in informer] == ["a"] and world.asked["short list"] == 0
         await asyncio.sleep(1)
-        world.restore(40, "b")
+        world.restore(revision, "b")
         world.news.set()
         await asyncio.sleep(60)
         assert {o["metadata"]["name"] for o in informer} == {"b", "new"}

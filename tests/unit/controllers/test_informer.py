@@ -16,7 +16,7 @@ from kubeedge.api.names import Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS
 from kubeedge.api.status import TooManyRequests
 from kubeedge.apiserver.registry import Registry
-from kubeedge.errors import Conflict, Gone, Invalid, NotFound, Unavailable
+from kubeedge.errors import Conflict, Gone, Invalid, NotFound, Refused, Unavailable
 from kubeedge.store.memory import MemoryStore
 from kubeedge_cloud.controllers.informer.client import CachedClient
 from kubeedge_cloud.controllers.informer.driver import Informer
@@ -187,6 +187,21 @@ async def test_after_the_store_was_rebuilt_the_old_history_does_not_count(
     await say(script, Gone("too large resource version"))
     await say(script, WatchEvent("ADDED", obj("b", 6)))
     assert {o["metadata"]["name"] + o["metadata"]["resourceVersion"] for o in informer} == {"a2", "b6"}
+
+
+@with_informer(obj("a", 3))
+async def test_a_server_that_was_away_is_listed_again_and_one_that_is_busy_or_refuses_is_not(
+    informer: Informer, script: Script, heard: list[Any]
+) -> None:
+    """It may have been restored from a backup, and have got beyond the version that was seen, in another history."""
+    for busy in (TooManyRequests("later"), Refused("not you"), None):
+        await say(script, busy)
+        await asyncio.sleep(60)
+    assert script.watched == ["10"] * 4 and script.lists == []
+    script.lists.append(ObjectList((obj("b", 20),), "30"))
+    await say(script, Unavailable("connection reset"))
+    await asyncio.sleep(60)
+    assert script.watched[-1] == "30" and [o["metadata"]["name"] for o in informer] == ["b"]
 
 
 @with_informer(obj("a", 3))

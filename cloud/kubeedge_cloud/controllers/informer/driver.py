@@ -18,6 +18,7 @@ from contextlib import aclosing
 from kubeedge.api import meta
 from kubeedge.api.client import KubeClient, Resource
 from kubeedge.api.names import NamespacedName, Object
+from kubeedge.api.status import TooManyRequests
 from kubeedge.errors import NotFound, Refused, Unavailable
 from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.reflector.core import Reflector
@@ -29,6 +30,11 @@ log = logging.getLogger("kubeedge.controllers")
 
 _RETRY = 1.0  # seconds
 _BACKOFF = Backoff(1.0, 30.0)
+
+
+def _was_away(exc: Exception) -> bool:
+    """The server may have been restored from a backup meanwhile (ADR 65). One that is busy or refuses is there."""
+    return not isinstance(exc, Refused | TooManyRequests)
 
 
 class _Turn:
@@ -148,6 +154,7 @@ class Informer:
             core=Reflector[str](self._backoff),
             resumes=True,
             transient=(Unavailable, Refused, OSError),  # it may be authorized again
+            relists=_was_away,
             on_error=self._say,
         )
         async with aclosing(steps):

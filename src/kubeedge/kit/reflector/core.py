@@ -2,7 +2,7 @@
 
     list ──> watch from the list's position; each event moves the position
       ^          │ it ended, or failed in a way that may pass: watch again from the position
-      └──────────┘ the history from the position on is gone (410): list again
+      └──────────┘ the history from the position on is gone (410), or may be, for the server was away: list again
 
 A position is opaque: a resourceVersion, a revision. Failures in a row wait longer and longer; an event ends the row, a list does not,
 since a server may answer lists and refuse each watch.
@@ -52,7 +52,9 @@ class Reflector(Generic[P]):
         self._position = None
         return self.ended()
 
-    def failed(self, retry_after: float | None = None) -> float:
-        """Seconds to wait, at least `retry_after`, for which the server asked."""
+    def failed(self, retry_after: float | None = None, *, lists: bool = False) -> float:
+        """Seconds to wait, at least `retry_after`, for which the server asked. `lists`: what was there may be another's history: list first."""
         self._failures += 1
+        if lists:
+            self._position = None
         return max(self._backoff.delay(self._failures), retry_after or 0.0)

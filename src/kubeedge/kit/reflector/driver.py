@@ -31,12 +31,14 @@ async def reflect(
     core: Reflector[P] | None = None,
     resumes: bool = False,
     transient: tuple[type[Exception], ...] = (),
+    relists: Callable[[Exception], bool] = lambda exc: False,
     on_error: Callable[[Exception, float], None] = lambda exc, delay: None,
 ) -> AsyncGenerator[P, None]:
     """Yields after the first list and after each step of the watch, with the position that was reached.
 
     `resumes`: a watch that ends is begun again; otherwise its end is the end (a store that was closed). Errors in `transient` are told to
-    `on_error` with the seconds to wait, and tried again; all others are raised.
+    `on_error` with the seconds to wait, and tried again, with a list
+    first where `relists` says so; all others are raised.
     """
     core = core or Reflector[P]()
     while True:
@@ -55,6 +57,6 @@ async def reflect(
         except Gone:
             delay = core.expired()
         except transient as exc:
-            delay = core.failed(exc.retry_after if isinstance(exc, Unavailable) else None)
+            delay = core.failed(exc.retry_after if isinstance(exc, Unavailable) else None, lists=relists(exc))
             on_error(exc, delay)
         await asyncio.sleep(delay)
