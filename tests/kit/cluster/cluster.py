@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,20 +79,6 @@ class KubernetesCluster:
     def change(self, part: str, *arguments: str) -> None:
         """More of them from its next start on; of those with one name the last counts."""
         self._commands[part] = [*self._commands[part], *arguments]
-
-    @contextlib.contextmanager
-    def restarted_with(self, part: str, *arguments: str) -> Iterator[None]:
-        """It runs with more arguments, and afterwards without them."""
-        before = self._commands[part]
-        self.kill(part)
-        self.change(part, *arguments)
-        self.start_part(part)
-        try:
-            yield
-        finally:
-            self.kill(part)
-            self._commands[part] = before
-            self.start_part(part)
 
     def stop(self, part: str) -> None:
         """SIGTERM, as for an upgrade."""
