@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kubeedge.errors import NotFound, Unavailable
+from kubeedge.kit.dataclasses import dataclass
 
 if TYPE_CHECKING:
     from kubeedge.appengine.module import AppEngine

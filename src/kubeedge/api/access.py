@@ -7,12 +7,12 @@ its own namespace, in the sense of Kubernetes' roles of these names: "view" read
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api import meta
 from kubeedge.api.names import Object
 from kubeedge.api.resources import Row
+from kubeedge.kit.dataclasses import dataclass
 
 ACCESS = "kubeedge.io/access"  # annotation of a ServiceAccount: "view" or "edit"
 READS = ("get", "list", "watch")

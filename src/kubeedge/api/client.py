@@ -7,10 +7,10 @@ clusters there). ForwardingClient is the base of those that stand before another
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from kubeedge.api.names import Object
+from kubeedge.kit.dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from kubeedge.api import strict_json
 from kubeedge.api.names import Object
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 
 RESOURCE = "writes"  # below /reported/ and /desired/
 PENDING = "kubeedge.io/pending-write"  # annotation at the edge: id of the newest write that the cloud has not answered

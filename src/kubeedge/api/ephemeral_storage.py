@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from kubeedge.api import quantities
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ What is no JSON may be counted wrongly from its first mistake on; the parser sto
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 
 MAX_DEPTH = 100  # levels; the deepest built-in kind has about 20
 MAX_VALUES = 20_000  # of one object; a ConfigMap with a key for each of 10,000 files has half as many

@@ -18,7 +18,6 @@ Lives elsewhere: what a field is (field_sets.py), reading and writing of objects
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from kubeedge.api import field_sets, meta, strict_json
@@ -27,6 +26,7 @@ from kubeedge.api.field_sets import ElementPath, ElementPaths
 from kubeedge.api.names import Object
 from kubeedge.api.status import MAX_CAUSES, BadRequest, StatusError
 from kubeedge.errors import Conflict, Invalid
+from kubeedge.kit.dataclasses import dataclass, replace
 
 BEFORE = "before-first-apply"
 CLIENT_SIDE, SERVER_SIDE = "kubectl-client-side-apply", "kubectl"  # how kubectl calls itself

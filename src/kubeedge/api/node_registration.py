@@ -7,11 +7,11 @@ kubernetes.io and k8s.io only the labels that are a kubelet's own. They count wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from kubeedge.api.selectors import is_label_key, is_label_value
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass, field
 
 MAX_LABELS = 64
 MAX_TAINTS = 32

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from kubeedge.api.ephemeral_storage import EphemeralStorage
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass, field
 
 CLUSTER_DOMAIN = "cluster.local"
 VOLUME_KINDS = (

@@ -18,12 +18,12 @@ import base64
 import datetime
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from kubeedge.api.json_bounds import MAX_DEPTH, MAX_VALUES, JsonBounds, TooManyValues
 from kubeedge.api.names import Object
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.varint import varint
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
 from kubeedge.api.status import FieldError, NoSuchPath
 from kubeedge.errors import Misuse
+from kubeedge.kit.dataclasses import dataclass
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 

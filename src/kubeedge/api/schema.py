@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api import meta
@@ -18,6 +17,7 @@ from kubeedge.api.names import Object
 from kubeedge.api.quantities import is_quantity
 from kubeedge.api.schema_table import TABLE
 from kubeedge.api.status import MAX_CAUSES, FieldError, invalid, wrong_type
+from kubeedge.kit.dataclasses import dataclass
 
 _PLAIN = {
     "str": (str, "string"),

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api.meta import field_of, labels_of, name_of
 from kubeedge.api.names import Object
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 
 _MAX_LENGTH = 16 * 1024
 _MAX_TERMS = 200  # of one selector; each is asked of each object

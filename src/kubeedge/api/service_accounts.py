@@ -15,13 +15,13 @@ import base64
 import binascii
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
 from kubeedge.api import meta, strict_json
 from kubeedge.api.names import L4Port, Object
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import asdict, dataclass, field
 
 RESOURCE = "serviceaccounttokens"  # below /desired/
 KEYS, ISSUER_KEYS = "serviceaccountkeys", "issuer"  # likewise, and the name of the row

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
 from kubeedge.errors import Conflict, Gone, Invalid, KubeEdgeError, NotFound, Refused, Unavailable, outward
+from kubeedge.kit.dataclasses import dataclass
 
 MAX_CAUSES = 32  # a manifest with a thousand mistakes does not need a thousand lines of answer
 

@@ -8,7 +8,6 @@ Lives elsewhere: the claims (kubeedge.api.service_accounts), signatures (kubeedg
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kubeedge.api import access, meta, service_accounts
@@ -18,6 +17,7 @@ from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS
 from kubeedge.api.status import BadRequest, Forbidden, InvalidObject, ObjectModified, Unauthorized, invalid
 from kubeedge.errors import Invalid, NotFound
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.pki.identity import UserIdentity
 
 _BOUND = {"Pod": ("pod", PODS), "Secret": ("secret", SECRETS), "Node": ("node", NODES)}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from kubeedge.api import keys, meta
 from kubeedge.api.meta import Randbytes
 from kubeedge.api.names import Object, TenantId
 from kubeedge.api.resources import EVENTS, SERVICES, Row
 from kubeedge.api.status import InvalidObject, ServerUnavailable, invalid
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store
 
 SERVICE_RANGE = ipaddress.IPv4Network("10.96.0.0/12")  # the default of kubeadm

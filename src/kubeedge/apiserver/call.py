@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kubeedge.api.managed_fields import MAX_MANAGER
@@ -17,6 +16,7 @@ from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.shared_events import SharedEvents
 from kubeedge.apiserver.unread import UnreadBytes
 from kubeedge.apiserver.write_turns import WriteTurn
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kit.http1 import BodyTooLarge, Request
 
 _BODY_SECONDS = 60.0  # without a byte of a body

@@ -6,7 +6,6 @@ everything behind this may recurse and encode without fear.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api import json_bounds, strict_json
@@ -14,6 +13,7 @@ from kubeedge.api.json_bounds import JsonBounds, TooManyValues
 from kubeedge.api.status import BadRequest, NotAcceptable, TooLarge, UnsupportedMediaType
 from kubeedge.api.yaml_body import decode_yaml
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 
 JSON = "application/json"
 BODY_LIMIT = 3 * 1024 * 1024  # bytes; the limit of kube-apiserver

@@ -11,7 +11,6 @@ Rules that are easy to forget:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from kubeedge.api import managed_fields, meta, schema, validation_kinds
@@ -21,6 +20,7 @@ from kubeedge.api.names import Object
 from kubeedge.api.resources import NAMESPACES, NODES, PODS, SERVICES, Row
 from kubeedge.api.status import BadRequest, Forbidden, InvalidObject, ObjectModified, forbidden
 from kubeedge.apiserver import pod_subresources
+from kubeedge.kit.dataclasses import dataclass, field
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"

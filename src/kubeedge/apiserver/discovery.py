@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from kubeedge.api.names import Object
 from kubeedge.api.resources import Resources, Row
+from kubeedge.kit.dataclasses import dataclass
 
 #: subresource -> (group, version, kind, verbs); group "" and kind "" mean the resource's own
 _SUBRESOURCES: dict[str, tuple[str, str, str, Sequence[str]]] = {

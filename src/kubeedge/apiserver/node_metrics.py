@@ -12,7 +12,6 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,6 +24,7 @@ from kubeedge.apiserver import content
 from kubeedge.apiserver.call import Address, Call, address
 from kubeedge.apiserver.logs import NodeStream
 from kubeedge.errors import KubeEdgeError
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.http1 import Connection, Response
 
 GROUP, VERSION = "metrics.k8s.io", "v1beta1"

@@ -8,12 +8,12 @@ The word is the phase until something says more: the pod's own reason, then an i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from kubeedge.api import meta, sidecars
 from kubeedge.api.names import Object
 from kubeedge.apiserver.durations import age, since
+from kubeedge.kit.dataclasses import dataclass, field
 
 _NONE = "<none>"
 

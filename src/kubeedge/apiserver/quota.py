@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from kubeedge.api.client import Resource
 from kubeedge.api.names import Revision
 from kubeedge.api.status import Forbidden
+from kubeedge.kit.dataclasses import dataclass
 
 RESERVE = 1.25  # of the limit, for status
 UNLIMITED = 1 << 62  # bytes

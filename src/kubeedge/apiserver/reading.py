@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -28,6 +27,7 @@ from kubeedge.apiserver.heartbeats import Heartbeats
 from kubeedge.apiserver.offload import SMALL, Inline, Offload
 from kubeedge.apiserver.selection import Selection
 from kubeedge.errors import Gone
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.once import Once
 from kubeedge.store.model import Change, ChangeKind, KeyValue, Store
 

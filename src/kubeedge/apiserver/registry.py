@@ -12,7 +12,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Network
 from typing import Any
@@ -32,6 +31,7 @@ from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.quota import Growth, Quota, Unlimited
 from kubeedge.apiserver.reading import ObjectReader, decode
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import replace
 from kubeedge.store.model import MAX_VALUE, Delete, KeyValue, Put, Store, absent, unchanged
 
 _ATTEMPTS = 16  # of a write that loses races; each lost race means that another write succeeded

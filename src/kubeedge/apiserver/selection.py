@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 from kubeedge.api import keys, meta, selectors
@@ -14,6 +13,7 @@ from kubeedge.api.names import Object, TenantId
 from kubeedge.api.resources import Row
 from kubeedge.api.status import BadRequest
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from kubeedge.api.names import TenantId
 from kubeedge.api.status import TooManyRequests
+from kubeedge.kit.dataclasses import dataclass, field
 
 _BUFFERED = 128 * 1024  # bytes at most that wait in the buffers of TLS and of the transport, for each client apart
 _STALLED_AFTER = 3.0  # seconds without a sign that a client reads, after which it gives way to others

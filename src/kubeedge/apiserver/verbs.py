@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +28,7 @@ from kubeedge.apiserver.call import Call
 from kubeedge.apiserver.content import Accept
 from kubeedge.apiserver.reading import Page
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import replace
 from kubeedge.kit.http1 import Response
 
 _TRANSFORMS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")

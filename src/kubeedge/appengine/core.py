@@ -14,12 +14,12 @@ Restart back-off is the kubelet's: the first restart at once, then 10 s doubling
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from kubeedge.api.pod import Container, Pod, ResourceRequirements
 from kubeedge.appengine.runtime.base import User
 from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.dataclasses import dataclass, field
 
 BACKOFF = Backoff(10.0, 300.0)  # the kubelet's, of containers and images
 SANDBOX_BACKOFF = Backoff(2.0, 60.0)

@@ -7,13 +7,13 @@ labels cAdvisor leaves none out: the row of a pod has an empty `container`, that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.appengine.exposition import RowFamily, RowSample, expose, one
 from kubeedge.appengine.runtime.base import ResourceUsage
 from kubeedge.appengine.runtime.detail import DeviceIo, GroupDetail, InterfaceCount, MachineDetail, PodDetail
 from kubeedge.appengine.stats import NodeUse, seconds
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.disk_use import DiskUse
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any
 
 from kubeedge.api.defaults import image_pull_policy
@@ -25,6 +24,7 @@ from kubeedge.appengine.volumes.base import NotMounted
 from kubeedge.appengine.volumes.registry import has_remote_volumes
 from kubeedge.appengine.worker import Worker, Workers
 from kubeedge.errors import Invalid, KubeEdgeError
+from kubeedge.kit.dataclasses import replace
 
 log = logging.getLogger("kubeedge.appengine")
 

@@ -11,12 +11,12 @@ import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api import keys
 from kubeedge.api.meta import timestamp
 from kubeedge.errors import KubeEdgeError
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.store.model import Delete, Op, Put, Store
 
 log = logging.getLogger("kubeedge.appengine")

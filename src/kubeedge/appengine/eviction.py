@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kubeedge.api import quantities
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass, field
 
 MEMORY, DISK, INODES, PIDS = "memory.available", "nodefs.available", "nodefs.inodesFree", "pid.available"
 IMAGE_DISK, IMAGE_INODES = "imagefs.available", "imagefs.inodesFree"

@@ -6,8 +6,9 @@ Lives elsewhere: metrics of our own, with counters that are kept (kubeedge.kit.m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from kubeedge.kit.dataclasses import dataclass
 
 Row = TypeVar("Row")
 #: labels beyond those of its row, and the value

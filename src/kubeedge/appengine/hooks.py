@@ -6,12 +6,12 @@ Lives elsewhere: when a hook runs and what its failure means (driver.py, termina
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 from kubeedge.api.pod import Container, Hook
 from kubeedge.appengine import probes
 from kubeedge.appengine.runtime.base import ExecResult, Runtime
 from kubeedge.appengine.worker import Worker
+from kubeedge.kit.dataclasses import replace
 
 
 class Hooks:

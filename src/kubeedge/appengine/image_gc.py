@@ -6,10 +6,10 @@ As the kubelet does it: above `high` percent of the disk images are removed unti
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kubeedge.appengine.runtime.image_service import ImageStatus
+from kubeedge.kit.dataclasses import dataclass, field
 
 
 class Disk(NamedTuple):

@@ -12,9 +12,10 @@ import datetime
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from kubeedge.kit.dataclasses import dataclass
 
 _CHUNK = 64 * 1024
 _MAX_LINE = 1024 * 1024  # bytes; conmon breaks lines long before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +12,7 @@ from kubeedge import __version__
 from kubeedge.api import quantities
 from kubeedge.appengine.eviction import DISK, MEMORY, Threshold
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 
 KUBELET_VERSION = f"v1.32.0-kubeedge-{__version__}"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm"}
@@ -27,6 +27,9 @@ class Reserved:
     memory: int = 0
     storage: int = 0
     pids: int = 0
+
+
+_NOTHING = Reserved()
 
 
 def reserved(texts: Sequence[str]) -> Reserved:
@@ -47,7 +50,7 @@ def status(
     runtime_version: str,
     max_pods: int,
     state: Path,
-    reserve: Reserved = Reserved(),
+    reserve: Reserved = _NOTHING,
     limits: Sequence[Threshold] = (),
     images: Sequence[Mapping[str, Any]] = (),
     devices: Mapping[str, tuple[int, int]] = MappingProxyType({}),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from kubeedge.kit.dataclasses import dataclass
 
 ROOT = "kube-root-ca.crt"  # ConfigMap of each namespace, whose ca.crt clients in pods trust
 CERTIFICATE = "ca.crt"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 from kubeedge.api.pod import Container
@@ -12,6 +11,7 @@ from kubeedge.appengine.probes import watch
 from kubeedge.appengine.reports import Reports
 from kubeedge.appengine.runtime.base import Runtime
 from kubeedge.appengine.worker import Worker
+from kubeedge.kit.dataclasses import replace
 
 
 class Prober:

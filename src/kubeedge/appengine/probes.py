@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 
 from kubeedge.api.pod import Container, Probe
 from kubeedge.appengine import grpc_health, http_probe
 from kubeedge.appengine.core import ContainerObservation
 from kubeedge.appengine.runtime.base import ExecResult
+from kubeedge.kit.dataclasses import dataclass, field
 
 
 @dataclass(slots=True)

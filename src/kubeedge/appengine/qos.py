@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TypeAlias
 
 from kubeedge.api.pod import Container, Pod, ResourceRequirements
+from kubeedge.kit.dataclasses import replace
 
 _Amount: TypeAlias = Callable[[ResourceRequirements], int]
 

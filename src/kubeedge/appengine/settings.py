@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge.appengine import node
 from kubeedge.appengine.eviction import Threshold
 from kubeedge.appengine.node import Reserved
 from kubeedge.appengine.node_api import NodeApi
+from kubeedge.kit.dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

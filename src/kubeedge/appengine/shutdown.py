@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from kubeedge.appengine import core
 from kubeedge.appengine.eviction import CRITICAL
@@ -18,6 +17,7 @@ from kubeedge.appengine.reports import Reports
 from kubeedge.appengine.termination import Termination
 from kubeedge.appengine.worker import Worker
 from kubeedge.errors import KubeEdgeError
+from kubeedge.kit.dataclasses import replace
 
 log = logging.getLogger("kubeedge.appengine")
 

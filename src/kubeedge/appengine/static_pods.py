@@ -15,7 +15,6 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from kubeedge.api.names import NamespacedName, Object
 from kubeedge.api.pod_parser import parse
 from kubeedge.api.yaml_body import decode_yaml
 from kubeedge.errors import Invalid, KubeEdgeError
+from kubeedge.kit.dataclasses import dataclass
 
 log = logging.getLogger("kubeedge.appengine")
 

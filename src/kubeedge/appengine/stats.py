@@ -6,12 +6,12 @@ Lives elsewhere: reading them (runtime/usage.py and the runtime's stats()), HTTP
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api import meta
 from kubeedge.appengine.exposition import RowFamily, RowSample, expose, one
 from kubeedge.appengine.runtime.base import ContainerStats, PodStats, ResourceUsage
+from kubeedge.kit.dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from kubeedge.api.json_fields import UnknownValue
@@ -17,6 +16,7 @@ from kubeedge.appengine.events import About
 from kubeedge.appengine.runtime.base import FoundPod
 from kubeedge.appengine.status import container_id
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass, field
 
 UNSUPPORTED = "UnsupportedPod"  # status.reason of a pod that this node cannot run, and another one may
 

@@ -9,9 +9,8 @@ Lives elsewhere: tasks, signals and logs (supervisor.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

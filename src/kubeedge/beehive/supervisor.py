@@ -11,17 +11,17 @@ log and in the result of run(), with the line it hangs at.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import errno
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kubeedge.beehive.core import RestartPolicy, Restarts
 from kubeedge.beehive.module import Module
 from kubeedge.errors import KubeEdgeError, Misuse
+from kubeedge.kit import dataclasses
+from kubeedge.kit.dataclasses import dataclass
 
 if TYPE_CHECKING:
     from kubeedge.kit.metrics import ModulePhase

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from kubeedge.cli import cloud_side
 from kubeedge.cli.errors import UsageError
 from kubeedge.cli.parser import DEFAULT_CLOUD_CONFIG
+from kubeedge.kit import dataclasses
 
 if TYPE_CHECKING:
     from kubeedge.config.cloud import CloudConfig

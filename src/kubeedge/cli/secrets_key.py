@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge.cli.errors import CommandError
@@ -12,6 +11,7 @@ from kubeedge.cli.parser import DEFAULT_CLOUD_CONFIG
 from kubeedge.cli.show import as_json, tree
 from kubeedge.config import cloud, edge
 from kubeedge.errors import Invalid, NotFound
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.store import sealing_keys, upkeep
 from kubeedge.store.sealing import Key
 

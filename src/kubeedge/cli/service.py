@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge.cli.control import call
 from kubeedge.cli.errors import CommandError
+from kubeedge.kit.dataclasses import dataclass
 
 _DIRECTORY = Path("/etc/systemd/system")
 #: what the Python of Debian's package runs is started by the units of that package

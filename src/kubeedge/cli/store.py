@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 
 from kubeedge.cli import restored
 from kubeedge.cli.errors import CommandError
 from kubeedge.cli.show import as_json, tree
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, Unavailable
+from kubeedge.kit import dataclasses
 from kubeedge.store import upkeep
 from kubeedge.store.sqlite_file import CorruptStore
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge.config import forms
 from kubeedge.config.edge import Logging, SecretsEncryption
 from kubeedge.config.load import dump, load_file, renamed, required, section, setting
+from kubeedge.kit.dataclasses import dataclass
 
 API_VERSION = "cloud.kubeedge.io/v1alpha1"
 KIND = "CloudCore"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge.config import forms
 from kubeedge.config.load import section, setting
+from kubeedge.kit.dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

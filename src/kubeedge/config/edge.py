@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from kubeedge.config import forms
 from kubeedge.config.devices import DevicesConfig
 from kubeedge.config.load import dump, load_file, renamed, required, section, setting
+from kubeedge.kit.dataclasses import dataclass
 
 API_VERSION = "edge.kubeedge.io/v1alpha1"
 KIND = "EdgeCore"

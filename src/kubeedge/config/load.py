@@ -8,7 +8,6 @@ Lives elsewhere: which settings there are (edge.py, cloud.py), what a text must 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import math
@@ -21,6 +20,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from kubeedge.config.forms import Form
 from kubeedge.errors import Invalid
+from kubeedge.kit import dataclasses
 
 T = TypeVar("T")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from kubeedge.config import forms
 from kubeedge.config.edge import Paths
 from kubeedge.config.load import build, required, setting
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 
 MAX_CREDENTIALS = 64 * 1024  # bytes of node.json; it has half a kilobyte
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from kubeedge.api import devices, keys, meta
 from kubeedge.api.names import NamespacedName
+from kubeedge.kit.dataclasses import dataclass, field
 
 STATES = ("online", "offline", "ok", "unhealthy", "unknown")
 REFRESH = 10_000  # milliseconds after which a value that has not changed is written again, for its time

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from kubeedge.api import strict_json
@@ -21,6 +20,7 @@ from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.api.names import NamespacedName
 from kubeedge.devices.core import STATES, Device, Twin
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass, field
 
 DEVICE = "$hw/events/device/"
 NODE = "$hw/events/node/"

@@ -28,10 +28,10 @@ from __future__ import annotations
 
 import enum
 import json
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from kubeedge.errors import ChannelDetached, Misuse, PeerError
+from kubeedge.kit.dataclasses import dataclass, field
 
 VERSION = 1
 MAX_MESSAGE = 2 * 1024 * 1024  # one value of the largest size (1.5 MiB) and its envelope

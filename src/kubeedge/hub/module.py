@@ -13,7 +13,6 @@ import random
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 
 from kubeedge import __version__
 from kubeedge.config import forms
@@ -22,6 +21,7 @@ from kubeedge.hub.core import REPLACED, ChannelSession, ChannelSettings
 from kubeedge.hub.driver import Channel, ChannelCounters, ChannelSocket
 from kubeedge.hub.stream import Rejected, Stream
 from kubeedge.kit.backoff import Backoff, OutageBackoff
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kit.tcp import connect
 
 log = logging.getLogger("kubeedge.edgehub")

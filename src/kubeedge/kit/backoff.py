@@ -9,7 +9,7 @@ Lives elsewhere: when a failure counts as the first again (the caller knows), wa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from kubeedge.kit.dataclasses import dataclass
 
 #: of timeouts in an old outage, when a line may be slow and not broken. With a larger one, a line that is back would be found later
 _LATE_FACTOR = 4.0

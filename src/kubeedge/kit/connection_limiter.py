@@ -19,8 +19,8 @@ from __future__ import annotations
 import enum
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kit.shares import Shares
 
 

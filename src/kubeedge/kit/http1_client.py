@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
 import h11
 
 from kubeedge.errors import Invalid, PeerError
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.headers import Headers
 from kubeedge.kit.http1_limits import Limits
 from kubeedge.kit.http1_messages import ClientGone, Inform, gather

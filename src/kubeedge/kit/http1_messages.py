@@ -6,10 +6,10 @@ import asyncio
 import json
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from kubeedge.errors import Invalid, KubeEdgeError, PeerError
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kit.headers import Headers
 
 Inform: TypeAlias = Callable[[int, Headers], Awaitable[None]]

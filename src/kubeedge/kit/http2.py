@@ -15,11 +15,11 @@ from __future__ import annotations
 import abc
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from kubeedge.errors import PeerError
 from kubeedge.kit import hpack
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kit.headers import HeaderList
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

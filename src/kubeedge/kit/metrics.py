@@ -20,10 +20,10 @@ import bisect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias
 
 from kubeedge.errors import Misuse
+from kubeedge.kit.dataclasses import dataclass, replace
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_SERIES = 1000  # of one metric: more than that is a label that should not be one

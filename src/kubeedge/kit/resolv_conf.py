@@ -6,7 +6,8 @@ import contextlib
 import ipaddress
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+from kubeedge.kit.dataclasses import dataclass
 
 _PATHS = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 _MOST_BYTES = 64 * 1024

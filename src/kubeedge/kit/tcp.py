@@ -7,8 +7,9 @@ import fcntl
 import socket
 import struct
 import termios
-from dataclasses import dataclass
 from typing import Any
+
+from kubeedge.kit.dataclasses import dataclass
 
 #: struct tcp_info of Linux (include/uapi/linux/tcp.h), as far as bytes_received, which is there since 4.2: milliseconds since data and since
 #: an acknowledgement came, bytes that the peer has acknowledged, bytes that came

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
 from kubeedge.api.names import NodeNumber, TenantNumber
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kubebus.l2.core import LinkSettings
 from kubeedge.kubebus.l2.messages import Subnet, Welcome
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from kubeedge.api.names import PortId
+from kubeedge.kit.dataclasses import asdict, fields
 from kubeedge.kit.metrics import Family, family
 
 if TYPE_CHECKING:

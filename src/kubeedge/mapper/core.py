@@ -7,9 +7,9 @@ reported yet waits, and no other: without a broker a mapper keeps one value of e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.mapper.values import MappedDevice, MappedProperty
 
 REFRESH = 10.0  # seconds after which a value that has not changed is reported again: the device lives

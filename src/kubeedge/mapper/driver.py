@@ -8,11 +8,11 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from kubeedge.errors import Invalid, KubeEdgeError, PeerError
 from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.mapper.core import DeviceCycle, errors_of
 from kubeedge.mapper.values import MappedProperty

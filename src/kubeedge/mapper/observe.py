@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from kubeedge.kit import dataclasses
 from kubeedge.kit.metrics import Family, exposition, family
 from kubeedge.mapper.driver import MapperStats
 from kubeedge.metrics.module import MetricsServer

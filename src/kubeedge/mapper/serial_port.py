@@ -9,8 +9,8 @@ import os
 import re
 import termios
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.mapper.values import MappedDevice
 
 _BUFFER = 4096  # bytes that nobody has read; older ones are of no use

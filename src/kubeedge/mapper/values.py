@@ -12,12 +12,12 @@ import binascii
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeGuard
 
 from kubeedge.api import devices
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass, field
 
 TypedValue: TypeAlias = int | float | bool | str | bytes
 

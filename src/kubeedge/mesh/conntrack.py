@@ -11,8 +11,8 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.ip import IpAddress
 from kubeedge.kubebus.l3.netlink import pack_attribute, parse_attributes, parse_messages
 from kubeedge.mesh.nft import NETFILTER

@@ -8,10 +8,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from kubeedge.api.names import JsonObject
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kit.ip import IpAddress, address_of
 
 MAX_PORTS = 100  # of one Service

@@ -13,11 +13,11 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.ip import IpNetwork
 from kubeedge.kit.resolv_conf import Resolvers
 from kubeedge.kubebus.l3.netlink import Netlink

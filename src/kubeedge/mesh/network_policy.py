@@ -7,13 +7,13 @@ cannot be determined is refused as a whole, and the node says so.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api import local_pods
 from kubeedge.api.names import JsonObject
 from kubeedge.api.selectors import LabelSelector, of_selector
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.ip import IpAddress, IpNetwork, address_of, network_of
 from kubeedge.mesh.model import PROTOCOLS, dicts, items, mapping
 

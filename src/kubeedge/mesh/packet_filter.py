@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kit.ip import IpAddress, IpNetwork
 from kubeedge.mesh.network_policy import DIRECTIONS, AllowedTraffic, NetworkPolicy, PolicyPod
 from kubeedge.mesh.nft_names import ADDRESS_TYPE, FAMILY, short_digest

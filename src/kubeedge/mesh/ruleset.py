@@ -17,9 +17,9 @@ one element; nothing is evaluated in sequence, however many there are. No packet
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kit.ip import IpAddress, IpNetwork
 from kubeedge.mesh.model import MAX_ENDPOINTS, PROTOCOLS, Endpoint, Service, ServicePort
 from kubeedge.mesh.nft_names import ADDRESS_TYPE, FAMILY, short_digest

@@ -6,7 +6,6 @@ elsewhere come from EndpointSlices, as the cloud last saw them.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from kubeedge.api import keys, local_pods
 from kubeedge.api.names import JsonObject
 from kubeedge.errors import Invalid
+from kubeedge.kit import dataclasses
 from kubeedge.kit.ip import IpAddress, IpNetwork, address_of
 from kubeedge.mesh.model import Endpoint, Service, dicts, endpoints_of, is_label, is_usable, mapping, service_of
 from kubeedge.mesh.network_policy import NetworkPolicy, PolicyPod, policy_of

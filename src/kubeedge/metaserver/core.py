@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from kubeedge.api import edge_writes, keys, meta
@@ -20,6 +19,7 @@ from kubeedge.api.edge_writes import EdgeWrite
 from kubeedge.api.names import Object, Revision
 from kubeedge.api.resources import NAMESPACES, NODES, PODS
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.store.model import Change, ChangeKind, KeyValue
 
 WRITES = f"{keys.REPORTED}{edge_writes.RESOURCE}/{keys.CLUSTER_SCOPE}/"

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 
 from kubeedge.api import keys, meta
 from kubeedge.api.names import Revision
+from kubeedge.kit.dataclasses import replace
 from kubeedge.metaserver import core, pending
 from kubeedge.store.forwarding import ForwardingStore
 from kubeedge.store.model import Change, ChangeKind, KeyValue, RangeResult, WatchBatch

@@ -18,7 +18,6 @@ import logging
 import secrets
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from kubeedge.apiserver.server import ApiServer
 from kubeedge.errors import Invalid, Refused
 from kubeedge.kit import private
 from kubeedge.kit.connection_limiter import ConnectionLimits
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.http1 import Limits, Request
 from kubeedge.metaserver import credentials
 from kubeedge.metaserver.accounts import NodeAccounts

@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
 
 from kubeedge.api import edge_writes, keys, meta
 from kubeedge.api.client import Resource
@@ -26,6 +25,7 @@ from kubeedge.api.resources import EVENTS, NAMESPACES, NODES, PODS, SECRETS
 from kubeedge.api.status import Forbidden, TooManyRequests
 from kubeedge.apiserver.builtin import BUILT_IN
 from kubeedge.errors import Invalid, Misuse
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.metaserver import core, pending
 from kubeedge.metaserver.effective import EffectiveStore
 from kubeedge.store.model import (

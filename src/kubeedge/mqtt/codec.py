@@ -7,10 +7,10 @@ QoS 2, shared subscriptions and subscription identifiers are not served, and an 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from kubeedge.errors import PeerError
+from kubeedge.kit.dataclasses import dataclass, field
 
 V311, V5 = 4, 5
 MAX_PACKET = 256 * 1024  # bytes: a value has 64 KiB, a twin a few of them

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.mqtt import codec
 from kubeedge.mqtt.codec import Connect, Publish, Subscription
 

@@ -11,12 +11,12 @@ import logging
 import secrets
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 from kubeedge.kit.acceptor import Accepted, Acceptor, in_tasks, open_streams
 from kubeedge.kit.client_network import client_network
 from kubeedge.kit.connection_limiter import ConnectionLimits
+from kubeedge.kit.dataclasses import replace
 from kubeedge.kit.held_bytes import HeldBytes
 from kubeedge.kit.peer_user import peer_user
 from kubeedge.kit.streams import listening_socket

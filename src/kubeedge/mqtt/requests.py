@@ -6,9 +6,9 @@ What the server says is checked as strictly as what clients say (codec.py): leng
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.varint import varint
 from kubeedge.mqtt.codec import MALFORMED, PROTOCOL_ERROR, V311, MqttError, Puback, Publish, is_topic
 

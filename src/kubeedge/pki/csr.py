@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import binascii
 import re
-from dataclasses import dataclass
 
 from kubeedge._fastpath import keys
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.pki import asn1, der
 
 _MAX_NAME = 64  # characters of a common name (RFC 5280, ub-common-name)

@@ -14,9 +14,9 @@ from __future__ import annotations
 import binascii
 import datetime
 import re
-from dataclasses import dataclass
 
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 
 MAX_PEM = 64 * 1024
 _SEQUENCE, _INTEGER, _UTC_TIME, _GENERALIZED_TIME, _VERSION = 0x30, 0x02, 0x17, 0x18, 0xA0

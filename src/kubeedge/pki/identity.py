@@ -14,11 +14,11 @@ So a listener that admits a node compares the join with that of the node's recor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
 from kubeedge.errors import Invalid, Refused
+from kubeedge.kit.dataclasses import dataclass
 
 _SCHEME = "spiffe://kubeedge/"
 

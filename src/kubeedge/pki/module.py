@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge.errors import Unavailable
 from kubeedge.kit import helper_process
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.pki import core, der, trust
 
 log = logging.getLogger("kubeedge.pki")

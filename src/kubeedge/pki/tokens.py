@@ -13,9 +13,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
 
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without what is easily misread
 ID_LENGTH = 6

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from kubeedge.api.names import L4Port, TenantId
 from kubeedge.config import forms
 from kubeedge.errors import Invalid, KubeEdgeError
+from kubeedge.kit import dataclasses
 from kubeedge.kit.streams import ConnectionHandler, abort_writer
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http import fast

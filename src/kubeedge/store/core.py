@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import Invalid, Misuse
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.store.model import (
     MAX_KEY,
     MAX_VALUE,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
 
 from kubeedge.errors import Invalid, NotFound
+from kubeedge.kit.dataclasses import dataclass, field
 
 MAX_TTL = 86_400.0 * 365  # seconds
 

@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
 from kubeedge.api.names import Revision
+from kubeedge.kit.dataclasses import dataclass
 
 MAX_KEY = 1024  # bytes of UTF-8
 MAX_VALUE = 1536 * 1024  # bytes; etcd's default request limit, which bounds Kubernetes objects too

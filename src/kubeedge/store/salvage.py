@@ -13,9 +13,9 @@ import logging
 import shutil
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.store.model import MAX_KEY, MAX_VALUE
 from kubeedge.store.sealing import OVERHEAD, Keyring, NotAuthentic, Sealed, key_id
 from kubeedge.store.sqlite_file import SHIFT

@@ -15,12 +15,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
 from kubeedge.api import keys, service_accounts
 from kubeedge.errors import Unavailable
+from kubeedge.kit.dataclasses import dataclass, field
 
 KEY_SIZE = 32  # bytes
 _LASTING, _EPHEMERAL = 1, 2

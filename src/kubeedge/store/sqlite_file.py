@@ -11,12 +11,12 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError, Unavailable
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.store.core import FIRST_REVISION
 from kubeedge.store.sealing import Keyring, NotAuthentic, Plain, Sealing, Values
 

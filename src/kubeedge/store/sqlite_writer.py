@@ -14,7 +14,6 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,6 +21,7 @@ from kubeedge import faults
 from kubeedge.api import keys
 from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError, Misuse
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.store import sqlite_history as history
 from kubeedge.store.checkpointer import Checkpointer, pages
 from kubeedge.store.core import Outcome, evaluate

@@ -14,12 +14,12 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge import faults
 from kubeedge.api import keys
 from kubeedge.errors import Invalid, NotFound, Unavailable
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.store import reseal
 from kubeedge.store.sealing import Sealing
 from kubeedge.store.sqlite_file import (

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from kubeedge.errors import PeerError
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.streaming.byte_stream import ByteStream
 from kubeedge.streaming.spdy_driver import SpdySession, SpdyStream
 from kubeedge.streaming.status import encoded_status, told_as_text

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kubeedge.errors import Invalid, Refused
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.http1 import Request
 
 COMMAND_SPDY = ("v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io")  # of exec and attach

@@ -25,10 +25,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from kubeedge.errors import PeerError
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.streaming.spdy_headers import HEADER_BYTES, HeaderDecoder, HeaderEncoder
 
 _VERSION = 3

@@ -12,10 +12,10 @@ Lives elsewhere: counting what is there at the beginning, waiting, and telling (
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from kubeedge.kit.bucket import Buckets, Name
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.sync.codec import Item
 
 VITAL = ("nodes/", "pods/", "leases/")

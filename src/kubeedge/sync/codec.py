@@ -33,11 +33,11 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import PeerError
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.varint import varint
 from kubeedge.store.model import MAX_KEY, MAX_VALUE
 from kubeedge.sync import delta

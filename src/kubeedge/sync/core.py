@@ -41,11 +41,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import PeerError
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.store.model import Change, ChangeKind
 from kubeedge.sync.codec import (
     MAX_ITEMS,

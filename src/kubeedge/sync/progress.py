@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kubeedge.api.names import Revision
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.sync.codec import KeysRefused
 
 

@@ -19,9 +19,9 @@ kind from 128 up, of up to 1 MiB, is skipped without being stored: a newer peer 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from kubeedge.errors import Misuse, PeerError
+from kubeedge.kit.dataclasses import dataclass
 
 CONTROL = 1
 PACKET = 2

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from kubeedge.api.names import Object
 from kubeedge.errors import Invalid, KubeEdgeError
+from kubeedge.kit.dataclasses import dataclass, field
 
 #: of NodeGetCapabilities
 STAGE_UNSTAGE, GET_VOLUME_STATS, EXPAND, VOLUME_MOUNT_GROUP = 1, 2, 3, 6

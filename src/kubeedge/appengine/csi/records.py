@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from kubeedge.kit.dataclasses import asdict, dataclass
 from kubeedge.pki.files import sync_directory, write_whole
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from kubeedge.api.container_parser import is_native
 from kubeedge.api.names import Object
 from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, DeviceNode
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass, field, replace
 
 VERSION = "v1beta1"
 HEALTHY = "Healthy"

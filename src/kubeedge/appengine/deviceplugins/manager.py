@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from kubeedge.api.pod import Container, Pod
@@ -15,6 +14,7 @@ from kubeedge.appengine.deviceplugins.base import DevicesNotReady, ResourceCount
 from kubeedge.appengine.deviceplugins.core import DeviceEdits
 from kubeedge.appengine.deviceplugins.plugins import DevicePlugin, DevicePlugins
 from kubeedge.appengine.deviceplugins.records import AllocationRecords, DeviceAllocation
+from kubeedge.kit.dataclasses import replace
 from kubeedge.kit.grpc import GrpcError
 
 log = logging.getLogger("kubeedge.appengine")

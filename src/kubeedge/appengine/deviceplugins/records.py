@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from kubeedge.appengine.deviceplugins.core import DeviceEdits
 from kubeedge.appengine.runtime.base import DeviceNode
+from kubeedge.kit.dataclasses import asdict, dataclass
 from kubeedge.pki.files import write_whole
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import posixpath
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +17,7 @@ from kubeedge.appengine.images.names import parse
 from kubeedge.appengine.images.store import ImageStore, chain_ids
 from kubeedge.appengine.images.tar_headers import BoundedTarInfo
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 
 _MAX_LINKS = 8  # from member to member: docker save makes one
 _MAX_NAMES = 256  # of images in an archive

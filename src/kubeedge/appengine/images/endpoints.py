@@ -7,10 +7,10 @@ is said of that host, whether it is a registry or a mirror of one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.appengine.images.names import ImageName
+from kubeedge.kit.dataclasses import dataclass
 
 DOCKER_HUB = "registry-1.docker.io"  # who answers for docker.io
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")

@@ -10,8 +10,9 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
+
+from kubeedge.kit.dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

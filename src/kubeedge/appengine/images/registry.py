@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from kubeedge.api import registry_auth
@@ -23,6 +22,7 @@ from kubeedge.appengine.images.parts import Part
 from kubeedge.appengine.images.store import ImageStore, chain_ids
 from kubeedge.appengine.images.transport import Absent, RegistryResponse, RegistryTransport, Unreachable
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass, field
 
 PARALLEL = 3  # layers that are fetched at a time, as docker and containerd do
 _SLACK = 1024 * 1024  # bytes that must be free beside the layers

@@ -18,7 +18,6 @@ import json
 import os
 import signal
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from kubeedge.appengine.images.tree import seen_layers
 from kubeedge.appengine.runtime.image_config import ImageConfig
 from kubeedge.errors import Invalid
 from kubeedge.kit import private, trees
+from kubeedge.kit.dataclasses import dataclass
 
 
 def chain_ids(diff_ids: Sequence[str]) -> list[str]:

@@ -14,11 +14,11 @@ import ssl
 import threading
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from kubeedge.appengine.images import challenges, documents
 from kubeedge.appengine.images.endpoints import RegistryEndpoint, RegistryMirrors
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass, field
 
 TIMEOUT = 30.0  # seconds without a byte
 _REDIRECTS = 5

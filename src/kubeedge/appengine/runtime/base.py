@@ -25,13 +25,13 @@ cri.runtime.CriRuntime.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from kubeedge.api.pod import Container, Port, ResourceRequirements
 from kubeedge.appengine.runtime.image_service import ImageService
 from kubeedge.errors import KubeEdgeError
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kit.disk_use import DiskUse
 
 if TYPE_CHECKING:

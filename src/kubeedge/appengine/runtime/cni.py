@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 from kubeedge.api.pod import Port
 from kubeedge.appengine.runtime.base import StartError
+from kubeedge.kit.dataclasses import dataclass
 
 _TIMEOUT = 120.0  # seconds for one plugin, or for nft; both end at once on a machine that is not overloaded
 TABLE = "kubeedge"  # of nftables: ours alone; `kubeedge reset` removes it

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from kubeedge.appengine.runtime.records import Run
 from kubeedge.appengine.runtime.sandboxes import Sandboxes
 from kubeedge.errors import Invalid
 from kubeedge.kit import trees
+from kubeedge.kit.dataclasses import asdict, replace
 
 
 class Containers:

@@ -6,7 +6,8 @@ Lives elsewhere: reading it from the kernel (detail_files.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from kubeedge.kit.dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

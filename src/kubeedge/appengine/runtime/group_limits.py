@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from kubeedge.kit.dataclasses import dataclass
 
 NO_LIMIT = -1
 CPU_PERIOD = 100_000  # microseconds

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from kubeedge.kit.dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from kubeedge.appengine.images.store import Image
 from kubeedge.appengine.images.tree import Tree
 from kubeedge.appengine.runtime import mounts
 from kubeedge.appengine.runtime.base import BindMount, StartError
+from kubeedge.kit.dataclasses import replace
 
 
 def prepare(rootfs: Path, paths: Sequence[str], mounted: Collection[str], *, read_only_root: bool) -> list[BindMount]:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge.appengine.runtime.pod_groups import PodGroups
 from kubeedge.kit import private
+from kubeedge.kit.dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

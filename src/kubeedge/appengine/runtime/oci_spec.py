@@ -6,7 +6,6 @@ Defaults are those of the other Kubernetes runtimes: fourteen capabilities, mask
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +17,7 @@ from kubeedge.appengine.runtime.capabilities import ALL, full_names
 from kubeedge.appengine.runtime.group_limits import CPU_PERIOD, shares_of
 from kubeedge.appengine.runtime.image_config import ImageConfig
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 
 CAPABILITIES = (
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",

@@ -6,11 +6,11 @@ import contextlib
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kubeedge.appengine.runtime import capabilities, cgroups, seccomp
 from kubeedge.appengine.runtime.base import StartError
+from kubeedge.kit.dataclasses import dataclass, replace
 
 #: seconds for the runtime to name its version: one that is taken for a runtime without seccomp starts no pod that asks for a profile
 _TIMEOUT = 60.0

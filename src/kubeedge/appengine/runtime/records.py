@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from kubeedge.kit.dataclasses import asdict, dataclass, field
 
 
 @dataclass(slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 from kubeedge.appengine.runtime import cgroups, conmon, mounts, oci_spec, programs, records, sandbox_files
@@ -14,6 +13,7 @@ from kubeedge.appengine.runtime.layout import Layout
 from kubeedge.appengine.runtime.programs import Programs
 from kubeedge.appengine.runtime.records import Sandbox
 from kubeedge.appengine.runtime.shared_processes import SharedProcesses
+from kubeedge.kit.dataclasses import replace
 
 _MAX_HOSTNAME = 64  # characters; what sethostname(2) takes
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge.appengine.runtime.base import ClusterDns
 from kubeedge.appengine.runtime.group_limits import PodBounds
+from kubeedge.kit.dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -12,6 +11,7 @@ from kubeedge.appengine.csi.core import CsiVolumes
 from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.resolve import Lookup
 from kubeedge.appengine.runtime.base import StartError
+from kubeedge.kit.dataclasses import dataclass, field
 
 NOT_MOUNTED = "ContainerCreating"  # what a container waits with meanwhile, as with the kubelet; an Event says why
 

@@ -5,7 +5,6 @@ The cloud sends claims and what they are bound to with the pods that mount them,
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from kubeedge.api import meta
@@ -16,6 +15,7 @@ from kubeedge.api.resources import NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLU
 from kubeedge.api.selectors import matches_node_term, node_term
 from kubeedge.appengine.runtime.base import StartError
 from kubeedge.appengine.volumes.base import NotMounted, VolumeContext
+from kubeedge.kit.dataclasses import replace
 
 KINDS = ("persistentVolumeClaim", "ephemeral")
 _VOLUMES = ("hostPath", "local", "nfs", "csi")  # what a PersistentVolume may be on this node

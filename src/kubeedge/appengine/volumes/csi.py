@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import replace
 from pathlib import Path
 
 from kubeedge.api import quantities
@@ -15,6 +14,7 @@ from kubeedge.appengine.csi import core
 from kubeedge.appengine.csi.core import CsiError, CsiVolumes, CsiVolumeSpec
 from kubeedge.appengine.volumes import ownership
 from kubeedge.appengine.volumes.base import NotMounted, VolumeContext
+from kubeedge.kit.dataclasses import replace
 
 _POD = "csi.storage.k8s.io/"
 

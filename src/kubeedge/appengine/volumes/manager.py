@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from kubeedge.api.pod import Container, Pod
@@ -21,6 +20,7 @@ from kubeedge.appengine.volumes import registry, sub_path
 from kubeedge.appengine.volumes.base import NotMounted, RemoteVolume, Volume, VolumeContext
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit import trees
+from kubeedge.kit.dataclasses import replace
 from kubeedge.kit.disk_use import DiskUse
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import Enum
 
 from kubeedge.api import meta
 from kubeedge.api.names import NamespacedName
 from kubeedge.devices.dmi.messages import DeviceMessages, MapperInfo
 from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.dataclasses import dataclass, field
 
 _MAX_ROW = 256 * 1024  # bytes of a record; devices beyond it start anew when the agent does
 _RETRY = Backoff(1.0, 60.0)  # of a device that the mapper refuses

@@ -10,7 +10,6 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from kubeedge.api import devices
@@ -19,6 +18,7 @@ from kubeedge.api.protobuf import ProtoReader, ProtoTypes, encode, parsed
 from kubeedge.devices.core import STATES, Device
 from kubeedge.devices.dmi.table import TABLE
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass, field
 
 _TYPES: ProtoTypes = parsed(TABLE)
 _VALUES = 20_000  # of one message: a report of all properties that a device may have has a fifth

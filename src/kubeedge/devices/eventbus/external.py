@@ -13,7 +13,6 @@ import random
 import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from kubeedge.config.forms import broker
 from kubeedge.devices import topics
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.mqtt.codec import Publish
 from kubeedge.mqtt.driver import Handle

@@ -16,8 +16,9 @@ import enum
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
+
+from kubeedge.kit.dataclasses import dataclass
 
 AccessMode: TypeAlias = Literal["public", "tenant", "token"]
 

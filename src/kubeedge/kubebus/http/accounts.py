@@ -6,8 +6,9 @@ A tenant has an account of its own once it was seen to exist: unauthenticated cl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from kubeedge.kit.dataclasses import dataclass, field, replace
 
 
 @dataclass(slots=True)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from kubeedge.errors import Unavailable
 from kubeedge.kit.bucket import Buckets
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.http1_limits import Limits
 
 _MOST_BUCKETS = 4096  # names whose rate is remembered: unauthenticated clients may ask for any

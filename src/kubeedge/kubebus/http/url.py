@@ -9,11 +9,11 @@ The first elements are RFC 1123 labels, written plainly; the rest is passed on a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import NewType
 
 from kubeedge.api.names import L4Port, NodeName, TenantId, node_name, tenant_id
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass, field
 
 ServiceName = NewType("ServiceName", str)  # RFC 1123 label
 

@@ -7,7 +7,7 @@ such a path has much to send, and not before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from kubeedge.kit.dataclasses import dataclass
 
 LINKS = 8  # altogether: what the relay keeps of one node
 LONG_PATH = 0.003  # seconds of round trip, from which a link would have BBR (_fastpath/link/tcp_path.c)

@@ -24,11 +24,11 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from kubeedge.api.names import NodeNumber
 from kubeedge.errors import LinkNotUp, PeerError
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kubebus.l2 import fields, messages
 from kubeedge.kubebus.l2.messages import VERSION, Hello, Subnet, Welcome
 

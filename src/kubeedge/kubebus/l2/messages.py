@@ -6,11 +6,11 @@ Lives elsewhere: when they are said (core.py), checks of single fields (fields.p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api.names import NodeNumber
 from kubeedge.errors import PeerError
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kubebus.l2 import fields
 
 VERSION = 1

@@ -12,10 +12,10 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import TracebackType
 
 from kubeedge.errors import PeerError
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.ip import IpAddress, IpNetwork
 
 MAIN = 254  # RT_TABLE_MAIN

@@ -21,10 +21,10 @@ import logging
 import socket
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from kubeedge.errors import Unavailable
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kit.ip import IpNetwork
 from kubeedge.kubebus.l3.netlink import MAIN, THROW, UNICAST, LocalAddress, Netlink, Route, Rule
 

@@ -7,12 +7,12 @@ implementation in Python is in tests/reference.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from kubeedge._fastpath import plane as fastpath
 from kubeedge.api.names import L4Port, NodeNumber, PortId, TenantNumber
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.wire_format import frame
 from kubeedge.wire_format.frame import CONTROL, MAX_CONTROL_BYTES, PACKET, SEGMENT
 

@@ -10,9 +10,9 @@ import errno
 import fcntl
 import os
 import struct
-from dataclasses import dataclass
 
 from kubeedge.errors import Unavailable
+from kubeedge.kit.dataclasses import dataclass
 
 _TUNSETIFF = 0x400454CA
 _TUNGETFEATURES = 0x800454CF

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
+from kubeedge.kit import dataclasses
 from kubeedge.kit.backoff import OutageBackoff
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kubebus.l2.core import LinkCore, LinkSettings
 from kubeedge.kubebus.l2.messages import Subnet
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 
 from kubeedge.api.names import PortId
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kubebus.l2.core import LinkCore
 from kubeedge.kubebus.l3.plane import Plane, PortCounters, told
 from kubeedge.kubebus.links.core import Activity

@@ -25,10 +25,10 @@ import base64
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue
 
 MAX_ANSWER = 256 * 1024  # bytes

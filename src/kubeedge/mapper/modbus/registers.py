@@ -18,9 +18,9 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from kubeedge.api import devices
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.mapper.modbus import codec
 from kubeedge.mapper.values import MappedProperty, TypedValue
 

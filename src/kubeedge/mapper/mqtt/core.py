@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from kubeedge.config import forms
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.mapper.documents import Document, NoSuchValue
 from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue
 

@@ -5,8 +5,7 @@ Bounded in number and bytes; what was used least lately goes first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.mesh.dns.message import aged
 
 

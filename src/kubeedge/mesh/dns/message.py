@@ -8,10 +8,10 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from kubeedge.errors import PeerError
+from kubeedge.kit.dataclasses import dataclass
 
 MAX_UDP = 1232  # bytes that pass everywhere unfragmented (DNS flag day 2020)
 MIN_UDP = 512  # what every client takes

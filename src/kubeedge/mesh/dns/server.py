@@ -15,12 +15,12 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass, field
 
 from kubeedge.errors import Unavailable
 from kubeedge.kit.acceptor import Accepted, Acceptor, in_tasks, open_streams
 from kubeedge.kit.bucket import Buckets
 from kubeedge.kit.connection_limiter import ConnectionLimits, Refusal
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kit.ip import IpNetwork
 from kubeedge.kit.streams import abort_writer, close_writer, listening_socket
 from kubeedge.kit.tasks import TaskSet

@@ -11,9 +11,9 @@ import random
 import socket
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from kubeedge.errors import Unavailable
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.resolv_conf import Resolvers
 from kubeedge.mesh.dns.message import MAX_UDP, Code, Malformed, UpstreamAnswer, ask, check_answer
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import ipaddress
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.ip import IpAddress
 from kubeedge.mesh.dns.message import Code, Name, Record, Type, encode_name, name_of
 from kubeedge.mesh.model import Endpoint, Service

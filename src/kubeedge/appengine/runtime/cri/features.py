@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kubeedge.api.names import Object
 from kubeedge.appengine.images.names import parse
 from kubeedge.appengine.runtime.cri.client import QUICK, CriClient
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.grpc import UNIMPLEMENTED, GrpcError
 
 _SYSTEMD = 0  # CgroupDriver

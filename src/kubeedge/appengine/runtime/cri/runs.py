@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from kubeedge.api.names import Object
 from kubeedge.appengine.runtime.base import Exit, Found
 from kubeedge.appengine.runtime.cri import configs, found
 from kubeedge.appengine.runtime.cri.own import OwnObjects
+from kubeedge.kit.dataclasses import dataclass, field
 
 _MESSAGE_BYTES = 4096  # of a termination message, as in Kubernetes
 
