@@ -8,9 +8,12 @@ byte takes one byte.
 from __future__ import annotations
 
 import re
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from kubeedge.errors import Invalid
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 _SYNTAX = re.compile(r"([+-]?)([0-9]+\.?[0-9]*|\.[0-9]+)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][+-]?[0-9]{1,3})?")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -21,6 +24,24 @@ _MAX = 2**63 - 1
 
 def parse(quantity: str | int | float) -> Fraction:
     """Exact value in base units. Raises Invalid."""
+    from fractions import Fraction  # brings decimal and numbers; a node gets along with whole numbers
+
+    return Fraction(*_ratio(quantity))
+
+
+def bytes_of(quantity: str | int | float) -> int:
+    """Whole base units, rounded up, at most 2**63 - 1. Raises Invalid."""
+    return _whole(*_ratio(quantity))
+
+
+def millicores(quantity: str | int | float) -> int:
+    """Thousandths of a CPU, rounded up. Raises Invalid."""
+    numerator, denominator = _ratio(quantity)
+    return _whole(numerator * 1000, denominator)
+
+
+def _ratio(quantity: str | int | float) -> tuple[int, int]:
+    """Numerator and denominator. Raises Invalid."""
     if isinstance(quantity, bool) or not isinstance(quantity, str | int | float):
         raise Invalid(f"{quantity!r} is not a quantity")
     text = str(quantity)
@@ -28,30 +49,17 @@ def parse(quantity: str | int | float) -> Fraction:
     if match is None:
         raise Invalid(f'{text[:_MAX_LENGTH]!r} is not a quantity: write digits and a suffix, as in "128Mi" or "250m"')
     sign, digits, suffix = match.groups()
-    digits = digits.removesuffix(".")
-    value = Fraction(int(digits) if digits.isdigit() else digits)  # from an int it is five times as fast
-    if suffix:
-        if suffix in _BINARY:
-            value *= 1 << _BINARY[suffix]
-        else:
-            power = _DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:])
-            value = value * 10**power if power >= 0 else value / 10**-power
-    return -value if sign == "-" else value
+    whole, _, part = digits.partition(".")
+    value, power = int(sign + whole + part), -len(part)
+    if suffix in _BINARY:
+        value <<= _BINARY[suffix]
+    elif suffix:
+        power += _DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:])
+    return (value * 10**power, 1) if power >= 0 else (value, 10**-power)
 
 
-def bytes_of(quantity: str | int | float) -> int:
-    """Whole base units, rounded up, at most 2**63 - 1. Raises Invalid."""
-    return _whole(parse(quantity))
-
-
-def millicores(quantity: str | int | float) -> int:
-    """Thousandths of a CPU, rounded up. Raises Invalid."""
-    return _whole(parse(quantity) * 1000)
-
-
-def _whole(value: Fraction) -> int:
-    rounded = -((-value.numerator) // value.denominator)
-    return max(-_MAX, min(_MAX, rounded))
+def _whole(numerator: int, denominator: int) -> int:
+    return max(-_MAX, min(_MAX, -(-numerator // denominator)))
 
 
 def format_bytes(value: int) -> str:

@@ -17,19 +17,21 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
-from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from kubeedge.errors import PeerError, Unavailable
 from kubeedge.hub.core import MAX_MESSAGE
 from kubeedge.hub.tls_socket import RECORD, WRITE_LIMIT, TlsSocket
+
+if TYPE_CHECKING:
+    from websockets.server import ServerProtocol
 
 _READS = 16  # records that are read at once while there are more: others have their turn
 _UNFINISHED = 64 * 1024  # bytes of a message without its end from which on they are told of
@@ -95,8 +97,7 @@ class Stream(TlsSocket):
 
     async def asked(self) -> tuple[str, Response]:
         """Server: the path of the request, and the answer that accepts it. Raises Rejected, PeerError or OSError."""
-        server = self._websocket
-        assert isinstance(server, ServerProtocol)
+        server = self._server()
         request = await self._head()
         if not isinstance(request, Request):
             raise Rejected(400, str(server.handshake_exc))
@@ -107,17 +108,19 @@ class Stream(TlsSocket):
 
     def accept(self, answer: Response) -> None:
         """Server: answer with 101; from here on it is a WebSocket."""
-        assert isinstance(self._websocket, ServerProtocol)
-        self._websocket.send_response(answer)
+        self._server().send_response(answer)
         self._open()
 
     def refuse(self, status: int, text: str) -> None:
         """Server: no channel for this one. It gets the reason, if it reads."""
-        assert isinstance(self._websocket, ServerProtocol)
-        answer = self._websocket.reject(status, text[: _MAX_REFUSAL - 1] + "\n")
+        answer = self._server().reject(status, text[: _MAX_REFUSAL - 1] + "\n")
         if status == 426:  # RFC 9110 section 15.5.22
             answer.headers["Upgrade"] = "websocket"
         self._write(answer.serialize())
+
+    def _server(self) -> ServerProtocol:
+        assert self._websocket is not None and not isinstance(self._websocket, ClientProtocol)
+        return self._websocket
 
     async def _head(self) -> object:
         """The request or the answer; None: what came is none."""
@@ -199,6 +202,8 @@ class Stream(TlsSocket):
 
     def _secured(self, is_server: bool) -> None:
         if is_server:
+            from websockets.server import ServerProtocol  # brings the email package, for a date; nodes are clients
+
             self._websocket = ServerProtocol(max_size=MAX_MESSAGE, logger=_library_log)
 
     def _take_in(self) -> None:
