@@ -11,7 +11,6 @@ from typing import Protocol
 
 from kubeedge.api.status import StatusError, TooManyRequests
 from kubeedge.apiserver.answers import status_response
-from kubeedge.apiserver.server import ApiServer
 from kubeedge.errors import Refused
 from kubeedge.kit.acceptor import BACKLOG, Accepted, Acceptor, in_tasks, open_streams
 from kubeedge.kit.connection_limiter import ConnectionLimits, Refusal
@@ -48,7 +47,7 @@ class ApiServerModule:
 
     def __init__(
         self,
-        server: Served | ApiServer,
+        server: Served,
         context: ssl.SSLContext | None,
         *,
         address: str = "0.0.0.0",

@@ -20,28 +20,27 @@ import ssl
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kubeedge.api.names import TenantId
 from kubeedge.api.status import Forbidden, Unauthorized
-from kubeedge.apiserver.logs import NodeStream
 from kubeedge.apiserver.module import ApiServerModule
-from kubeedge.apiserver.registry import Registry
-from kubeedge.apiserver.server import ApiServer
 from kubeedge.errors import Invalid, Refused
 from kubeedge.kit import private
 from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.http1 import Limits, Request
 from kubeedge.metaserver import credentials
-from kubeedge.metaserver.accounts import NodeAccounts
+from kubeedge.metaserver.answering import Answering, AnsweringSettings, Late
 from kubeedge.metaserver.gateway import Gateway
 from kubeedge.metaserver.kubeconfigs import AllowedKubeconfigs
-from kubeedge.metaserver.pods import PodsApi
-from kubeedge.metaserver.view import RegistryView
 from kubeedge.pki import trust
 from kubeedge.pki.files import write_secret
 from kubeedge.pki.identity import UserIdentity, of_peer
 from kubeedge.store.model import Store
+
+if TYPE_CHECKING:
+    from kubeedge.apiserver.logs import NodeStream
 
 log = logging.getLogger("kubeedge.metaserver")
 
@@ -50,7 +49,6 @@ _CONNECTIONS = ConnectionLimits(silent=64, queued=32, unauthenticated=16, authen
 #: each pod has an address of its own, and one that has many connections gives way first
 _PODS = ConnectionLimits(silent=64, queued=32, unauthenticated=96, authenticated=96)
 PODS = "-pods"  # behind the name of the directory: that of the key pair for pods
-_UNREAD = 4 * 1024 * 1024  # bytes of answers that wait for their clients: the node may have 128 MB in all
 _TOKEN = "token"  # in place of a kubeconfig's id, for who has the node's token
 _MAX_TOKEN = 4096  # bytes of the file
 
@@ -89,13 +87,13 @@ class MetaServer:
             raise Invalid("plain HTTP would show the token to the network: use tls, or a loopback address", path="tls")
         self._settings = settings
         tenant = TenantId(settings.tenant)
-        registry = Registry(RegistryView(store, tenant, wall=wall), tenant, wall=wall, bootstrap=False, owners=False)
         self._kubeconfigs = AllowedKubeconfigs(store)
-        self.server = ApiServer(
-            {tenant: registry}.get, node_stream, authenticate=self.who, check=self._check, unread=_UNREAD
+        self._kubeconfigs.on_ended(self._end)
+        self._answering = Answering(
+            AnsweringSettings(
+                store=store, tenant=tenant, node_stream=node_stream, wall=wall, gateway=gateway, authenticator=self
+            )
         )
-        self._kubeconfigs.on_ended(lambda id: self.server.end(tenant, id))
-        self.pods = PodsApi(tenant, registry, NodeAccounts(store, tenant, wall=wall), gateway, node_stream)
         self.tenant = settings.tenant
         self._token = b""
         self.bound_port = 0
@@ -121,10 +119,19 @@ class MetaServer:
             raise Forbidden(f"{identity.uri} is not a user of this node's tenant")
         return identity
 
-    async def _check(self, who: UserIdentity) -> None:
+    async def check(self, who: UserIdentity) -> None:
         """Raises Unauthorized when the kubeconfig of a user is unknown or revoked."""
         if who.kubeconfig != _TOKEN:
             await self._kubeconfigs.check(who.kubeconfig)
+
+    def open_watches(self) -> int:
+        """Of this node's administrator and users."""
+        server = self._answering.server
+        return server.open_watches(TenantId(self.tenant)) if server is not None else 0
+
+    def _end(self, kubeconfig: str) -> None:
+        if self._answering.server is not None:
+            self._answering.server.end(TenantId(self.tenant), kubeconfig)
 
     async def run(self, ready: asyncio.Event) -> None:
         """Makes missing credentials first; `bound_port` is the real port once it is ready."""
@@ -140,7 +147,7 @@ class MetaServer:
             context = trust.server_context(cert, key, client_ca=s.ca, minimum=ssl.TLSVersion.TLSv1_2)
             context.verify_mode = ssl.CERT_OPTIONAL  # a token does as well; a certificate that is shown is verified
         module = ApiServerModule(
-            self.server,
+            Late(self.who, self._answering.for_node),
             context,
             address=s.address,
             port=s.port,
@@ -177,7 +184,7 @@ class MetaServer:
             await self._make_pair(directory, [s.pods_address])
         context = trust.server_context(cert, key, client_ca=None, minimum=ssl.TLSVersion.TLSv1_2)
         return ApiServerModule(
-            self.pods,
+            Late(self._who_of_pods, self._answering.for_pods),
             context,
             address=s.pods_address,
             port=s.pods_port,
@@ -186,6 +193,12 @@ class MetaServer:
             opened=self._opened_for_pods,
             freebind=True,
         )
+
+    def _who_of_pods(self, request: Request) -> UserIdentity:
+        """Raises Unauthorized, always before the first request."""
+        if self._answering.pods is None:
+            raise Unauthorized("Unauthorized: not a token of a pod of this node")
+        return self._answering.pods.who(request)
 
     def _opened_for_pods(self, port: int) -> None:
         self.pods_port = port

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from kubeedge.api.names import TenantId
 from kubeedge.kit.metrics import Family, family
 from kubeedge.metaserver.edgewrites.module import EdgeWrites
 from kubeedge.metaserver.module import MetaServer
@@ -20,6 +19,7 @@ def families(writes: EdgeWrites, api: MetaServer | None) -> list[Family]:
         ),
     ]
     if api is not None:
-        watches = api.server.open_watches(TenantId(api.tenant))
-        found.append(family("kubeedge_metaserver_watches", "gauge", "open watches of the node's own API", watches))
+        found.append(
+            family("kubeedge_metaserver_watches", "gauge", "open watches of the node's own API", api.open_watches())
+        )
     return found
