@@ -16,8 +16,8 @@ from pathlib import Path
 import yaml
 
 import kubeedge
-from kubeedge.cli.main import main as kubeedge_command
-from kubeedge.config import edge
+from kubeedge.cli import agent_process
+from kubeedge.config import edge, node_credentials
 from kubeedge.errors import Invalid
 from kubeedge_card import boot_partition, cloud_init, config, led, machine, status
 
@@ -48,13 +48,14 @@ def main() -> int:
             _join(wanted)
         _remember(text)
         problems += _forget_token(wanted)
+        agent = _agent()
     except (NotYet, OSError) as exc:
         _say("failed", "\n".join([str(exc), *problems]), wanted)
         _wait_longer()
         return 1
     _say("joined", "\n".join(problems), wanted)
     _PAUSE.unlink(missing_ok=True)
-    os.execv(sys.executable, [sys.executable, "-OO", "-m", "kubeedge", "edge"])
+    agent_process.become(agent, node_credentials.credentials_path(agent.paths), ["edge"])
 
 
 def _read(problems: list[str]) -> tuple[str, config.CardConfig]:
@@ -144,6 +145,14 @@ def _configure_agent(wanted: config.CardConfig) -> str:
     return ""
 
 
+def _agent() -> edge.EdgeConfig:
+    """As `kubeedge edge` has it, without a Python between this one and the agent's: on a small machine that is some seconds."""
+    try:
+        return edge.load(_AGENT_CONFIG) if _AGENT_CONFIG.exists() else edge.EdgeConfig()
+    except Invalid as exc:
+        raise NotYet(f"{_AGENT_CONFIG}: {exc}") from exc
+
+
 def _remember(text: str) -> None:
     """For a start at which the boot partition has nothing that can be used."""
     text = config.without_token(text)
@@ -177,6 +186,8 @@ def _private_text(path: Path, text: str) -> None:
 def _join(wanted: config.CardConfig) -> None:
     if not wanted.token:
         raise NotYet(f"this machine has not joined, and {FILE} has no token")
+    from kubeedge.cli.main import main as kubeedge_command  # once in a machine's life
+
     _say("joining", f"asking {wanted.cloud}", wanted)
     said = io.StringIO()
     arguments = ["join", "--token", wanted.token, "--name", wanted.name, "--wait", _WAIT, "--no-start", wanted.cloud]

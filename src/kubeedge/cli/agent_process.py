@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from importlib.util import cache_from_source
 from pathlib import Path
 from typing import NoReturn
@@ -23,8 +24,8 @@ from kubeedge.config.load import as_document, build
 HANDED = "KUBEEDGE_AGENT"  # in the environment: the number of the descriptor
 
 
-def become(config: EdgeConfig, credentials: Path) -> NoReturn:
-    """Does not return. Raises OSError."""
+def become(config: EdgeConfig, credentials: Path, words: Sequence[str]) -> NoReturn:
+    """Does not return. `words`: of its command line, behind `kubeedge`. Raises OSError."""
     document = {"config": as_document(config), "credentials": str(credentials)}
     fd = os.memfd_create("kubeedge edge")
     os.write(fd, json.dumps(document).encode())
@@ -32,7 +33,7 @@ def become(config: EdgeConfig, credentials: Path) -> NoReturn:
     os.set_inheritable(fd, True)
     os.environ[HANDED] = str(fd)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *_flags(), "-m", "kubeedge", *sys.argv[1:]])
+    os.execv(sys.executable, [sys.executable, *_flags(), "-m", "kubeedge", *words])
 
 
 def _flags() -> list[str]:

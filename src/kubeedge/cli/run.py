@@ -91,4 +91,4 @@ def _edge(options: argparse.Namespace) -> int:
     config = edge.load(path) if options.config or path.exists() else defaults
     credentials = node_credentials.credentials_path(config.paths)
     node_credentials.load_credentials(credentials)
-    agent_process.become(config, credentials)
+    agent_process.become(config, credentials, sys.argv[1:])

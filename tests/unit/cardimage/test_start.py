@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import kubeedge.cli.main as commands
+from kubeedge.config.edge import EdgeConfig
 from kubeedge_card import __main__ as start
 from kubeedge_card import boot_partition, led, machine, status
 
@@ -34,8 +36,8 @@ class Card:
             patch.setattr(start, name, directory / name)
         for name in ("name", "network", "clock", "zone", "ssh", "addresses"):
             patch.setattr(machine, name, lambda *arguments: "")
-        patch.setattr(start, "kubeedge_command", self._join)
-        patch.setattr(start.os, "execv", self._exec)
+        patch.setattr(commands, "main", self._join)
+        patch.setattr(start.agent_process, "become", self._become)
 
     def _join(self, arguments: list[str]) -> int:
         self.joins += 1
@@ -45,7 +47,8 @@ class Card:
         (self.etc / "node.json").write_text("{}")
         return 0
 
-    def _exec(self, *arguments: object) -> None:
+    def _become(self, agent: EdgeConfig, *arguments: object) -> None:
+        self.agent = agent
         raise Agent
 
     def write(self, text: str) -> None:
@@ -180,3 +183,19 @@ def test_a_led_shows_how_far_it_has_come(tmp_path: Path, card: Card) -> None:
     assert not card.works and (act / "trigger").read_text() == "timer" and (act / "delay_on").read_text() == "100"
     card.write(yaml.safe_dump(FILE))
     assert card.works and (act / "trigger").read_text() == "heartbeat"
+
+
+def test_the_agent_gets_its_configuration_from_this_process(card: Card) -> None:
+    card.write(yaml.safe_dump({**FILE, "agent": {"modules": {"mesh": {"enable": True}}}}))
+    assert card.works and card.agent.modules.mesh.enable
+    (card.etc / "kubeedge.yaml").unlink()
+    card.write(yaml.safe_dump(FILE))
+    assert card.works and card.agent == EdgeConfig()
+
+
+def test_a_configuration_that_this_agent_refuses_is_said_on_the_card(card: Card) -> None:
+    """An older one wrote it, say."""
+    card.write(yaml.safe_dump(FILE))
+    assert card.works
+    (card.etc / "kubeedge.yaml").write_text("modules: {mesh: {enabled: true}}")
+    assert not card.works and "state: failed" in card.said and "did you mean modules.mesh.enable?" in card.said
