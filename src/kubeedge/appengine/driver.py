@@ -71,9 +71,9 @@ class PodDriver:
                     continue
                 if worker.stale_volumes:
                     worker.stale_volumes = False
-                    if worker.desired:
-                        await self._prepare.refresh(worker.desired, worker.observed.ip)
-                        await self._let_grow(worker, worker.desired)
+                    if (pod := worker.desired) is not None:  # until it is deleted meanwhile
+                        await self._prepare.refresh(pod, worker.observed.ip)
+                        await self._let_grow(worker, pod)
                 action = core.plan(worker.desired, worker.observed, self._clock())
                 if isinstance(action, core.ReportRemoved):
                     if await self._gone(worker):
