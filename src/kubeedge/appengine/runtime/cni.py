@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -17,6 +18,8 @@ from kubeedge.kit.dataclasses import dataclass
 _TIMEOUT = 120.0  # seconds for one plugin, or for nft; both end at once on a machine that is not overloaded
 TABLE = "kubeedge"  # of nftables: ours alone; `kubeedge reset` removes it
 _VERSION = "0.4.0"
+#: a plugin is a Go program of 10 MB and more, and bridge calls another one: more of them than processors is memory for nothing
+_turns = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +92,10 @@ class Network:
         }
         request = json.dumps({"cniVersion": _VERSION, "name": "kubeedge", **config})
         try:
-            done = subprocess.run(
-                [str(path)], input=request, capture_output=True, text=True, env=environment, timeout=_TIMEOUT
-            )
+            with _turns:
+                done = subprocess.run(
+                    [str(path)], input=request, capture_output=True, text=True, env=environment, timeout=_TIMEOUT
+                )
         except (OSError, subprocess.TimeoutExpired) as exc:
             raise StartError("FailedCreatePodSandBox", f"CNI plugin {plugin}: {exc}") from exc
         try:
