@@ -58,7 +58,7 @@ class BudgetSite:
         modules: dict[str, Any] | None = None,
         limits: tuple[int | None, float | None] = (None, None),
     ) -> None:
-        self.directory, self._agent = directory, agent
+        self.net, self.directory, self._agent = net, directory, agent
         self.root = directory / "r"
         self._process: subprocess.Popen[bytes] | None = None
         self.prefix = f"kbbudget{os.getpid()}"

@@ -58,6 +58,7 @@ PROGRAMS = {
     "metrics-server": Program("metrics", "sigs.k8s.io/metrics-server/cmd/metrics-server", ("metrics-server",)),
     # a module of its own: one more requirement there would build the control plane again
     "kube-proxy": Program("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", ("kube-proxy",), "k8s.io/kubernetes"),
+    "kubelet": Program("kubelet", "k8s.io/kubernetes/cmd/kubelet", ("kubelet",), "k8s.io/kubernetes"),
     f"control-plane-{OLDEST}": Program(
         f"kubernetes-{OLDEST}",
         ".",

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import py_compile
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.budgets.__main__ import LOADED
 from bench.budgets.installation import dependencies, files_of
 from bench.budgets.readings import MB
 
 ROOT = Path(__file__).parents[3]
 INSTALLED = 20 * MB
+IMPORTED = 14 * MB
+#: what an agent with every module on does without until somebody needs it, and what that was for
+LATE = (
+    "kubeedge.apiserver.server",  # the node's own API, before its first request
+    "kubeedge.metaserver.pods",
+    "kubeedge.streaming.spdy",  # exec
+    "kubeedge.appengine.csi.client",
+    "websockets.server",  # the cloud's end
+    "email",
+    "fractions",
+    "decimal",
+    "argparse",
+    "yaml",
+    "tarfile",
+    "importlib.metadata",
+)
 
 
 def ours() -> Iterator[Path]:
@@ -36,3 +56,13 @@ def test_the_installed_agent_with_its_dependencies_is_small(tmp_path: Path) -> N
 def test_a_node_needs_three_pure_libraries() -> None:
     """Each further one is a wheel that ARM may lack, and megabytes."""
     assert sorted(dependencies("kubeedge")) == ["PyYAML", "h11", "websockets"]
+
+
+def test_what_the_agent_loads_is_small_and_what_nobody_needs_yet_is_not_in_it() -> None:
+    """Bytes of Python's own objects, whatever else the machine does; without docstrings, as images have it."""
+    command = [sys.executable, "-OO", str(ROOT / "bench/budgets/imports.py"), *LOADED]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=600).stdout
+    *modules, total = map(json.loads, said.splitlines())
+    print("\n".join(f"{one['kB']:7.1f} kB  {one['module']}" for one in modules[:40]))
+    assert not {one["module"] for one in modules} & {*LATE}
+    assert total["kB"] * 1024 < IMPORTED
