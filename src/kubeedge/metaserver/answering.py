@@ -61,14 +61,14 @@ class Answering:
         self.pods: PodsApi | None = None
 
     async def for_node(self) -> Served:
-        """What answers the administrator."""
+        """For the administrator and users of the tenant; made now when nobody has asked before."""
         if self.server is None:
             await self._making.of("servers", self._make)
         assert self.server is not None
         return self.server
 
     async def for_pods(self) -> Served:
-        """What answers pods."""
+        """The same for requests that carry a pod's token."""
         if self.pods is None:
             await self._making.of("servers", self._make)
         assert self.pods is not None
