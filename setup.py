@@ -47,6 +47,13 @@ def extensions() -> list[Extension]:
                 **flags,
             ),
             Extension("kubeedge._fastpath.checksum", [str(FASTPATH / "checksum.pyx")], depends=headers, **flags),
+            Extension(
+                "kubeedge._fastpath.dns",
+                [str(FASTPATH / "dns.pyx"), *_found("dns/*.c")],
+                depends=[*headers, *_found("dns/*.h")],
+                libraries=["pthread"],
+                **flags,
+            ),
             Extension("kubeedge._fastpath.libc", [str(FASTPATH / "libc.pyx")], **flags),
             Extension("kubeedge._fastpath.aead", [str(FASTPATH / "aead.pyx")], libraries=["crypto"], **flags),
             Extension("kubeedge._fastpath.signature", [str(FASTPATH / "signature.pyx")], libraries=["crypto"], **flags),

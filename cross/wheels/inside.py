@@ -6,7 +6,7 @@ import hashlib
 import platform
 
 import yaml
-from kubeedge._fastpath import aead, checksum, keys, libc, plane, signature, zstd
+from kubeedge._fastpath import aead, checksum, dns, keys, libc, plane, signature, zstd
 
 
 def ones_sum(data: bytes) -> int:
@@ -25,7 +25,15 @@ sealed = aead.encrypt(key, nonce, data, b"row")
 assert len(sealed) == len(data) + aead.TAG_SIZE and aead.decrypt(key, nonce, sealed, b"row") == data
 private = keys.generate()
 assert signature.is_signed(keys.public_key(private), b"SHA256", keys.sign(private, data), data)
+question = b"\x03web\0\0\1\0\1"
+answers = dns.Answers(4, 4096)
+reply = bytes.fromhex("000085800001000100000000") + question + bytes.fromhex("c00c000100010000003c00040a600001")
+assert answers.put(bytes.fromhex("000101000001000000000000") + question, reply, (len(reply) - 10,), 0.0, 60.0)
+later = answers.find(bytes.fromhex("abcd01000001000000000000") + question.upper(), 7.0, whole=False)
+assert (
+    later == b"\xab\xcd" + reply[2:12] + question.upper() + reply[12 + len(question) : -7] + bytes((53,)) + reply[-6:]
+)
 assert yaml.safe_load("a: [1, x]") == {"a": [1, "x"]}
 print(
-    f"{platform.machine()}: {', '.join(module.__name__.rpartition('.')[2] for module in (aead, checksum, keys, libc, plane, signature, zstd))}: right"
+    f"{platform.machine()}: {', '.join(module.__name__.rpartition('.')[2] for module in (aead, checksum, dns, keys, libc, plane, signature, zstd))}: right"
 )

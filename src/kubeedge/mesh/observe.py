@@ -69,7 +69,7 @@ def names(server: DnsServer, address: str, domain: str, problem: str) -> dict[st
         "address": address,
         "domain": domain,
         "problem": problem,
-        "queries": {"udp": counters.udp, "tcp": counters.tcp},
+        "queries": {"udp": counters.udp, "tcp": counters.tcp, "answered without Python": counters.kept},
         "answers": {
             "cluster": counters.cluster,
             "forwarded": counters.forwarded,

@@ -65,6 +65,7 @@ PROGRAMS = {
         ("kube-apiserver", "kube-controller-manager", "kube-scheduler"),
         "k8s.io/kubernetes",
     ),
+    "coredns": Program("coredns", ".", ("coredns",)),
     "csi-mock": Program("csi-mock", ".", ("csi-mock",)),
     "yggdrasil": Program("overlays", "github.com/yggdrasil-network/yggdrasil-go/cmd/yggdrasil", ("yggdrasil",)),
     "wireguard-go": Program("overlays", "golang.zx2c4.com/wireguard", ("wireguard-go",)),

@@ -1,4 +1,4 @@
-"""DNS: messages of friends and enemies, the cluster's zone, the cache."""
+"""DNS: messages of friends and enemies, the cluster's zone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from kubeedge.mesh.dns import message
-from kubeedge.mesh.dns.cache import AnswerCache
 from kubeedge.mesh.dns.message import Code, Malformed, Type, check_answer, name_of, parse_query, reply, text_of
 from kubeedge.mesh.dns.zone import Zone
 from kubeedge.mesh.table import MeshTable
@@ -81,8 +80,6 @@ def test_an_answer_counts_only_for_the_question_that_was_asked() -> None:
     good = answer(asked, record(Type.A, b"\1\2\3\4", ttl=30), record(Type.A, b"\1\2\3\5", ttl=20))
     said = check_answer(good, 9, parse_query(asked).question)
     assert said.ttl == 20 and len(said.lifetimes) == 2
-    aged = message.aged(good, 5, said.lifetimes, 7)
-    assert check_answer(aged, 5, parse_query(asked).question).ttl == 13
     for id, question in ((10, parse_query(asked).question), (9, parse_query(query("evil.com")).question)):
         with pytest.raises(Malformed):
             check_answer(good, id, question)
@@ -201,23 +198,3 @@ def test_an_external_name_is_another_name(zone: Zone) -> None:
     assert found(zone, "bad.default.svc.cluster.local")[0] == Code.NXDOMAIN
     assert found(zone, "1-2-3-4.default.pod.cluster.local") == (0, [bytes((1, 2, 3, 4))])
     assert found(zone, "dns-version.cluster.local", Type.TXT) == (0, [b"\x051.1.0"])
-
-
-# -- the cache ---------------------------------------------------------------------------------------------------------
-
-
-def test_answers_are_kept_for_their_time_and_within_their_bounds() -> None:
-    cache = AnswerCache(entries=3, most=1000)
-    data = answer(query("a"), record(1, bytes(4), ttl=60))
-    lifetimes = check_answer(data, 7, parse_query(query("a")).question).lifetimes
-    cache.put(b"a", data, lifetimes, 60, now=100.0)
-    kept = cache.get(b"a", 99, 130.0)
-    assert kept is not None and check_answer(kept, 99, parse_query(query("a")).question).ttl == 30
-    assert cache.get(b"a", 99, 160.0) is None and cache.size == 0
-    for n in range(10):
-        cache.put(bytes((n,)), bytes(100), (), 60, 0.0)
-        cache.get(b"\0", 1, 1.0)
-    assert len(cache) == 3 and cache.get(b"\0", 1, 1.0), "the one that is used stays"
-    cache.put(b"large", bytes(200), (), 60, 0.0)
-    cache.put(b"never", bytes(10), (), 0, 0.0)
-    assert cache.get(b"large", 1, 1.0) is None and cache.get(b"never", 1, 1.0) is None

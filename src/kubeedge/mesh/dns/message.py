@@ -195,16 +195,6 @@ def check_answer(data: bytes, id: int, question: bytes) -> UpstreamAnswer:
     return UpstreamAnswer(code, bool(flags & _TC), 0 if nothing else min(ttls), tuple(lifetimes))
 
 
-def aged(data: bytes, id: int, lifetimes: Sequence[int], seconds: int) -> bytes:
-    """An answer for another client, `seconds` later."""
-    copy = bytearray(data)
-    struct.pack_into("!H", copy, 0, id)
-    for at in lifetimes if seconds else ():
-        (ttl,) = struct.unpack_from("!I", copy, at)
-        struct.pack_into("!I", copy, at, max(0, ttl - seconds))
-    return bytes(copy)
-
-
 def ask(id: int, question: bytes, *, edns: bool) -> bytes:
     """The query for an upstream."""
     opt = b"\0" + _RECORD.pack(Type.OPT, MAX_UDP, 0, 0) if edns else b""

@@ -1,9 +1,12 @@
 """The DNS server: UDP and TCP on one address of this node, for the pods of this node and for the node itself.
 
-    kept answer -> sent at once          cluster name -> zone.py          anything else -> upstream.py
+    kept answer -> sent by a thread in C          cluster name -> zone.py          anything else -> upstream.py
 
-Bounds: who may ask at all; questions to upstream, waiting ones and per second, for each client; connections, for each client; bytes of what
-is kept. What comes as a flood is read in portions, between which the agent does its other work.
+The thread (_fastpath/dns/responder.h) answers over UDP what either table of answers has, and queues the rest for the event loop. Answers of the
+zone are forgotten when the table of Services changes, so they are right for as long as they are kept.
+
+Bounds: who may ask at all; queries in the queue, for each client; questions to upstream, waiting ones and per second, for each client; connections,
+for each client; bytes of what is kept. What comes as a flood is read in portions, between which the agent does its other work.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Coroutine, Iterable
+from typing import TypeAlias
 
+from kubeedge._fastpath.dns import Answers, Responder
 from kubeedge.errors import Unavailable
 from kubeedge.kit.acceptor import Accepted, Acceptor, in_tasks, open_streams
 from kubeedge.kit.bucket import Buckets
@@ -24,7 +29,6 @@ from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kit.ip import IpNetwork
 from kubeedge.kit.streams import abort_writer, close_writer, listening_socket
 from kubeedge.kit.tasks import TaskSet
-from kubeedge.mesh.dns.cache import AnswerCache
 from kubeedge.mesh.dns.message import (
     IN,
     MAX_QUERY,
@@ -41,10 +45,11 @@ from kubeedge.mesh.dns.message import (
     reply,
 )
 from kubeedge.mesh.dns.upstream import Upstream
-from kubeedge.mesh.dns.zone import TTL, Zone, ZoneAnswer
+from kubeedge.mesh.dns.zone import TTL, Zone, ZoneAnswer, is_reverse
 
 PORT = 53
-_PORTION = 64  # datagrams that are read before other work of the agent is done
+_Peer: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
+_PORTION = 64  # queries that are looked at before other work of the agent is done
 _WAITING = 32  # questions of one client that may wait for upstream
 _RATE, _BURST = 200.0, 1000.0  # questions of one client to upstream, a second
 _CLIENTS = 512
@@ -53,15 +58,18 @@ _IDLE = 10.0  # seconds that a connection may be quiet
 _CONNECTIONS = ConnectionLimits(
     silent=32, first_byte=_IDLE, queued=0, unauthenticated=64, per_address=8, displace=False
 )
+_NOTHING = (0, 0, 0, 0)
 _CHAIN = 8  # names that may lead to one another
-_LONGEST = 300.0  # seconds that an answer from upstream is kept
+_LONGEST = 300.0  # seconds that an answer is kept
 
 
 @dataclass(slots=True)
 class DnsCounters:
-    """Since the start. `refused`: of those who may not ask, of clients beyond their bounds, and what is no query."""
+    """Since the start. `refused`: of those who may not ask, of clients beyond their bounds, and what is no query. `kept`: answered by the
+    thread, with what is kept."""
 
     udp: int = 0
+    kept: int = 0
     tcp: int = 0
     cluster: int = 0
     forwarded: int = 0
@@ -81,17 +89,32 @@ class DnsServer:
         self._address, self._port = address, port
         self._clients = (*clients, ipaddress.ip_network(address), ipaddress.ip_network("127.0.0.0/8"))
         self._known: dict[str, bool] = {}
-        self._cluster = AnswerCache(entries=1024, most=256 * 1024)
-        self._foreign = AnswerCache(entries=1024, most=512 * 1024)
+        self._cluster = Answers(entries=1024, most=256 * 1024)  # what holds until the table of Services changes
+        self._foreign = Answers(entries=1024, most=512 * 1024)
+        self._generation = 0  # of the table of Services
         self._buckets: Buckets[str] = Buckets(_RATE, _BURST, _CLIENTS)
         self._waiting: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.counters = DnsCounters()
+        self._responder: Responder | None = None
+        self._counters = DnsCounters()
+        self._counted = _NOTHING  # of what the responder has counted
         self.acceptor: Acceptor  # once it runs
 
     def changed(self) -> None:
         """The table of Services is another one."""
+        self._generation += 1
         self._cluster.clear()
+
+    @property
+    def counters(self) -> DnsCounters:
+        """As they are now."""
+        if self._responder is not None:
+            seen, self._counted = self._counted, self._responder.counts
+            queries, kept, refused, dropped = (now - then for now, then in zip(self._counted, seen, strict=True))
+            self._counters.udp += queries
+            self._counters.kept += kept
+            self._counters.refused += refused + dropped
+        return self._counters
 
     @property
     def kept(self) -> dict[str, int]:
@@ -107,10 +130,14 @@ class DnsServer:
         loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as udp:
-            udp.setblocking(False)
+            udp.setblocking(True)  # the responder's thread sleeps in it
             udp.bind((self._address, self._port))
-            with listening_socket(self._address, udp.getsockname()[1]) as listener:
-                loop.add_reader(udp, self._read, udp)
+            with (
+                listening_socket(self._address, udp.getsockname()[1]) as listener,
+                contextlib.closing(Responder(udp.fileno(), self._cluster, self._foreign, self._clients)) as responder,
+            ):
+                self._responder, self._counted = responder, _NOTHING
+                loop.add_reader(responder, self._read, udp, responder)
                 try:
                     async with TaskSet("DNS connections") as connections:
                         begin = in_tasks(connections, self._serve, "DNS connection")
@@ -118,7 +145,7 @@ class DnsServer:
                         ready.set()
                         await self.acceptor.run([listener])
                 finally:
-                    loop.remove_reader(udp)
+                    loop.remove_reader(responder)
                     for task in list(self._tasks):
                         task.cancel()
                     await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -135,26 +162,16 @@ class DnsServer:
 
     # -- UDP -----------------------------------------------------------------------------------------------------------
 
-    def _read(self, udp: socket.socket) -> None:
+    def _read(self, udp: socket.socket, responder: Responder) -> None:
         now = asyncio.get_running_loop().time()
-        for _ in range(_PORTION):
-            try:
-                data, peer = udp.recvfrom(MAX_QUERY + 1)
-            except BlockingIOError:
-                return
-            except OSError:
-                continue
-            if not self._may_ask(peer[0]):
-                self.counters.refused += 1
-                continue
-            self.counters.udp += 1
+        for data, peer in responder.take(_PORTION):
             answer = self._at_once(data, peer[0], now, tcp=False)
             if isinstance(answer, Query):
                 self._later(self._send_later(udp, peer, answer, data), peer[0])
             elif answer:
                 _send(udp, answer, peer)
 
-    async def _send_later(self, udp: socket.socket, peer: tuple[str, int], query: Query, data: bytes) -> None:
+    async def _send_later(self, udp: socket.socket, peer: _Peer, query: Query, data: bytes) -> None:
         answer = await self._forward(query, data, tcp=False)
         if udp.fileno() >= 0:
             _send(udp, answer, peer)
@@ -181,11 +198,11 @@ class DnsServer:
         """Pods of this node are in one /64: each counts by its whole address, as over UDP."""
         if self._may_ask(client):
             return client
-        self.counters.refused += 1
+        self._counters.refused += 1
         return None
 
     def _refused(self, connection: socket.socket, reason: Refusal) -> None:
-        self.counters.refused += reason is not Refusal.SILENT
+        self._counters.refused += reason is not Refusal.SILENT
         connection.close()
 
     async def _serve(self, accepted: Accepted) -> None:
@@ -209,7 +226,7 @@ class DnsServer:
                 if length > MAX_QUERY:
                     return
                 data = await reader.readexactly(length)
-            self.counters.tcp += 1
+            self._counters.tcp += 1
             accepted.rests(False)
             answer = await self._answer(data, accepted.address)
             accepted.rests(True)
@@ -233,17 +250,14 @@ class DnsServer:
 
     def _at_once(self, data: bytes, client: str, now: float, *, tcp: bool) -> bytes | Query:
         """The answer; b"" for none; the query, when upstream has to be asked."""
-        if len(data) >= 2:
-            question, id = data[2:] + bytes((tcp,)), data[0] << 8 | data[1]
-            kept = self._cluster.get(question, id, now) or self._foreign.get(question, id, now)
-            if kept is not None:
+        for answers in (self._cluster, self._foreign):
+            if (kept := answers.find(data, now, whole=tcp)) is not None:
                 return kept
         try:
             query = parse_query(data)
         except Malformed:
-            self.counters.refused += 1
+            self._counters.refused += 1
             return refusal(data, Code.FORMERR)
-        limit = 0 if tcp else min(query.payload, MAX_UDP)
         if query.opcode or query.edns_version or query.klass != IN or query.type in (251, 252):  # transfers of zones
             code = Code.NOTIMP if query.opcode else Code.BADVERS if query.edns_version else Code.REFUSED
             return reply(query, code, authoritative=False)
@@ -251,14 +265,14 @@ class DnsServer:
         if found is None or self._leads_out(found, query.type):
             if self._waiting[client] >= _WAITING or self._buckets.of(client, now).take(now):
                 self._trim(client)
-                self.counters.refused += 1
+                self._counters.refused += 1
                 return reply(query, Code.SERVFAIL, authoritative=False)
             return query
-        self.counters.cluster += 1
-        self.counters.codes[found.code] += 1
-        answer = reply(query, found.code, self._followed(found, query.type), found.authority, limit=limit)
-        self._cluster.put(data[2:] + bytes((tcp,)), answer, (), TTL, now)
-        return answer
+        self._counters.cluster += 1
+        self._counters.codes[found.code] += 1
+        answer = reply(query, found.code, self._followed(found, query.type), found.authority)
+        self._cluster.put(data, answer, (), now, now + _LONGEST)
+        return answer if tcp or len(answer) <= _limit(query) else _cut(query, found.code, authoritative=True)
 
     def _trim(self, client: str) -> None:
         if not self._waiting[client]:
@@ -287,24 +301,27 @@ class DnsServer:
 
     async def _forward(self, query: Query, data: bytes, *, tcp: bool) -> bytes:
         loop = asyncio.get_running_loop()
-        self.counters.forwarded += 1
+        self._counters.forwarded += 1
+        generation = self._generation
         found = self._zone.find(query.name, query.type)
         try:
             if found is not None:
                 return await self._outside(query, found, tcp=tcp)
             said = await self._upstream.ask(query.question.lower(), tcp=tcp, edns=query.edns)
         except Unavailable:
-            self.counters.failed += 1
+            self._counters.failed += 1
             return reply(query, Code.SERVFAIL, authoritative=False)
-        self.counters.codes[said.answer.code] += 1
+        self._counters.codes[said.answer.code] += 1
         # the client's spelling, and no more than it can take
         whole = data[:2] + said.data[2:12] + query.question + said.data[12 + len(query.question) :]
-        if not tcp and len(whole) > min(query.payload, MAX_UDP):
-            return _cut(query)
         if not said.answer.truncated:
-            ttl = min(said.answer.ttl, _LONGEST)
-            self._foreign.put(data[2:] + bytes((tcp,)), whole, said.answer.lifetimes, ttl, loop.time())
-        return whole
+            now, lifetimes = loop.time(), said.answer.lifetimes
+            until = now + min(said.answer.ttl, _LONGEST)
+            if not is_reverse(query.name):
+                self._foreign.put(data, whole, lifetimes, now, until)
+            elif generation == self._generation:  # a Service that comes may have that address
+                self._cluster.put(data, whole, lifetimes, now, until)
+        return whole if tcp or len(whole) <= _limit(query) else _cut(query, Code.NOERROR)
 
     async def _outside(self, query: Query, found: ZoneAnswer, *, tcp: bool) -> bytes:
         """An ExternalName: what upstream knows of the name that it stands for."""
@@ -321,15 +338,19 @@ class DnsServer:
         with contextlib.suppress(Malformed):
             plain = (Type.A, Type.AAAA, Type.TXT)  # what has no names in its data
             answers += [Record(target, kind, TTL, text) for kind, text in records(said.data) if kind in plain]
-        limit = 0 if tcp else min(query.payload, MAX_UDP)
-        return reply(query, said.answer.code, answers, authoritative=False, limit=limit)
+        return reply(query, said.answer.code, answers, authoritative=False, limit=0 if tcp else _limit(query))
 
 
-def _send(udp: socket.socket, answer: bytes, peer: tuple[str, int]) -> None:
+def _send(udp: socket.socket, answer: bytes, peer: _Peer) -> None:
     with contextlib.suppress(OSError):  # its buffer is full, or the client is gone: it asks again
-        udp.sendto(answer, peer)
+        udp.sendto(answer, socket.MSG_DONTWAIT, peer)
 
 
-def _cut(query: Query) -> bytes:
+def _limit(query: Query) -> int:
+    """Bytes of an answer over UDP."""
+    return min(query.payload, MAX_UDP)
+
+
+def _cut(query: Query, code: int, *, authoritative: bool = False) -> bytes:
     """Nothing fits: come back over TCP."""
-    return reply(query, Code.NOERROR, [Record(query.name, Type.TXT, 0, b"")], authoritative=False, limit=1)
+    return reply(query, code, [Record(query.name, Type.TXT, 0, b"")], authoritative=authoritative, limit=1)

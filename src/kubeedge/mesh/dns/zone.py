@@ -44,7 +44,7 @@ class Zone:
 
     def find(self, name: Name, type: int) -> ZoneAnswer | None:
         """None: the name is none of the cluster's. Names are in small letters."""
-        if name[-2:] in _REVERSE.values():
+        if is_reverse(name):
             return self._reverse(name, type)
         size = len(self._domain)
         if name[-size:] != self._domain:
@@ -151,6 +151,11 @@ class Zone:
         """RFC 2308: its last number says for how long a "no" holds."""
         names = encode_name((b"ns", b"dns", *self._domain)) + encode_name((b"hostmaster", *self._domain))
         return Record(self._domain, Type.SOA, TTL, names + struct.pack("!5I", 1, 7200, 1800, 86_400, TTL))
+
+
+def is_reverse(name: Name) -> bool:
+    """The name of an address (in-addr.arpa, ip6.arpa), which becomes one of the cluster's when a Service gets that address."""
+    return name[-2:] in _REVERSE.values()
 
 
 def _addresses(name: Name, addresses: Sequence[IpAddress], type: int) -> list[Record]:
