@@ -1,10 +1,10 @@
-"""`make bench NAME=mesh`: what Services at the edge cost, beside kube-proxy (nftables) and dnsmasq, all in namespaces of one machine.
+"""`make bench NAME=mesh`: what Services at the edge cost, beside kube-proxy (nftables), dnsmasq and CoreDNS, all in namespaces of one machine.
 
-    python -m bench.mesh [--rounds 3] [--services 5000] [--changes 8]
+    python -m bench.mesh [--rounds 3] [--services 5000] [--changes 8] [--only names]
 
 *Memory*: PSS of a process with the store and all of the mesh, 100 Services and 500 endpoints, less that of the same process without the mesh.
-*DNS*: a warm A query from a pod, one after the other (p50, p99); and queries for each second of processor time of the server, with 32 under way. Ours
-and dnsmasq in turn. *Connections*: from a pod to a pod elsewhere, by its address and by a cluster IP in turn, for each proxy. *Changes*: of one
+*DNS*: a warm A query from a pod, one after the other (p50, p99); and queries for each second of processor time of the server, with 32 under way. Ours,
+dnsmasq and CoreDNS (with its plugin `kubernetes`, at an API server, and a cache) in turn, four times each. *Connections*: from a pod to a pod elsewhere, by its address and by a cluster IP in turn, for each proxy. *Changes*: of one
 endpoint among all Services: seconds from the write until the kernel has it, and processor seconds with all child processes. Ours are
 measured from the write to the node's store, kube-proxy's from the write to an API server in the same namespace.
 """
@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.demo.memory import pss
-from bench.mesh import services
-from bench.mesh.clients import CONNECT, QUERY, WATCH
+from bench.mesh import name_servers, services
+from bench.mesh.clients import CONNECT, WATCH
 from bench.peers import debian
 from bench.report import ROOT, Report
 from tests.kit.topology import Host, Topology, until
@@ -113,8 +113,8 @@ def ours(at: Node, number: int, count: int) -> Iterator[tuple[int, Change]]:
 
 
 @contextlib.contextmanager
-def theirs(at: Node, number: int, count: int) -> Iterator[tuple[int, Change]]:
-    """kube-proxy, with an API server of its own."""
+def api_server(at: Node, number: int, count: int) -> Iterator[Callable[..., None]]:
+    """An API server in the node's namespace with that many Services; what gives it orders."""
     api = subprocess.Popen(
         at.edge.command(sys.executable, "-m", "bench.mesh.cluster_host", "8001"),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -127,7 +127,22 @@ def theirs(at: Node, number: int, count: int) -> Iterator[tuple[int, Change]]:
         api.stdin.flush()
         assert api.stdout.readline(), "the API server ended"
 
-    say(services=number, endpoints=count, first=FAR)
+    try:
+        say(services=number, endpoints=count, first=FAR)
+        yield say
+    finally:
+        api.stdin.close()
+        api.wait(30)
+
+
+@contextlib.contextmanager
+def theirs(at: Node, number: int, count: int) -> Iterator[tuple[int, Change]]:
+    """kube-proxy, with an API server of its own."""
+    with api_server(at, number, count) as say:
+        yield from _kube_proxy(at, say)
+
+
+def _kube_proxy(at: Node, say: Callable[..., None]) -> Iterator[tuple[int, Change]]:
     at.edge.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1", check=False)
     log = at.directory / "kube-proxy.log"
     at.edge.spawn(
@@ -141,9 +156,6 @@ def theirs(at: Node, number: int, count: int) -> Iterator[tuple[int, Change]]:
     except AssertionError:
         print(log.read_text()[-3000:], file=sys.stderr)
         raise
-    finally:
-        api.stdin.close()
-        api.wait(30)
 
 
 def memory(report: Report) -> None:
@@ -163,42 +175,9 @@ def memory(report: Report) -> None:
 
 
 def names(report: Report, queries: int) -> None:
-    """The DNS servers in turn, from a pod."""
-    with node() as at, ours(at, 100, 5) as (pid, _):
-        records = [f"--host-record=web-{n}.default.svc.cluster.local,{services.address(n)}" for n in range(100)]
-        at.edge.spawn(
-            debian.program("dnsmasq"), "-k", "-C", "/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces", "--user=root",
-            "--pid-file=", "--listen-address=10.244.1.1", "--except-interface=lo", *records,
-            env={"LD_LIBRARY_PATH": debian.LIBRARIES}, log=at.directory / "dnsmasq.log",
-        )  # fmt: skip
-        servers = {"ours": ("169.254.20.10", pid), "dnsmasq": ("10.244.1.1", inner(at.edge, b"--listen-address"))}
-        found: dict[str, tuple[float, float, float]] = {}
-
-        def query(server: str, count: int) -> Any:
-            words = (server, "web-7.default.svc.cluster.local", str(count), "32")
-            return json.loads(at.pods[0].run(sys.executable, "-c", QUERY, *words, timeout=300) or "null")
-
-        for server, _ in servers.values():
-            until(lambda server=server: _answers(lambda: query(server, 1)), what=server)
-        for name, (server, process) in servers.items():
-            before = cpu(process)
-            single, many, _ = query(server, queries)
-            rate = (many + len(single)) / max(cpu(process) - before, 1 / TICK)
-            found[name] = percentile(single, 0.5), percentile(single, 0.99), rate
-            for key, value, unit in zip(("p50", "p99", "per_core"), found[name], ("s", "s", "1/s"), strict=True):
-                report.add(f"dns_{key}_{name}", value, unit=unit)
-        for index, key in enumerate(("p50", "p99")):
-            report.add(f"dns_{key}", found["ours"][index] / found["dnsmasq"][index], unit="x dnsmasq", must=1, aim=0.5)
-        report.add(
-            "dns_per_core", found["ours"][2] / found["dnsmasq"][2], unit="x dnsmasq", must=0.5, aim=1, higher=True
-        )
-
-
-def _answers(function: Callable[[], object]) -> bool:
-    try:
-        return function() is not None
-    except (RuntimeError, subprocess.SubprocessError, ValueError):
-        return False
+    """The DNS servers of one node in turn, from a pod."""
+    with node() as at, ours(at, 100, 5) as (pid, _), api_server(at, 100, 5), name_servers.theirs(at) as others:
+        name_servers.measure(report, at, {"ours": ("169.254.20.10", pid), **others}, queries, cpu)
 
 
 def proxies(report: Report, number: int, changes: int, connections: int) -> None:
@@ -251,17 +230,27 @@ def main() -> int:
     arguments.add_argument("--services", type=int, default=5000)
     arguments.add_argument("--changes", type=int, default=8)
     arguments.add_argument("--queries", type=int, default=5000)
+    arguments.add_argument(
+        "--only",
+        choices=("memory", "names", "endpoints", "proxies"),
+        help="one part, written to bench/results/mesh-PART.json",
+    )
     options = arguments.parse_args()
     debian.unpack(("dnsmasq-base",))
-    report = Report("mesh")
+    report = Report(f"mesh-{options.only}" if options.only else "mesh")
     report.versions["dnsmasq"] = debian.version("dnsmasq-base")
     kube_proxy = subprocess.run([str(build.program("kube-proxy")), "--version"], capture_output=True, text=True).stdout
+    report.versions["coredns"] = build.version("coredns", "github.com/coredns/coredns")
     report.versions["kube-proxy"] = kube_proxy.strip().removeprefix("Kubernetes ")
+    parts: dict[str, Callable[[], None]] = {
+        "memory": lambda: memory(report),
+        "names": lambda: names(report, options.queries),
+        "endpoints": lambda: first_connections(report, 5 * options.changes),
+        "proxies": lambda: proxies(report, options.services, options.changes, 2000),
+    }
     for _ in range(options.rounds):
-        memory(report)
-        names(report, options.queries)
-        first_connections(report, 5 * options.changes)
-        proxies(report, options.services, options.changes, 2000)
+        for part in [options.only] if options.only else parts:
+            parts[part]()
     return 0 if report.finish() else 1
 
 
