@@ -139,7 +139,7 @@ class Cloud:
         names = dict.fromkeys([*self.hosts, *config.publishing.names, *kubelets, *_LOCAL_NAMES])
         self.certificate = ServerCertificate(self.authority, config.paths.state / "pki", list(names))
         a = config.addresses
-        self.plan = AddressPlan(a.pods, a.node_bits, a.overlay, a.services, a.tenant_services)
+        self.plan = AddressPlan(a.pods, a.node_bits, a.overlay, a.services, a.tenant_services, a.services_ipv6)
         self.tenants = TenantManager(store, plan=self.plan)
         self.tokens = TokenStore(store, self.authority.hash, time.time)
         self.kubeconfig_records = KubeconfigRecords(store, time.time)

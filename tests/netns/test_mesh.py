@@ -49,6 +49,32 @@ except OSError as exc:
 """
 
 
+#: what SCTP is tried with where the kernel has no sockets of it: an INIT chunk (RFC 9260), with its CRC32c, from a raw socket to another one
+SCTP = """
+import socket, struct, sys
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return struct.pack("<I", crc ^ 0xFFFFFFFF)
+role, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+link = socket.socket(socket.AF_INET, socket.SOCK_RAW, 132); link.settimeout(60)
+if role == "listen":
+    link.bind((address, 0)); print("ready", flush=True)
+    while True:
+        data, peer = link.recvfrom(2048); data = data[(data[0] & 15) * 4:]
+        whole = data[8:12] == crc32c(data[:8] + bytes(4) + data[12:])
+        print(peer[0], struct.unpack("!H", data[2:4])[0], "whole" if whole else "damaged", flush=True)
+        if struct.unpack("!H", data[2:4])[0] == port: break
+else:
+    chunk = struct.pack("!BBHIIHHI", 1, 0, 20, 7, 65536, 4, 4, 9)
+    head = struct.pack("!HHI", 5000, port, 0)
+    link.sendto(head + crc32c(head + bytes(4) + chunk) + chunk, (address, 0))
+"""
+
+
 class Node:
     """The edge, its pods, and the machine beside it."""
 
@@ -152,7 +178,10 @@ def far(name: str, *numbers: int, addresses: tuple[str, ...] = (), **endpoint: A
     """A slice with pods of the other node."""
     listed = [f"10.244.2.{n + 1}" for n in numbers] or list(addresses)
     kind = "IPv6" if any(":" in a for a in listed) else "IPv4"
-    ports = [{"name": "http", "port": 8080, "protocol": "TCP"}, {"name": "dns", "port": 8080, "protocol": "UDP"}]
+    ports = endpoint.pop("ports", None) or [
+        {"name": "http", "port": 8080, "protocol": "TCP"},
+        {"name": "dns", "port": 8080, "protocol": "UDP"},
+    ]
     endpoints = [{"addresses": [a], "conditions": {"ready": True}, "nodeName": "edge2", **endpoint} for a in listed]
     inner = {"name": f"{name}-x", "namespace": "default", "labels": {"kubernetes.io/service-name": name}}
     value = {"metadata": inner, "addressType": kind, "endpoints": endpoints, "ports": ports}
@@ -172,6 +201,15 @@ def answers(host: Host, address: str, port: int = 80, kind: str = "tcp", times: 
     return {ask(host, address, port, kind) for _ in range(times)}
 
 
+def _sctp(node: Node, address: str, port: int) -> str:
+    """What a pod elsewhere hears of a chunk that a pod of this node sends to a Service."""
+    command = node.lan.command(sys.executable, "-c", SCTP, "listen", "10.244.2.2", "9999")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listener:
+        assert listener.stdout and listener.stdout.readline() == "ready\n"
+        node.pods[1].run(sys.executable, "-c", SCTP, "send", address, str(port))
+        return listener.stdout.readline().strip()
+
+
 def test_every_kind_of_service_leads_to_its_endpoints(node: Node) -> None:
     node.start()
     pod1, pod2 = node.pods
@@ -189,10 +227,12 @@ def test_every_kind_of_service_leads_to_its_endpoints(node: Node) -> None:
         **service("local", "10.96.0.4", "web", **local), **far("local", 1),
         **service("none", "10.96.0.5", **none),
         **service("apart", "10.96.0.6", internalTrafficPolicy="Local"), **far("apart", 1),
+        **service("signal", "10.96.0.8", ports=[{"name": "m3ua", "port": 2905, "targetPort": 9999, "protocol": "SCTP"}]),
+        **far("signal", 1, ports=[{"name": "m3ua", "port": 9999, "protocol": "SCTP"}]),
         **service("outside", "10.96.0.7", externalIPs=["192.0.2.7"]), **far("outside", 2),
     })  # fmt: skip
     node.lan.ip("route", "add", "192.0.2.7", "via", "192.168.9.1")
-    until(lambda: node.say(ask="counts")["services"] >= 8, what="the rules")
+    until(lambda: node.say(ask="counts")["services"] >= 9, what="the rules")
     until(lambda: node.say(ask="problem") == "", what="no problem")
 
     for kind in ("tcp", "udp"):
@@ -210,6 +250,7 @@ def test_every_kind_of_service_leads_to_its_endpoints(node: Node) -> None:
         (pod1, "10.96.0.5", 80), (node.edge, "10.96.0.5", 80), (pod1, "10.96.0.1", 81), (node.lan, "192.168.9.1", 30082)
     ):  # fmt: skip
         assert ask(host, address, port) == "ConnectionRefusedError", f"{host.name} to {address}:{port}"
+    assert _sctp(node, "10.96.0.8", 2905) == "10.244.1.3 9999 whole"
     assert ask(pod1, "10.96.0.6", 80) == "TimeoutError", "Local, and nothing here: dropped, as Kubernetes does"
 
 

@@ -15,13 +15,14 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_interface, ip_network
 from typing import Any
 
 from kubeedge.api import keys, node_registration
 from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber
 from kubeedge.api.node_registration import NOTHING, NodeRegistration
 from kubeedge.errors import Invalid, Refused, Unavailable
+from kubeedge.kit.ip import IpNetwork
 
 MAX_TENANTS = 65_535  # the data plane's tenant numbers; 0 is none
 
@@ -93,6 +94,7 @@ class AddressPlan:
     overlay: str = "100.64.0.0/16"
     services: str = _SERVICES
     tenant_services: tuple[str, ...] = ()  # TENANT=NETWORK
+    services_ipv6: str = ""  # "": Services have addresses of IPv4 alone
 
     def __post_init__(self) -> None:
         for text in (self.services, *self._services_of_tenants.values()):
@@ -103,6 +105,8 @@ class AddressPlan:
                 raise Invalid(
                     f"the network of Services {text} has addresses in common with {self.overlay} or {self.pods}"
                 )
+        if (six := self._services_ipv6) is not None and six.prefixlen > 125:
+            raise Invalid(f"the network of Services {six} is too small: its prefix has at most 125 bits")
         if self._overlay.prefixlen > 29:
             raise Invalid(f"the overlay {self.overlay} is too small: its prefix has at most 29 bits")
         if self._overlay.overlaps(self._network):
@@ -120,9 +124,17 @@ class AddressPlan:
     def _services_of_tenants(self) -> dict[str, str]:
         return dict(entry.split("=", 1) for entry in self.tenant_services)
 
-    def services_of(self, tenant: TenantId) -> IPv4Network:
-        """The network of the cluster IPs of a tenant's Services."""
-        return _network(self._services_of_tenants.get(tenant, self.services))
+    @property
+    def _services_ipv6(self) -> IPv6Network | None:
+        try:
+            return IPv6Network(self.services_ipv6) if self.services_ipv6 else None
+        except ValueError as exc:
+            raise Invalid(f"{self.services_ipv6!r} is not an IPv6 network") from exc
+
+    def services_of(self, tenant: TenantId) -> list[IpNetwork]:
+        """The networks of the cluster IPs of a tenant's Services: of IPv4, and of IPv6 if Services can have both."""
+        four, six = _network(self._services_of_tenants.get(tenant, self.services)), self._services_ipv6
+        return [four, six] if six is not None else [four]
 
     @property
     def _overlay(self) -> IPv4Network:

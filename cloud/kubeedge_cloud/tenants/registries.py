@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from ipaddress import IPv4Network
 
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.api.resources import Resources
 from kubeedge.apiserver import devices, gateways
 from kubeedge.apiserver.accounts import AccountKey
-from kubeedge.apiserver.attachments import SERVICE_RANGE
 from kubeedge.apiserver.builtin import BUILT_IN
+from kubeedge.apiserver.cluster_ips import SERVICE_RANGE
 from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.registry import Registry
+from kubeedge.kit.ip import IpNetwork
 from kubeedge.store.model import Store
 from kubeedge_cloud.processes.fencing import FencedStore
 from kubeedge_cloud.processes.membership import Alone, Membership
@@ -24,7 +24,7 @@ from kubeedge_cloud.tenants.module import StorageUsage
 class Registries:
     """All of them share the worker threads for large requests and the fences of this process.
 
-    `account_key`: with which a tenant's service account tokens are signed; None: there are none. `services`: the network of a tenant's cluster IPs."""
+    `account_key`: with which a tenant's service account tokens are signed; None: there are none. `services`: the networks of a tenant's cluster IPs, one or one of each family."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Registries:
         membership: Membership,
         *,
         account_key: Callable[[TenantId], AccountKey] | None = None,
-        services: Callable[[TenantId], IPv4Network] = lambda tenant: SERVICE_RANGE,
+        services: Callable[[TenantId], Sequence[IpNetwork]] = lambda tenant: (SERVICE_RANGE,),
     ) -> None:
         self._services = services
         self._account_key = account_key

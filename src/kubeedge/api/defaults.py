@@ -187,13 +187,11 @@ def daemonset(daemonset: Object) -> None:
 
 
 def service(service: Object) -> None:
-    """Defaults of a Service; its address is given elsewhere (apiserver.attachments)."""
+    """Defaults of a Service; its addresses and their families are given elsewhere (apiserver.cluster_ips)."""
     spec = _inner(service, "spec")
     _default(spec, "type", "ClusterIP")
     _default(spec, "sessionAffinity", "None")
     if spec["type"] != "ExternalName":
-        _default(spec, "ipFamilies", ["IPv4"])
-        _default(spec, "ipFamilyPolicy", "SingleStack")
         _default(spec, "internalTrafficPolicy", "Cluster")
     for port in _objects(spec.get("ports")):
         _default(port, "protocol", "TCP")

@@ -10,7 +10,7 @@ import binascii
 import re
 from typing import Any
 
-from kubeedge.api import selectors, validation_sizes
+from kubeedge.api import selectors, validation_families, validation_sizes
 from kubeedge.api.findings import Findings, collect
 from kubeedge.api.names import Object
 from kubeedge.api.pod import Unsupported
@@ -205,6 +205,7 @@ def service(obj: Object) -> list[FieldError]:
             errors.append(
                 invalid("spec.clusterIPs[0]", address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
             )
+    errors += validation_families.service(spec)
     ports = spec.get("ports") if isinstance(spec.get("ports"), list) else []
     names: set[str] = set()
     used: set[tuple[Any, Any]] = set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Sequence
 
 from kubeedge.api import keys, meta
@@ -11,22 +10,14 @@ from kubeedge.api.names import Object, TenantId
 from kubeedge.api.resources import EVENTS, SERVICES, Row
 from kubeedge.api.status import InvalidObject, ServerUnavailable, invalid
 from kubeedge.kit.dataclasses import dataclass
+from kubeedge.apiserver.cluster_ips import ClusterIps
+from kubeedge.apiserver.writing import Writing
+from kubeedge.kit.ip import IpNetwork
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store
 
-SERVICE_RANGE = ipaddress.IPv4Network("10.96.0.0/12")  # the default of kubeadm
 NODE_PORTS = range(30_000, 32_768)  # the default of kube-apiserver
 EVENT_TTL = 3600.0  # seconds; the default of kube-apiserver
 _LEASE_SHARED = 300.0  # seconds during which new events share one lease: a lease is a write of its own
-
-
-@dataclass(frozen=True, slots=True)
-class Writing:
-    """An object to write, and what is written with it in one transaction."""
-
-    obj: Object
-    compares: Sequence[Compare] = ()
-    ops: Sequence[Op] = ()
-    lease: int = 0
 
 
 class Attachments:
@@ -39,13 +30,12 @@ class Attachments:
         *,
         wall: Callable[[], float],
         randbytes: Randbytes,
-        services: ipaddress.IPv4Network,
+        services: Sequence[IpNetwork],
     ) -> None:
         self._store = store
-        self._services = services  # network of the cluster IPs
+        self._cluster_ips = ClusterIps(store, tenant, randbytes=randbytes, networks=services)
         self._wall = wall
         self._randbytes = randbytes
-        self._addresses = f"{keys.registry(tenant)}_addresses/services/"
         self._ports = f"{keys.registry(tenant)}_ports/services/"
         self._lease = 0
         self._lease_until = 0.0
@@ -56,7 +46,7 @@ class Attachments:
             return Writing(new, lease=await self._event_lease())
         if row.resource != SERVICES:
             return Writing(new)
-        address = await self._service(row, old, new)
+        address = await self._cluster_ips.of_write(row, old, new)
         ports = await self._node_ports(row, old, address.obj)
         return Writing(ports.obj, [*address.compares, *ports.compares], [*address.ops, *ports.ops])
 
@@ -64,9 +54,8 @@ class Attachments:
         """The operations that delete what belongs to an object together with it."""
         if row.resource != SERVICES:
             return ()
-        address = _address_of(obj)
         ports = [Delete(f"{self._ports}{number}") for number in sorted(_node_ports_of(obj))]
-        return [*([Delete(self._addresses + address)] if address else ()), *ports]
+        return [*self._cluster_ips.of_removal(obj), *ports]
 
     async def _event_lease(self) -> int:
         now = self._wall()
@@ -74,38 +63,6 @@ class Attachments:
             self._lease = await self._store.lease_grant(EVENT_TTL + _LEASE_SHARED)
             self._lease_until = now + _LEASE_SHARED
         return self._lease
-
-    async def _service(self, row: Row, old: Object | None, new: Object) -> Writing:
-        held = _address_of(old) if old is not None else ""
-        spec = dict(new.get("spec") or {})
-        wanted = spec.get("clusterIP") or ""
-        if spec.get("type") == "ExternalName":
-            spec.pop("clusterIP", None)
-            spec.pop("clusterIPs", None)
-            return Writing({**new, "spec": spec}, ops=[Delete(self._addresses + held)] if held else ())
-        if wanted == "None" or (wanted and wanted == held):
-            spec["clusterIPs"] = [wanted]
-            return Writing({**new, "spec": spec})
-        name = meta.name_of(new)
-        if wanted:
-            if ipaddress.ip_address(wanted) not in self._services:
-                error = invalid(
-                    "spec.clusterIPs",
-                    [wanted],
-                    f"the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {self._services}",
-                )
-                raise InvalidObject.of(row.resource, name, [error])
-            if await self._store.get(self._addresses + wanted) is not None:
-                error = invalid(
-                    "spec.clusterIPs", [wanted], f"failed to allocate IP {wanted}: provided IP is already allocated"
-                )
-                raise InvalidObject.of(row.resource, name, [error])
-        else:
-            wanted = await self._free_address()
-        spec["clusterIP"], spec["clusterIPs"] = wanted, [wanted]
-        key = self._addresses + wanted
-        owner = meta.encode({"namespace": meta.namespace_of(new), "name": name})
-        return Writing({**new, "spec": spec}, [Compare(key, CompareTarget.VERSION, "=", 0)], [Put(key, owner)])
 
     async def _node_ports(self, row: Row, old: Object | None, new: Object) -> Writing:
         """A port that a Service has once, it has for all protocols; one that it gives up is free."""
@@ -155,22 +112,6 @@ class Attachments:
             if number not in taken and await self._store.get(f"{self._ports}{number}") is None:
                 return number
         raise ServerUnavailable("all node ports are taken: delete services that are not needed")
-
-    async def _free_address(self) -> str:
-        """Random tries: of a million addresses, even half taken leaves no doubt after 64."""
-        size = self._services.num_addresses - 2
-        for _ in range(64):
-            address = str(self._services[1 + int.from_bytes(self._randbytes(4)) % size])
-            if await self._store.get(self._addresses + address) is None:
-                return address
-        raise ServerUnavailable(
-            f"no free service address found in {self._services}: delete services that are not needed"
-        )
-
-
-def _address_of(service: Object) -> str:
-    address = str((service.get("spec") or {}).get("clusterIP") or "")
-    return "" if address == "None" else address
 
 
 def _node_ports_of(service: Object) -> set[int]:

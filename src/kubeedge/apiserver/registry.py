@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from ipaddress import IPv4Network
 from typing import Any
 
 from kubeedge.api import access, json_bounds, keys, meta, patch
@@ -24,7 +23,8 @@ from kubeedge.api.resources import EVENTS, LEASES, NAMESPACES, PODS, SERVICEACCO
 from kubeedge.api.status import AlreadyExists, BadRequest, NoSuchPath, ObjectModified, ObjectNotFound, TooLarge
 from kubeedge.apiserver import admission, core, selection
 from kubeedge.apiserver.accounts import AccountKey, Joins, ServiceAccounts
-from kubeedge.apiserver.attachments import SERVICE_RANGE, Attachments
+from kubeedge.apiserver.attachments import Attachments
+from kubeedge.apiserver.cluster_ips import SERVICE_RANGE
 from kubeedge.apiserver.core import DeleteOptions, WriteOptions
 from kubeedge.apiserver.namespaces import TenantNamespaces
 from kubeedge.apiserver.offload import Offload
@@ -32,6 +32,7 @@ from kubeedge.apiserver.quota import Growth, Quota, Unlimited
 from kubeedge.apiserver.reading import ObjectReader, decode
 from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import replace
+from kubeedge.kit.ip import IpNetwork
 from kubeedge.store.model import MAX_VALUE, Delete, KeyValue, Put, Store, absent, unchanged
 
 _ATTEMPTS = 16  # of a write that loses races; each lost race means that another write succeeded
@@ -63,7 +64,7 @@ class Registry(ObjectReader):
         owners: bool = True,
         account_key: AccountKey | None = None,
         joins: Joins | None = None,
-        services: IPv4Network = SERVICE_RANGE,
+        services: Sequence[IpNetwork] = (SERVICE_RANGE,),
     ) -> None:
         super().__init__(store, tenant, served=served, offload=offload, wall=wall)
         self._wall, self._randbytes, self._foreground = wall, randbytes, foreground

@@ -169,6 +169,11 @@ class Addresses:
     tenant_services: tuple[str, ...] = setting(
         (), "TENANT=NETWORK: the network of one tenant's cluster IPs, in place of `services`", form=forms.tenant_network
     )
+    services_ipv6: str = setting(
+        "",
+        'network of a second cluster IP, of IPv6, for Services whose ipFamilyPolicy or ipFamilies ask for one; "": they have IPv4 alone',
+        form=forms.network_or_none,
+    )
     node_bits: int = setting(
         24, "prefix length of the pod addresses of one node; the defaults allow 255 nodes", low=9, high=30
     )

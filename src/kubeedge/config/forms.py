@@ -85,6 +85,12 @@ def network(text: str) -> None:
         raise ValueError("is not a network, like 10.244.0.0/16 (no bits behind the prefix)") from exc
 
 
+def network_or_none(text: str) -> None:
+    """A network, or "" for none. Raises ValueError."""
+    if text:
+        network(text)
+
+
 def tenant_network(text: str) -> None:
     """TENANT=NETWORK, as shop=10.112.0.0/16. Raises ValueError."""
     tenant, equals, listed = text.partition("=")

@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.ip import IpAddress
@@ -32,7 +33,14 @@ _NUMBER, _SOURCE_PORT, _PORT = 1, 2, 3  # CTA_PROTO_NUM, _SRC_PORT, _DST_PORT
 _UDP = 17
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _MOST = 1 << 18  # bytes of one answer
+_SETTINGS = Path("/proc/sys/net/netfilter")
 _DELETIONS = 10_000  # at a time: what is left is found with the next change
+
+
+def lacks_sctp(settings: Path = _SETTINGS) -> bool:
+    """Whether the kernel tracks connections, and none of SCTP (CONFIG_NF_CT_PROTO_SCTP): it cannot translate them then."""
+    tcp, sctp = (settings / f"nf_conntrack_{name}_timeout_established" for name in ("tcp", "sctp"))
+    return tcp.exists() and not sctp.exists()
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,4 +110,11 @@ class ServiceProxy(TableWriter):
             self._no_conntrack = f"UDP clients keep endpoints that are gone: conntrack: {exc.strerror or exc}"
 
     def _shortcoming(self) -> str:
-        return self._no_conntrack
+        return "; ".join(filter(None, (self._no_conntrack, self._no_sctp())))
+
+    def _no_sctp(self) -> str:
+        """SCTP is asked of the kernel when it is needed: few have it, and fewer Services want it."""
+        if not conntrack.lacks_sctp():
+            return ""
+        wanting = [key for key, s in self._table.services.items() if any(p.protocol == "SCTP" for p in s.ports)]
+        return f"SCTP ports are not reachable ({min(wanting)}): the kernel has no conntrack of SCTP" if wanting else ""

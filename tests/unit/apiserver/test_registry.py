@@ -585,7 +585,7 @@ async def test_handed_out_objects_belong_to_their_caller(world: World) -> None:
 @in_world
 async def test_services_may_have_another_network(world: World) -> None:
     network = ipaddress.IPv4Network("10.112.0.0/29")
-    registry = Registry(world.store, TenantId("c"), services=network)
+    registry = Registry(world.store, TenantId("c"), services=(network,))
     spec = {"ports": [{"port": 80}]}
     for name in ("one", "two"):
         made = await registry.create(SERVICES, "default", {"metadata": {"name": name}, "spec": spec})

@@ -5,11 +5,18 @@ from __future__ import annotations
 import ipaddress
 import random
 import socket
+from pathlib import Path
+
+import pytest
 
 from kubeedge.kubebus.l3.netlink import pack_attribute
-from kubeedge.mesh.conntrack import flow_of
+from kubeedge.mesh import conntrack
+from kubeedge.mesh.bridge_filter import BridgeFilter
+from kubeedge.mesh.conntrack import flow_of, lacks_sctp
 from kubeedge.mesh.model import Endpoint, Service, ServicePort
+from kubeedge.mesh.proxy import ServiceProxy
 from kubeedge.mesh.ruleset import LocalNode, Rules, rules_of, stale_datagrams
+from kubeedge.mesh.table import MeshTable
 
 ADDRESS = ipaddress.ip_address("10.96.0.1")
 
@@ -68,3 +75,18 @@ def test_what_leads_to_less_than_before_is_stale() -> None:
     assert stale_datagrams(both, udp("10.244.2.2", node_port=30053)) == {(ADDRESS, 53): {two}, (None, 30053): {two}}
     assert stale_datagrams(both, {}) == {(ADDRESS, 53): frozenset(), (None, 30053): frozenset()}
     assert stale_datagrams(None, udp("10.244.2.1")) == {(ADDRESS, 53): {one}}, "after a start everything is looked at"
+
+
+def test_a_kernel_without_sctp_is_said_when_a_service_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not lacks_sctp(tmp_path), "nothing is tracked yet, so nobody knows"
+    (tmp_path / "nf_conntrack_tcp_timeout_established").touch()
+    assert lacks_sctp(tmp_path)
+    table = MeshTable("edge1")
+    proxy = ServiceProxy(table, (), lambda: False, BridgeFilter())
+    monkeypatch.setattr(conntrack, "lacks_sctp", lambda: lacks_sctp(tmp_path))
+    table.services["default/web"] = Service(namespace="default", name="web", ports=(ServicePort("", "TCP", 80, 80),))
+    assert proxy._shortcoming() == ""
+    table.services["default/sig"] = Service(namespace="default", name="sig", ports=(ServicePort("", "SCTP", 80, 80),))
+    assert proxy._shortcoming() == "SCTP ports are not reachable (default/sig): the kernel has no conntrack of SCTP"
+    (tmp_path / "nf_conntrack_sctp_timeout_established").touch()
+    assert proxy._shortcoming() == ""

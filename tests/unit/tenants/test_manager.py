@@ -156,9 +156,14 @@ def test_the_overlay_address_holds_the_number(number: int, address: str) -> None
 
 def test_each_tenant_may_have_a_network_of_its_own_for_services() -> None:
     plan = model.AddressPlan(services="10.112.0.0/16", tenant_services=("shop=10.113.0.0/24",))
-    assert str(plan.services_of(TenantId("shop"))) == "10.113.0.0/24"
-    assert str(plan.services_of(TenantId("other"))) == "10.112.0.0/16"
-    assert str(model.AddressPlan().services_of(TenantId("shop"))) == "10.96.0.0/12"
+    assert [str(n) for n in plan.services_of(TenantId("shop"))] == ["10.113.0.0/24"]
+    assert [str(n) for n in plan.services_of(TenantId("other"))] == ["10.112.0.0/16"]
+    assert [str(n) for n in model.AddressPlan().services_of(TenantId("shop"))] == ["10.96.0.0/12"]
+    plan = model.AddressPlan(services_ipv6="fd00:10:96::/112", tenant_services=("shop=10.113.0.0/24",))
+    assert [str(n) for n in plan.services_of(TenantId("shop"))] == ["10.113.0.0/24", "fd00:10:96::/112"]
+    for bad in ("10.112.0.0/16", "fd00::/126", "fd00::1/64"):
+        with pytest.raises(Invalid):
+            model.AddressPlan(services_ipv6=bad)
     for bad in ("10.244.128.0/20", "100.64.0.0/24", "10.113.0.0/30"):
         with pytest.raises(Invalid, match="network of Services"):
             model.AddressPlan(services=bad)
