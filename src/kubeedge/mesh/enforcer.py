@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from kubeedge.kit.ip import IpNetwork
 from kubeedge.mesh import packet_filter
 from kubeedge.mesh.bridge_filter import BridgeFilter
 from kubeedge.mesh.packet_filter import FilterRules
@@ -12,16 +15,20 @@ STARTING = "policies are not set up yet"
 
 
 class PolicyEnforcer(TableWriter):
-    """`name`: of the bridge of the pods, when they have no addresses of IPv6 but link-local ones; "": they have."""
+    """`name`: of the bridge of the pods, when they have no addresses of IPv6 but link-local ones; "": they have. `networks`: of those
+    pods."""
 
     table = packet_filter.TABLE
     meaning = "network policies are not enforced"
 
-    def __init__(self, table: MeshTable, bridge: BridgeFilter, name: str = "") -> None:
+    def __init__(
+        self, table: MeshTable, bridge: BridgeFilter, name: str = "", networks: Sequence[IpNetwork] = ()
+    ) -> None:
         super().__init__(STARTING)
         self._mesh = table
         self._bridge = bridge
         self._name = name
+        self._networks = networks
         self._rules: dict[int, FilterRules] = {}  # what the kernel has
         self._unbridged = False
 
@@ -43,12 +50,14 @@ class PolicyEnforcer(TableWriter):
     async def _write(self, whole: bool) -> None:
         policies = list(self._mesh.policies.values())
         pods = list(self._mesh.pods()) if policies else []
+        known = self._mesh.addresses() if policies else []
         if whole or bool(self._states) != bool(policies):
             self._unbridged = bool(policies) and not (self._bridge.enabled(4) and self._bridge.enabled(6))
         for version in VERSIONS:
-            new = packet_filter.filter_rules(policies, pods, self._mesh.node, version)
+            new = packet_filter.filter_rules(policies, pods, self._mesh.node, version, known)
             closed = self._name if version == 6 else ""
-            if not policies or (version == 6 and not (new.isolated or closed)):
+            has_pods = version == 4 or any(network.version == version for network in self._networks)
+            if not policies or not (has_pods or new.isolated or closed):
                 if whole or version in self._states:
                     await self._remove(packet_filter.remove(version), version)
                 self._rules.pop(version, None)
@@ -56,7 +65,7 @@ class PolicyEnforcer(TableWriter):
             old = None if whole or version not in self._states else self._rules.get(version)
             commands = packet_filter.changes(old or FilterRules(), new, version)
             if old is None:
-                commands = packet_filter.header(version, closed) + commands
+                commands = packet_filter.header(version, closed, self._networks) + commands
             if commands:
                 await self._commit(commands, version)
             self._rules[version] = new

@@ -71,7 +71,7 @@ class Mesh:
         bridge = BridgeFilter(settings.run)
         self.proxy = ServiceProxy(self.table, settings.pods, alone, bridge)
         is_dual = any(network.version == 6 for network in settings.pods)
-        self.enforcer = PolicyEnforcer(self.table, bridge, "" if is_dual else settings.bridge)
+        self.enforcer = PolicyEnforcer(self.table, bridge, "" if is_dual else settings.bridge, settings.pods)
         self.zone = Zone(self.table, settings.domain)
         upstream = Upstream(Resolvers(settings.dns, settings.resolvers))
         self.dns = DnsServer(self.zone, upstream, settings.dns, settings.pods)

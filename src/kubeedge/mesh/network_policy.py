@@ -1,7 +1,7 @@
 """NetworkPolicies as a node has them, read from the rows that the cloud has made of them (ADR 56). Pure.
 
 A row comes from users by way of the cloud. What makes no sense in a rule is left out, so that it allows less and not more; a policy whose pods
-cannot be determined is refused as a whole, and the node says so.
+cannot be determined is about all pods of its namespace, and the node says so.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ class NetworkPolicy:
     selector: LabelSelector
     rules: Mapping[str, tuple[AllowedTraffic, ...]]
     left_out: int = 0  # peers that are too many
+    unreadable: str = ""  # why its pods cannot be determined
 
     @property
     def key(self) -> str:
@@ -97,7 +98,7 @@ class NetworkPolicy:
 
 
 def policy_of(namespace: str, name: str, value: JsonObject) -> NetworkPolicy:
-    """Of a row. Raises Invalid when its pods cannot be determined."""
+    """A policy from its row, whatever is in it: what cannot be read allows nothing, or is about all pods."""
     spec = mapping(value.get("spec"))
     kinds = items(spec.get("policyTypes"))
     rules = {
@@ -111,8 +112,13 @@ def policy_of(namespace: str, name: str, value: JsonObject) -> NetworkPolicy:
         for rule in dicts(spec.get(direction))
         if isinstance(count := rule.get("left_out"), int)
     )
+    unreadable = ""
+    try:
+        selector = of_selector(spec.get("podSelector"))
+    except Invalid as exc:
+        selector, unreadable = of_selector({}), str(exc)
     return NetworkPolicy(
-        namespace=namespace, name=name, selector=of_selector(spec.get("podSelector")), rules=rules, left_out=left_out
+        namespace=namespace, name=name, selector=selector, rules=rules, left_out=left_out, unreadable=unreadable
     )
 
 

@@ -6,6 +6,8 @@ that what the sender's policies allow must be allowed by the receiver's, too:
     map isolated-out    address of a pod of this node -> chain of the policies that select it for egress
     map isolated-in     the same for ingress
     set itself          address . address: a pod always reaches itself
+    set known           addresses of pods that this node knows; what has another one of its networks is a pod that has just begun, and sends and
+                        gets nothing until its policies are found
 
 A pod's chain jumps to the chain of each of its policies, which accept what they allow, and ends with drop; pods with the same policies share it.
 Answers pass by what conntrack knows. What the node itself sends to its pods, and they to it, is not passed on, and so is not looked at.
@@ -35,11 +37,18 @@ class FilterRules:
     sets: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
     isolated: dict[str, dict[str, str]] = field(default_factory=dict)  # map -> address -> verdict
     itself: set[str] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)
 
 
-def filter_rules(policies: Iterable[NetworkPolicy], pods: Sequence[PolicyPod], node: str, version: int) -> FilterRules:
-    """What the policies mean for the pods of this node in one family."""
-    found = FilterRules()
+def filter_rules(
+    policies: Iterable[NetworkPolicy],
+    pods: Sequence[PolicyPod],
+    node: str,
+    version: int,
+    known: Iterable[IpAddress] = (),
+) -> FilterRules:
+    """What the policies mean for the pods of this node in one family. `known`: addresses of all its pods."""
+    found = FilterRules(known={str(address) for address in known if address.version == version})
     mine = [pod for pod in pods if pod.address.version == version]
     ordered = sorted(policies, key=lambda policy: policy.key)
     for direction in DIRECTIONS:
@@ -168,9 +177,9 @@ def _target(address: IpAddress, protocol: str, number: int) -> str:
     return f"{address} . {protocol.lower()} . {number}"
 
 
-def header(version: int, bridge: str = "") -> str:
+def header(version: int, bridge: str = "", networks: Iterable[IpNetwork] = ()) -> str:
     """The table in place of an earlier one, with what does not depend on policies. `bridge`: one whose pods have no address of this family but
-    link-local ones, by which they would reach each other: that is closed."""
+    link-local ones, by which they would reach each other: that is closed. `networks`: of the pods of this node."""
     family, kind = FAMILY[version], ADDRESS_TYPE[version]
     neighbours = (
         "    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert } accept\n"
@@ -183,18 +192,24 @@ def header(version: int, bridge: str = "") -> str:
         if bridge
         else ""
     )
+    own = ", ".join(str(network) for network in networks if network.version == version)
+    new_from, new_to = (
+        f"    {family} {side} {{ {own} }} {family} {side} != @known drop\n" if own else ""
+        for side in ("saddr", "daddr")
+    )
     first = f"    ct state established,related accept\n{neighbours}    {family} saddr . {family} daddr @itself accept\n"
     return f"""{remove(version)}table {family} {TABLE} {{
   map isolated-out {{ type {kind} : verdict; }}
   map isolated-in {{ type {kind} : verdict; }}
   set itself {{ type {kind} . {kind}; }}
+  set known {{ type {kind}; }}
 {closed}  chain egress {{
     type filter hook forward priority filter - 6; policy accept;
-{first}    {family} saddr vmap @isolated-out
+{first}{new_from}    {family} saddr vmap @isolated-out
   }}
   chain ingress {{
     type filter hook forward priority filter - 5; policy accept;
-{first}    {family} daddr vmap @isolated-in
+{first}{new_to}    {family} daddr vmap @isolated-in
   }}
 }}
 """
@@ -220,6 +235,7 @@ def changes(old: FilterRules, new: FilterRules, version: int) -> str:
     for name, (_, elements) in new.sets.items():
         lines += _set_changes(table, name, old.sets.get(name, ("", frozenset()))[1], elements)
     lines += _set_changes(table, "itself", old.itself, new.itself)
+    lines += _set_changes(table, "known", old.known, new.known)
     for name in dict.fromkeys((*old.isolated, *new.isolated)):
         lines += _map_changes(table, name, old.isolated.get(name, {}), new.isolated.get(name, {}))
     gone = sorted(old.chains.keys() - new.chains.keys(), key=lambda name: "-pods-" not in name)

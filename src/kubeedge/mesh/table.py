@@ -6,6 +6,7 @@ elsewhere come from EndpointSlices, as the cloud last saw them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -47,7 +48,7 @@ class MeshTable:
         self._statuses: dict[str, JsonObject] = {}
         self._owners: dict[IpAddress, str] = {}  # cluster IPs
         self.policies: dict[str, NetworkPolicy] = {}
-        self.refused_policies: dict[str, str] = {}  # that cannot be enforced, and why
+        self.refused_policies: dict[str, str] = {}  # that are not enforced as they are written, and why
 
     def apply(self, key: str, value: bytes | None) -> Collection[str]:
         """A put or a delete (None); "NAMESPACE/NAME" of the Services that may have other addresses or endpoints now."""
@@ -150,10 +151,9 @@ class MeshTable:
         if len(self.policies) >= MAX_POLICIES:
             self.refused_policies[key] = f"this node takes {MAX_POLICIES} policies"
             return
-        try:
-            self.policies[key] = policy_of(namespace, name, value)
-        except Invalid as exc:
-            self.refused_policies[key] = str(exc)
+        policy = self.policies[key] = policy_of(namespace, name, value)
+        if policy.unreadable:
+            self.refused_policies[key] = f"it isolates all pods of its namespace: {policy.unreadable}"
 
     def _node(self, value: JsonObject | None) -> Collection[str]:
         zone = str(mapping(mapping((value or {}).get("metadata")).get("labels")).get(ZONE) or "")
@@ -184,6 +184,14 @@ class MeshTable:
             pod, found = self._pods[key], self._address(key)
             if found is not None and not found[1].finished and not pod["spec"].get("hostNetwork"):
                 yield PolicyPod(key.partition("/")[0], _labels(pod), found[0], pod)
+
+    def addresses(self) -> Iterator[IpAddress]:
+        """Of all pods that run here, static ones included: theirs are known by what is reported alone."""
+        for key, status in self._statuses.items():
+            state = local_pods.state(self._pods.get(key, {"metadata": {"uid": status["uid"]}}), status)
+            with contextlib.suppress(ValueError):
+                if not state.finished:
+                    yield address_of(state.address)
 
     def _address(self, key: str) -> tuple[IpAddress, local_pods.State] | None:
         state = local_pods.state(self._pods[key], self._statuses.get(key, {}))

@@ -18,7 +18,7 @@ class Kernel:
 
     def __init__(self) -> None:
         self.chains: dict[str, list[str]] = {}
-        self.sets: dict[str, set[str]] = {"itself": set()}
+        self.sets: dict[str, set[str]] = {"itself": set(), "known": set()}
         self.maps: dict[str, dict[str, str]] = {"isolated-in": {}, "isolated-out": {}}
 
     def apply(self, commands: str) -> None:
@@ -95,7 +95,7 @@ def policy(selector: dict[str, str], *kinds: str, ingress: Any = (), egress: Any
 
 
 def rules_of(table: MeshTable, version: int = 4) -> FilterRules:
-    return filter_rules(table.policies.values(), list(table.pods()), "edge1", version)
+    return filter_rules(table.policies.values(), list(table.pods()), "edge1", version, table.addresses())
 
 
 def lines(table: MeshTable, short: str) -> set[str]:
@@ -161,7 +161,7 @@ def test_what_names_nothing_allows_everything_and_what_cannot_be_read_allows_not
         assert lines(table, "in") == set(), rule
         assert rules_of(table).isolated["isolated-in"]
     put(table, "/desired/networkpolicies/d/p", policy({"a": "b"}, "Ingress") | {"spec": {"podSelector": 1}})
-    assert not table.policies and "d/p" in table.refused_policies
+    assert table.refused_policies["d/p"].startswith("it isolates all pods of its namespace: ")
     put(table, "/desired/networkpolicies/d/p", None)
     assert not table.refused_policies
 
@@ -173,7 +173,44 @@ def test_pods_in_the_network_of_the_node_are_not_isolated() -> None:
     put(table, "/desired/networkpolicies/other/p", policy({}, "Ingress"))
     assert set(rules_of(table).isolated) == {"isolated-in", "isolated-out"}
     put(table, "/desired/pods/d/a", {"metadata": {"uid": "a"}, "spec": {"hostNetwork": True}})
-    assert rules_of(table) == FilterRules()
+    assert rules_of(table) == FilterRules(known={"10.244.1.2"})
+
+
+def test_a_policy_whose_pods_cannot_be_read_isolates_its_namespace() -> None:
+    table = MeshTable("edge1")
+    pod(table, "a", "10.244.1.2", app="x")
+    put(table, "/desired/pods/other/b", {"metadata": {"uid": "b"}, "spec": {}})
+    put(table, "/reported/pods/other/b", {"uid": "b", "status": {"podIP": "10.244.1.3", "phase": "Running"}})
+    bad = {"matchExpressions": [{"key": "app", "operator": "Like", "values": ["y"]}]}
+    row = policy({}, "Ingress", ingress=[{"all": True, "ports": [{"port": 80}]}])
+    put(table, "/desired/networkpolicies/d/p", {"spec": {**row["spec"], "podSelector": bad}})
+    found = rules_of(table)
+    assert list(found.isolated["isolated-in"]) == ["10.244.1.2"], "the pods of other namespaces are not its affair"
+    assert lines(table, "in") == {"meta l4proto tcp th dport { 80 } accept"}, "what it allows is allowed"
+    assert "Like" in table.refused_policies["d/p"], "and the node says so"
+
+
+def test_a_pod_is_known_from_its_report_on_and_until_it_has_ended() -> None:
+    table, kernel = MeshTable("edge1"), Kernel()
+
+    def known() -> set[str]:
+        return rules_of(table).known
+
+    put(table, "/desired/networkpolicies/d/p", policy({"app": "none"}, "Ingress"))
+    put(table, "/desired/pods/d/a", {"metadata": {"uid": "a"}, "spec": {}})
+    assert known() == set()
+    put(table, "/reported/pods/d/a", {"uid": "a", "status": {"podIP": "10.244.1.2", "phase": "Pending"}})
+    put(table, "/reported/pods/d/static", {"uid": "s", "status": {"podIP": "10.244.1.3", "phase": "Running"}})
+    assert known() == {"10.244.1.2", "10.244.1.3"}, "static pods are known by what is reported alone"
+    kernel.apply(changes(FilterRules(), rules_of(table), 4))
+    assert kernel.sets["known"] == known()
+    put(table, "/reported/pods/d/static", {"uid": "s", "status": {"podIP": "10.244.1.3", "phase": "Failed"}})
+    put(table, "/desired/pods/d/a", {"metadata": {"uid": "again"}, "spec": {}})
+    assert known() == set(), "another pod may have these addresses next"
+    assert header(4).count("@known") == 0
+    made = header(4, "", [ipaddress.ip_network("10.244.1.0/24"), ipaddress.ip_network("fd00::/64")])
+    assert "ip saddr { 10.244.1.0/24 } ip saddr != @known drop" in made
+    assert "ip daddr { 10.244.1.0/24 } ip daddr != @known drop" in made
 
 
 def test_each_change_leads_to_the_rules_that_are_wanted() -> None:
@@ -210,15 +247,15 @@ def test_each_change_leads_to_the_rules_that_are_wanted() -> None:
         new = rules_of(table)
         kernel.apply(changes(old, new, 4))
         assert {name: tuple(rules) for name, rules in kernel.chains.items()} == new.chains
-        assert {name: frozenset(e) for name, e in kernel.sets.items() if name != "itself"} == {
+        assert {name: frozenset(e) for name, e in kernel.sets.items() if name not in ("itself", "known")} == {
             name: elements for name, (_, elements) in new.sets.items()
         }
-        assert kernel.sets["itself"] == new.itself
+        assert kernel.sets["itself"] == new.itself and kernel.sets["known"] == new.known
         assert {name: e for name, e in kernel.maps.items() if e} == new.isolated
         assert changes(new, rules_of(table), 4) == ""
         old = new
     kernel.apply(changes(old, FilterRules(), 4))
-    assert not kernel.chains and kernel.sets == {"itself": set()}
+    assert not kernel.chains and kernel.sets == {"itself": set(), "known": set()}
 
 
 def test_any_row_is_read_or_refused() -> None:
