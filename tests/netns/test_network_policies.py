@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kubeedge_cloud.edgecontroller.policies import PolicyCatalogue
+from kubeedge_cloud.edgecontroller.policies import PolicyCatalogue, at_once
 from tests.kit.topology import Host, Topology, until
 from tests.netns.test_mesh import Node, far, pod, service
 
@@ -61,8 +61,7 @@ class Cloud:
         ]
         self._catalogue = PolicyCatalogue(lambda: self.pods)
         for name, labels in (("default", {}), ("shop", {"team": "a"})):
-            self._catalogue.namespace_changed(None, {"metadata": {"name": name, "labels": labels}})
-        self._policies: dict[str, Any] = {}
+            at_once(self._catalogue.namespace_changed(name, {"metadata": {"name": name, "labels": labels}}))
 
     @staticmethod
     def pod(name: str, namespace: str, address: str, node: str, **labels: str) -> dict[str, Any]:
@@ -78,8 +77,7 @@ class Cloud:
         gone = []
         for name, spec in specs.items():
             after = None if spec is None else {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
-            self._catalogue.policy_changed(self._policies.get(name), after)
-            self._policies[name] = after
+            at_once(self._catalogue.policy_changed("default", name, after))
             gone += [f"/desired/networkpolicies/default/{name}"] if after is None else []
         rows = self._catalogue.of(["default"])
         self._node.say(put={f"/desired/{key}": json.loads(row) for key, row in rows.items()}, delete=gone)

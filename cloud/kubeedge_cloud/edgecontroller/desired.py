@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -23,6 +24,7 @@ from kubeedge_cloud.tenants.model import node_key
 VALID = "valid"
 _OPS = 1000  # in one transaction
 _ROOM = 30.0  # seconds until nodes that wait for room are looked at again
+_SETTLED = ("", "", "")
 _AT_ONCE = 64  # nodes that are looked at: what one change means for all of them is few commits then
 
 
@@ -50,6 +52,11 @@ class DesiredState:
         self._namespaces: dict[NodeName, frozenset[str]] = {}  # whose Services the node has
         self._policies = policies.PolicyCatalogue(lambda: state.pods)
         self._isolated: dict[NodeName, frozenset[str]] = {}  # namespaces whose policies the node has
+        self._settled = False  # every policy of the first list has been looked at
+        #: what policies depend on, one after the other: ("pod" or "policy" or "namespace", namespace, name), or _SETTLED
+        self.policy_queue: WorkQueue[tuple[str, str, str]] = WorkQueue(
+            f"policies of {state.tenant}", self._look_at_policies, workers=1
+        )
         self.queue: WorkQueue[NodeName] = WorkQueue(
             f"desired state of {state.tenant}", self._sync_down, workers=_AT_ONCE
         )
@@ -71,7 +78,8 @@ class DesiredState:
 
     def pod_changed(self, before: Object | None, after: Object | None) -> None:
         """Queues the nodes of the pod before and after, unless only its status has changed."""
-        self._queue_isolated(self._policies.pod_changed(before, after))
+        if policies.differs(before, after):
+            self._policies_depend("pod", before, after)
         # What a node reports about a pod changes nothing else that it should have.
         if before is not None and after is not None and node_objects.pod(before) == node_objects.pod(after):
             return
@@ -108,12 +116,39 @@ class DesiredState:
                     self.queue.add(name)
 
     def policy_changed(self, before: Object | None, after: Object | None) -> None:
-        """Queues the nodes that have the policies of the namespace."""
-        self._queue_isolated(self._policies.policy_changed(before, after))
+        """Looks at the policy soon."""
+        self._policies_depend("policy", before, after)
 
     def namespace_changed(self, before: Object | None, after: Object | None) -> None:
-        """Queues the nodes with policies that mean other namespaces now."""
-        self._queue_isolated(self._policies.namespace_changed(before, after))
+        """Looks soon at the policies that mean other namespaces now."""
+        self._policies_depend("namespace", before, after)
+
+    def _policies_depend(self, kind: str, before: Object | None, after: Object | None) -> None:
+        obj = after or before or {}
+        self.policy_queue.add((kind, meta.namespace_of(obj), meta.name_of(obj)))
+
+    def policies_listed(self) -> None:
+        """All policies, namespaces and pods are known: when what is queued has been looked at, nodes lose what went while no process was running."""
+        self.policy_queue.add(_SETTLED)
+
+    async def _look_at_policies(self, key: tuple[str, str, str]) -> None:
+        """Queues the nodes that have policies which are other ones now."""
+        if key == _SETTLED:
+            self._settled = True
+            for node in self._state.records:
+                self.queue.add(node)
+            return
+        before = self._policies.weight
+        self._queue_isolated(await _in_turns(self._steps_of(*key)))
+        for short in self._policies.short if self._policies.weight < before else ():
+            self.policy_queue.add(("policy", *short))
+
+    def _steps_of(self, kind: str, namespace: str, name: str) -> policies.Steps:
+        if kind == "pod":
+            return self._policies.pod_changed(namespace, name, self._state.pods.get(namespace, name))
+        if kind == "policy":
+            return self._policies.policy_changed(namespace, name, self._state.policies.get(namespace, name))
+        return self._policies.namespace_changed(name, self._state.namespaces.get("", name))
 
     def _queue_isolated(self, namespaces: set[str]) -> None:
         for name, isolated in self._isolated.items() if namespaces else ():
@@ -267,7 +302,7 @@ class DesiredState:
         """The same for EndpointSlices and policies, where nobody waits for the first list."""
         slices, listed = self._state.slices, (self._state.policies, self._state.namespaces)
         unknown = [] if slices.synced.is_set() else ["endpointslices/"]
-        if not all(informer.synced.is_set() for informer in listed):
+        if not self._settled or not all(informer.synced.is_set() for informer in listed):
             unknown.append(policies.PREFIX)
         return {key: value for key, value in have.items() if key.startswith(tuple(unknown))}
 
@@ -280,3 +315,14 @@ class DesiredState:
         if not self._has_proxy(name):
             return frozenset()
         return services.namespaces(self._state.nodes.get("", name), pods)
+
+
+async def _in_turns(steps: policies.Steps) -> set[str]:
+    """All of it; the event loop does its other work in between."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: set[str] = end.value
+            return found
+        await asyncio.sleep(0)

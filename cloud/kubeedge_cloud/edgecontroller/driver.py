@@ -94,7 +94,7 @@ class TenantEdgeController:
             group.create_task(self._look_when_listed(), name="first lists of what nobody waits for")
             for reported in self._reports.queues:
                 group.create_task(reported.run())
-            for queue in (self._desired.queue, self._nodes.queue, self._writes.queue):
+            for queue in (self._desired.queue, self._desired.policy_queue, self._nodes.queue, self._writes.queue):
                 group.create_task(queue.run())
             group.create_task(self._publications.queue.run())
             group.create_task(self._leases.queue.run())
@@ -142,6 +142,7 @@ class TenantEdgeController:
         late = [i for i in (self._state.slices, self._state.policies, self._state.namespaces) if not i.synced.is_set()]
         for informer in late:
             await informer.synced.wait()
+        self._desired.policies_listed()
         for name in self._state.records if late else ():
             self._desired.queue.add(name)
 

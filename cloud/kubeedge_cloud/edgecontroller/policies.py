@@ -1,7 +1,8 @@
 """NetworkPolicies as nodes get them: with the peers' addresses (ADR 56). Pure.
 
 A node has the policies of the namespaces of its pods. Which pods a rule means is found here, where all pods and namespaces are known, and is
-kept as pods change, so that one pod costs one look at each rule. The row of a policy is the same for all nodes:
+kept as pods change, so that one pod costs one look at each rule. What all policies of a tenant ask of one pod is bounded (MAX_LOOKS), and each method
+is a generator that stops after some of that (_PORTION), so that a tenant with many pods and many selectors holds nobody else up. The row of a policy is the same for all nodes:
 
     {"metadata", "spec": {"podSelector", "policyTypes", "ingress": [RULE], "egress": [RULE]}}
     RULE: {"ports", "all", "blocks": [IPBLOCK], "selectors": [{"namespaces": [NAME] or "*", "podSelector"}],
@@ -13,7 +14,7 @@ which allows less and not more; `left_out` counts it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -28,10 +29,14 @@ from kubeedge_cloud.edgecontroller.node_objects import canonical
 PREFIX = "networkpolicies/"
 ALL = "*"
 MAX_PODS = 5_000  # whose addresses are in one rule
+MAX_LOOKS = 8_192  # rules, selectors and requirements in them, of all policies of a tenant: each is asked of each pod
+_PORTION = 2_000  # of these before others have their turn
 _NAME_LABEL = "kubernetes.io/metadata.name"
 
 #: an address, its node, and the ports that rules name, as "NAME/PROTOCOL"
 PeerRow: TypeAlias = tuple[str, str, Mapping[str, int]]
+#: what is done in portions, and gives the namespaces whose policies have changed
+Steps: TypeAlias = Generator[None, None, set[str]]
 
 
 @dataclass(slots=True)
@@ -42,6 +47,11 @@ class _Peer:
     written: Object  # podSelector as it is written
     of_namespaces: LabelSelector | None  # None: the policy's own
     namespaces: frozenset[str] | None
+
+    @property
+    def weight(self) -> int:
+        """How much it asks of a pod."""
+        return 1 + len(self.pods.requirements)
 
     def means(self, namespace: str, labels: Mapping[str, str]) -> bool:
         """Whether a pod is one of these."""
@@ -58,6 +68,11 @@ class _Rule:
     egress: bool
     left_out: int = 0
     matched: dict[NamespacedName, list[PeerRow]] = field(default_factory=dict)
+
+    @property
+    def weight(self) -> int:
+        """How much it asks of a pod."""
+        return 1 + sum(peer.weight for peer in self.peers)
 
     def is_about(self, pod: Object) -> bool:
         """Whether the address of a pod belongs in the rule."""
@@ -99,10 +114,17 @@ class _Rule:
 
 @dataclass(slots=True)
 class _Policy:
+    spec: Any  # as it is written
     selector: Any
     kinds: list[Any]
     ingress: list[_Rule]
     egress: list[_Rule]
+    short: bool  # other policies of the tenant left no room for all of it
+
+    @property
+    def weight(self) -> int:
+        """How much it asks of a pod."""
+        return sum(rule.weight for rule in self.rules)
 
     @property
     def rules(self) -> Iterator[_Rule]:
@@ -110,35 +132,55 @@ class _Policy:
         yield from self.egress
 
 
+def at_once(steps: Steps) -> set[str]:
+    """All of it without a pause."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: set[str] = end.value
+            return found
+
+
 class PolicyCatalogue:
-    """All policies of a tenant. `pods` gives all pods; methods return the namespaces whose policies have changed."""
+    """All policies of a tenant. `pods` gives all pods. One change is finished before the next one begins."""
 
     def __init__(self, pods: Callable[[], Iterable[Object]]) -> None:
         self._pods = pods
         self._namespaces: dict[str, Mapping[str, str]] = {}  # labels by name
         self._policies: dict[str, dict[str, _Policy]] = {}
         self._encoded: dict[tuple[str, str], bytes] = {}
+        self.weight = 0  # how much all of them ask of a pod
 
-    def policy_changed(self, before: Object | None, after: Object | None) -> set[str]:
-        """A NetworkPolicy came, changed or went."""
-        obj = after or before or {}
-        namespace, name = meta.namespace_of(obj), meta.name_of(obj)
-        if before is not None and after is not None and before.get("spec") == after.get("spec"):
-            return set()
-        self._encoded.pop((namespace, name), None)
+    @property
+    def short(self) -> list[tuple[str, str]]:
+        """(namespace, name) of those that others left no room for; a change of theirs is to be looked at when `weight` has fallen."""
+        return [
+            (space, name) for space, found in self._policies.items() for name, policy in found.items() if policy.short
+        ]
+
+    def policy_changed(self, namespace: str, name: str, after: Object | None) -> Steps:
+        """A NetworkPolicy came, changed or went (None)."""
+        old = self._policies.get(namespace, {}).get(name)
         if after is None:
-            self._policies.get(namespace, {}).pop(name, None)
-            if not self._policies.get(namespace):
-                self._policies.pop(namespace, None)
-            return {namespace}
-        policy = self._policy(namespace, after)
-        self._policies.setdefault(namespace, {})[name] = policy
-        self._fill([policy])
+            if old is None:
+                return set()
+            del self._policies[namespace][name]
+            if not self._policies[namespace]:
+                del self._policies[namespace]
+        elif old is not None and not old.short and old.spec == after.get("spec"):
+            return set()
+        self.weight -= old.weight if old is not None else 0
+        if after is not None:
+            policy = self._policy(namespace, after)
+            self.weight += policy.weight
+            yield from self._fill([policy])
+            self._policies.setdefault(namespace, {})[name] = policy  # the old one held until now
+        self._encoded.pop((namespace, name), None)
         return {namespace}
 
-    def namespace_changed(self, before: Object | None, after: Object | None) -> set[str]:
-        """A Namespace came, changed its labels, or went."""
-        name = meta.name_of(after or before or {})
+    def namespace_changed(self, name: str, after: Object | None) -> Steps:
+        """A Namespace came, changed its labels, or went (None)."""
         labels = None if after is None else {_NAME_LABEL: name, **meta.labels_of(after)}
         if labels == self._namespaces.get(name):
             return set()
@@ -152,33 +194,31 @@ class PolicyCatalogue:
             for key, policy in policies.items()
             if any([self._look_at_namespaces(peer, name) for rule in policy.rules for peer in rule.peers])
         ]
-        self._fill([policy for _, _, policy in concerned], of=name)
+        yield from self._fill([policy for _, _, policy in concerned], of=name)
         for namespace, key, _ in concerned:
             self._encoded.pop((namespace, key), None)
         return {namespace for namespace, _, _ in concerned}
 
-    def pod_changed(self, before: Object | None, after: Object | None) -> set[str]:
-        """A pod came, went, or has another address, node or other labels."""
-        pod = after or before or {}
-        if before is not None and after is not None and _seen(before) == _seen(after):
-            return set()
-        key = key_of(pod)
+    def pod_changed(self, namespace: str, name: str, after: Object | None) -> Steps:
+        """A pod came, went (None), or has another address, node or other labels."""
+        key = (namespace, name)
         there = after is not None and bool(_addresses(after))
-        found = set()
-        for namespace, policies in self._policies.items():
-            for name, policy in policies.items():
-                changed = False
+        found, looks = set(), 0
+        for space, policies in self._policies.items():
+            for policy_name, policy in policies.items():
                 for rule in policy.rules:
                     rows = rule.rows(after) if there and after is not None and rule.is_about(after) else None
                     if rows != rule.matched.get(key):
-                        changed = True
+                        self._encoded.pop((space, policy_name), None)
+                        found.add(space)
                         if rows is None:
                             del rule.matched[key]
                         else:
                             rule.matched[key] = rows
-                if changed:
-                    self._encoded.pop((namespace, name), None)
-                    found.add(namespace)
+                looks += policy.weight
+                if looks >= _PORTION:
+                    looks = 0
+                    yield
         return found
 
     def of(self, namespaces: Iterable[str]) -> Mapping[str, bytes]:
@@ -203,10 +243,11 @@ class PolicyCatalogue:
             self._encoded[namespace, name] = found
         return found
 
-    def _fill(self, policies: Iterable[_Policy], of: str = "") -> None:
-        """Look at all pods, or at those of one namespace."""
+    def _fill(self, policies: Iterable[_Policy], of: str = "") -> Iterator[None]:
+        """Look at all pods, or at those of one namespace. One that changes meanwhile is looked at again, after this."""
         rules = [rule for policy in policies for rule in policy.rules if rule.peers or rule.everybody]
-        for pod in self._pods() if rules else ():
+        looks = 0
+        for pod in list(self._pods()) if rules else ():
             if (of and meta.namespace_of(pod) != of) or not _addresses(pod):
                 continue
             key = key_of(pod)
@@ -215,19 +256,28 @@ class PolicyCatalogue:
                     rule.matched[key] = rule.rows(pod)
                 else:
                     rule.matched.pop(key, None)
+                looks += rule.weight
+                if looks >= _PORTION:
+                    looks = 0
+                    yield
 
     def _policy(self, namespace: str, obj: Object) -> _Policy:
         spec = obj.get("spec") or {}
         kinds = spec.get("policyTypes") or ["Ingress", *(["Egress"] if spec.get("egress") else [])]
         found: dict[str, list[_Rule]] = {}
-        room = MAX_SELECTORS
+        room, looks, short = MAX_SELECTORS, MAX_LOOKS - self.weight, False
         for direction, peers in (("ingress", "from"), ("egress", "to")):
             found[direction] = []
             for rule in (spec.get(direction) or [])[:MAX_RULES]:
                 made = self._rule(namespace, rule, rule.get(peers) or [], direction == "egress", room)
-                found[direction].append(made)
                 room -= len(made.peers)
-        return _Policy(spec.get("podSelector") or {}, list(kinds), found["ingress"], found["egress"])
+                short = _cut(made, looks) or short
+                if made.weight <= looks:  # a rule that is left out allows nothing
+                    looks -= made.weight
+                    found[direction].append(made)
+        return _Policy(
+            obj.get("spec"), spec.get("podSelector") or {}, list(kinds), found["ingress"], found["egress"], short
+        )
 
     def _rule(self, namespace: str, rule: Object, peers: list[Object], egress: bool, room: int) -> _Rule:
         """`room`: for so many selectors; the rest are left out."""
@@ -275,6 +325,20 @@ class PolicyCatalogue:
             return False
         peer.namespaces = peer.namespaces | {name} if meant else peer.namespaces - {name}
         return True
+
+
+def _cut(rule: _Rule, looks: int) -> bool:
+    """Leave out the selectors that there is no room for; whether there were any, or is none for the rule itself."""
+    had = len(rule.peers)
+    while rule.peers and rule.weight > looks:
+        rule.peers.pop()
+    rule.left_out += had - len(rule.peers)
+    return had > len(rule.peers) or rule.weight > looks
+
+
+def differs(before: Object | None, after: Object | None) -> bool:
+    """Whether a pod is another one for rules."""
+    return before is None or after is None or _seen(before) != _seen(after)
 
 
 def isolated_namespaces(pods: Iterable[Object]) -> frozenset[str]:

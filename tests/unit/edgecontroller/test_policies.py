@@ -8,7 +8,7 @@ from typing import Any
 
 from kubeedge.api.names import Object
 from kubeedge.api.resources import NAMESPACES, NETWORKPOLICIES, PODS
-from kubeedge_cloud.edgecontroller.policies import MAX_PODS, PolicyCatalogue, isolated_namespaces
+from kubeedge_cloud.edgecontroller.policies import MAX_LOOKS, MAX_PODS, PolicyCatalogue, at_once, isolated_namespaces
 from tests.unit.controllers.world import World, in_world
 from tests.unit.edgecontroller.test_edgecontroller import pod_on
 from tests.unit.edgecontroller.test_services import _has_proxy
@@ -43,6 +43,23 @@ def row(catalogue: PolicyCatalogue, name: str = "p", namespace: str = "d") -> An
     return json.loads(catalogue.of([namespace])[f"networkpolicies/{namespace}/{name}"])["spec"]
 
 
+def _names(*objects: Object | None) -> tuple[str, str]:
+    inner = next(obj for obj in objects if obj is not None)["metadata"]
+    return inner.get("namespace", ""), inner["name"]
+
+
+def policy_changed(catalogue: PolicyCatalogue, before: Object | None, after: Object | None) -> set[str]:
+    return at_once(catalogue.policy_changed(*_names(before, after), after)) if before or after else set()
+
+
+def pod_changed(catalogue: PolicyCatalogue, before: Object | None, after: Object | None) -> set[str]:
+    return at_once(catalogue.pod_changed(*_names(before, after), after)) if before or after else set()
+
+
+def namespace_changed(catalogue: PolicyCatalogue, before: Object | None, after: Object | None) -> set[str]:
+    return at_once(catalogue.namespace_changed(_names(before, after)[1], after)) if before or after else set()
+
+
 def test_rules_have_the_addresses_of_their_peers() -> None:
     pods = [
         pod("a", "10.0.0.1", app="x"), pod("b", "10.0.0.2", app="y"), pod("c", app="x"),
@@ -51,10 +68,10 @@ def test_rules_have_the_addresses_of_their_peers() -> None:
     pods[1]["spec"]["hostNetwork"] = True
     catalogue = PolicyCatalogue(lambda: pods)
     for name, labels in (("d", {}), ("far", {"team": "a"}), ("near", {})):
-        catalogue.namespace_changed(None, namespace(name, **labels))
+        namespace_changed(catalogue, None, namespace(name, **labels))
     rule = {"from": [peer("x"), peer("x", team="a"), {"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": "http"}]}
     out = {"to": [peer("y"), {"namespaceSelector": {}}], "ports": [{"port": "http"}]}
-    assert catalogue.policy_changed(None, policy("p", rule, egress=[out])) == {"d"}
+    assert policy_changed(catalogue, None, policy("p", rule, egress=[out])) == {"d"}
     found = row(catalogue)
     assert found["policyTypes"] == ["Ingress", "Egress"]
     assert found["ingress"][0]["pods"] == [["10.0.0.1", "edge1", {}], ["10.0.0.3", "edge2", {}]]
@@ -66,7 +83,7 @@ def test_rules_have_the_addresses_of_their_peers() -> None:
         and found["egress"][0]["selectors"][1]["namespaces"] == "*"
     )
     # to nobody in particular: a port by name is that of any pod
-    catalogue.policy_changed(None, policy("p", egress=[{"ports": [{"port": "http"}]}, {}]))
+    policy_changed(catalogue, None, policy("p", egress=[{"ports": [{"port": "http"}]}, {}]))
     named, everything = row(catalogue)["egress"]
     assert len(named["pods"]) == 3 and named["all"] and everything == {
         "ports": [], "all": True, "blocks": [], "selectors": [], "pods": []
@@ -92,13 +109,13 @@ def test_each_change_leads_to_what_a_fresh_look_finds() -> None:
                     after = pod(name, address, space, f"edge{chance.randrange(3)}", app=chance.choice("xy"))
                     after["status"]["phase"] = chance.choice(["Running", "Running", "Failed"])
                     pods[f"{space}/{name}"] = after
-                touched = catalogue.pod_changed(before, after)
+                touched = pod_changed(catalogue, before, after)
             case 3:
                 space = chance.choice("def")
                 before, after = namespaces.pop(space, None), None
                 if chance.random() < 0.8:
                     after = namespaces[space] = namespace(space, team=chance.choice("ab"))
-                touched = catalogue.namespace_changed(before, after)
+                touched = namespace_changed(catalogue, before, after)
             case _:
                 name, space = f"n{chance.randrange(3)}", chance.choice("def")
                 before, after = policies.pop(f"{space}/{name}", None), None
@@ -108,12 +125,12 @@ def test_each_change_leads_to_what_a_fresh_look_finds() -> None:
                     some = chance.sample(peers, chance.randrange(3))
                     rule = {"ports": [{"port": "http"}], "from": some, "to": some}
                     after = policies[f"{space}/{name}"] = policy(name, rule, namespace=space, egress=[rule])
-                touched = catalogue.policy_changed(before, after)
+                touched = policy_changed(catalogue, before, after)
         fresh = PolicyCatalogue(lambda: pods.values())
         for obj in namespaces.values():
-            fresh.namespace_changed(None, obj)
+            namespace_changed(fresh, None, obj)
         for obj in policies.values():
-            fresh.policy_changed(None, obj)
+            policy_changed(fresh, None, obj)
         now = dict(catalogue.of("def"))
         assert now == fresh.of("def")
         differing = {key for key in known.keys() | now.keys() if known.get(key) != now.get(key)}
@@ -124,7 +141,7 @@ def test_each_change_leads_to_what_a_fresh_look_finds() -> None:
 def test_what_is_too_much_is_left_out_and_counted() -> None:
     pods = [pod(f"p{n}", f"10.{n >> 8}.{n & 255}.1", app="x") for n in range(MAX_PODS + 10)]
     catalogue = PolicyCatalogue(lambda: pods)
-    catalogue.policy_changed(None, policy("p", {"from": [peer("x")] * 150, "ports": [{"port": 1}] * 150}))
+    policy_changed(catalogue, None, policy("p", {"from": [peer("x")] * 150, "ports": [{"port": 1}] * 150}))
     (rule,) = row(catalogue)["ingress"]
     assert len(rule["pods"]) == MAX_PODS and len(rule["selectors"]) == len(rule["ports"]) == 100
     assert rule["left_out"] == 10 + 50 + 50
@@ -139,11 +156,50 @@ def test_selectors_of_a_policy_are_bounded_in_all_its_rules() -> None:
         {"from": [peer("x")] * 100},
         {"from": [peer("x")]},
     ]
-    catalogue.policy_changed(None, policy("p", *rules))
+    policy_changed(catalogue, None, policy("p", *rules))
     found = row(catalogue)["ingress"]
     assert [len(rule["selectors"]) for rule in found] == [100, 100, 56, 0]
     assert [rule.get("left_out", 0) for rule in found] == [0, 0, 44, 1]
     assert not found[3]["all"] and found[3]["pods"] == [], "what is left out allows nothing"
+
+
+def test_what_all_policies_ask_of_a_pod_is_bounded_and_comes_back_when_there_is_room() -> None:
+    catalogue = PolicyCatalogue(lambda: [pod("p", "10.0.0.1", app="x")])
+    many = {"podSelector": {"matchLabels": {f"k{n}": "v" for n in range(100)}}}
+    for n in range(40):
+        policy_changed(catalogue, None, policy(f"n{n:02}", {"from": [many, many]}, {"from": [peer("x")]}))
+        assert catalogue.weight <= MAX_LOOKS
+    assert ("d", "n39") in catalogue.short and ("d", "n00") not in catalogue.short
+    first, *_ = row(catalogue, "n39")["ingress"] or [None]
+    assert first is None or (first["left_out"] and not first["all"]), "what is left out allows nothing"
+    for n in range(20):
+        policy_changed(catalogue, policy(f"n{n:02}"), None)
+    for space, name in catalogue.short:
+        written = policy(name, {"from": [many, many]}, {"from": [peer("x")]})
+        assert policy_changed(catalogue, written, written) == {space}
+    assert not catalogue.short
+    allowed = row(catalogue, "n39")["ingress"]
+    assert [rule.get("left_out", 0) for rule in allowed] == [0, 0] and allowed[1]["pods"] == [["10.0.0.1", "edge1", {}]]
+    for n in range(20, 40):
+        policy_changed(catalogue, policy(f"n{n:02}"), None)
+    assert catalogue.weight == 0
+
+
+def test_much_of_one_tenant_comes_in_portions_and_the_old_rules_hold_meanwhile() -> None:
+    pods = [pod(f"p{n}", f"10.0.{n >> 8}.{n & 255}", app="x") for n in range(3000)]
+    catalogue = PolicyCatalogue(lambda: pods)
+    policy_changed(catalogue, None, policy("p", {"from": [peer("y")]}))
+    before = dict(catalogue.of("d"))
+    steps = catalogue.policy_changed("d", "p", policy("p", {"from": [peer("x")] * 100}))
+    portions = 0
+    for _ in steps:
+        portions += 1
+        assert catalogue.of("d") == before
+    assert 3000 * 200 / 2000 <= portions <= 3000
+    assert len(row(catalogue)["ingress"][0]["pods"]) == 3000
+    for n in range(30):
+        policy_changed(catalogue, None, policy(f"n{n}", {"from": [peer("x")] * 100}))
+    assert sum(1 for _ in catalogue.pod_changed("d", "new", pod("new", "10.1.0.1", app="x"))) >= 2
 
 
 async def _policies(world: World, node: str = "edge1") -> dict[str, Object]:
