@@ -34,8 +34,9 @@ class Answers:
 class Responder:
     """A thread that answers what is kept in either table, for clients in `networks`, and queues the rest."""
 
-    def __init__(self, fd: int, first: Answers, second: Answers, networks: Sequence[IpNetwork]) -> None:
-        """`fd`: a bound UDP socket, blocking. Raises OSError."""
+    def __init__(self, fd: int, first: Answers, second: Answers, networks: Sequence[IpNetwork], rate: int = 0) -> None:
+        """`fd`: a bound UDP socket, blocking. `rate`: queries of one client a second, twice as many at once, below 1,000,000; 0: any number. Raises
+        OSError."""
 
     def close(self) -> None:
         """Ends the thread, which the socket does not outlive as one to read from. What is queued is forgotten."""
@@ -48,4 +49,4 @@ class Responder:
 
     @property
     def counts(self) -> tuple[int, int, int, int]:
-        """Queries of those who may ask, those that were answered here, queries of those who may not, and queries that found the queue full."""
+        """Queries of those who may ask, those that were answered here, queries of those who may not, and queries that found the queue full or were too many."""

@@ -45,7 +45,7 @@ cdef extern from "dns/responder.h" nogil:
         kb_dns_waiting *next
         uint16_t length
         uint8_t *data
-    kb_dns_responder *kb_dns_responder_new(int fd, kb_dns_answers **tables, const kb_dns_network *networks, size_t count, uint64_t seed)
+    kb_dns_responder *kb_dns_responder_new(int fd, kb_dns_answers **tables, const kb_dns_network *networks, size_t count, uint32_t rate, uint64_t seed)
     void kb_dns_responder_free(kb_dns_responder *responder)
     int kb_dns_responder_fileno(const kb_dns_responder *responder)
     kb_dns_waiting *kb_dns_responder_take(kb_dns_responder *responder, size_t most)
@@ -154,7 +154,7 @@ cdef class Responder:
     cdef Answers first, second
     cdef kb_dns_counts last
 
-    def __cinit__(self, int fd, Answers first not None, Answers second not None, networks not None):
+    def __cinit__(self, int fd, Answers first not None, Answers second not None, networks not None, uint32_t rate=0):
         cdef size_t count = len(networks), i
         cdef kb_dns_answers *tables[2]
         cdef bytes packed, noise = os.urandom(8)
@@ -173,7 +173,7 @@ cdef class Responder:
                 memcpy(made[i].address, PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed))
                 made[i].bits = network.prefixlen
                 made[i].v6 = network.version == 6
-            self.responder = kb_dns_responder_new(fd, tables, made, count, seed)
+            self.responder = kb_dns_responder_new(fd, tables, made, count, rate, seed)
         finally:
             free(made)
         if self.responder is NULL:

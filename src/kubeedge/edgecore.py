@@ -290,6 +290,7 @@ class Agent:
             dns=c.dns,
             domain=c.domain,
             resolvers=c.resolvers,
+            lan=c.lan,
             bridge=parts.config.modules.appengine.bridge,
             run=parts.config.paths.run,
         )

@@ -29,6 +29,7 @@ def make(store: Store, config: dict[str, Any]) -> Any:
     settings = MeshSettings(
         node=config["node"], pods=networks, reserved=[ipaddress.ip_network("10.244.0.0/16")], dns="169.254.20.10",
         domain="cluster.local", resolvers=config.get("resolvers", ()), bridge=config.get("bridge", ""),
+        lan=config.get("lan", ()),
     )  # fmt: skip
     return Mesh(store, settings, lambda: bool(config.get("alone")))
 

@@ -338,7 +338,7 @@ from kubeedge.mesh.dns.message import encode_name, name_of
 kind, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 question = encode_name(name_of(name)) + struct.pack("!HH", 1, 1)
 link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
-link.settimeout(3); link.connect(("169.254.20.10", 53))
+link.settimeout(3); link.connect(((sys.argv[4:] or ["169.254.20.10"])[0], 53))
 try:
     for n in range(count):
         data = struct.pack("!HHHHHH", n, 0x100, 1, 0, 0, 0) + question
@@ -355,7 +355,7 @@ def test_pods_find_names_of_the_cluster_and_of_the_world(node: Node, tmp_path: P
     path = {"PYTHONPATH": str(ROOT)}
     upstream = node.lan.spawn(sys.executable, "-m", "tests.kit.dns_upstream", "192.168.9.2", str(log), env=path)
     until(log.exists, what="a resolver")
-    node.start(resolvers=["192.168.9.2"])
+    node.start(resolvers=["192.168.9.2"], lan=["192.168.9.1/24"])
     node.say(put={
         **pod(1, {"app": "web"}), **service("web", "10.96.0.1", "web"), **service("db", "None"), **far("db", 1, 2),
         "/desired/services/default/out": {"spec": {"type": "ExternalName", "externalName": "www.example.com"}},
@@ -378,6 +378,13 @@ def test_pods_find_names_of_the_cluster_and_of_the_world(node: Node, tmp_path: P
     def asked() -> int:
         """Not of other names: a question without an answer may be asked again at any time."""
         return log.read_text().count(" www.example.com. ")
+
+    # a machine of the LAN: names of Services without a search list, and nothing else
+    raw = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-c", RAW)
+    for name, code in (("web.default.svc", "0"), ("web.default.svc.cluster.local", "0"), ("nothing.default.svc", "3"),
+                       ("www.example.com", "5"), ("localhost", "5")):  # fmt: skip
+        for kind in ("udp", "tcp"):
+            assert node.lan.run(*raw, kind, name, "1", "192.168.9.1").strip() == code, (name, kind)
 
     before = asked()
     assert before and resolve(client, "www.example.com") == ["198.51.100.7"] and asked() == before, "kept"

@@ -27,7 +27,9 @@ struct kb_dns_responder {
     kb_dns_answers *tables[KB_DNS_TABLES];
     pthread_t thread;
     atomic_int stopping;
-    uint32_t seed;
+    uint32_t seed, rate;
+    uint32_t tokens[BUCKETS]; /* thousandths of queries, by client; the thread's */
+    uint64_t filled[BUCKETS];
     pthread_mutex_t lock; /* of what follows */
     kb_dns_waiting *first, **last;
     size_t waiting;
@@ -81,6 +83,19 @@ static uint8_t bucket_of(const kb_dns_responder *r, const struct sockaddr_storag
     return (uint8_t)hash;
 }
 
+/* A token bucket for each client: whether it may ask once more. */
+static int spend(kb_dns_responder *r, const struct sockaddr_storage *peer, uint64_t now)
+{
+    if (!r->rate)
+        return 1;
+    uint8_t bucket = bucket_of(r, peer);
+    uint64_t most = (uint64_t)r->rate * 2000u, tokens = r->tokens[bucket] + (now - r->filled[bucket]) * r->rate;
+    tokens = tokens < most ? tokens : most;
+    r->filled[bucket] = now;
+    r->tokens[bucket] = (uint32_t)(tokens < 1000u ? tokens : tokens - 1000u);
+    return tokens >= 1000u;
+}
+
 /* With the lock. */
 static int enqueue(kb_dns_responder *r, const struct sockaddr_storage *peer, const uint8_t *data, size_t length)
 {
@@ -130,13 +145,18 @@ static void handle(kb_dns_responder *r, const struct mmsghdr *in, unsigned count
             continue;
         }
         more.queries++;
+        if (!spend(r, &r->peers[i], now)) {
+            more.dropped++;
+            continue;
+        }
         size_t length = look_up(r, r->in[i], in[i].msg_len, now, r->out[answers]);
         if (!length) {
             left[lefts++] = i;
             continue;
         }
         parts[answers] = (struct iovec){r->out[answers], length};
-        out[answers] = (struct mmsghdr){.msg_hdr = {.msg_name = &r->peers[i], .msg_namelen = in[i].msg_hdr.msg_namelen, .msg_iov = &parts[answers], .msg_iovlen = 1}};
+        out[answers] =
+            (struct mmsghdr){.msg_hdr = {.msg_name = &r->peers[i], .msg_namelen = in[i].msg_hdr.msg_namelen, .msg_iov = &parts[answers], .msg_iovlen = 1}};
         answers++;
     }
     send_all(r, out, answers);
@@ -206,7 +226,8 @@ static void release(kb_dns_responder *r)
     free(r);
 }
 
-kb_dns_responder *kb_dns_responder_new(int fd, kb_dns_answers *const tables[KB_DNS_TABLES], const kb_dns_network *networks, size_t count, uint64_t seed)
+kb_dns_responder *kb_dns_responder_new(int fd, kb_dns_answers *const tables[KB_DNS_TABLES], const kb_dns_network *networks, size_t count, uint32_t rate,
+                                       uint64_t seed)
 {
     kb_dns_responder *r = calloc(1, sizeof *r);
     if (!r)
@@ -214,6 +235,7 @@ kb_dns_responder *kb_dns_responder_new(int fd, kb_dns_answers *const tables[KB_D
     pthread_mutex_init(&r->lock, NULL);
     r->last = &r->first;
     r->seed = (uint32_t)seed;
+    r->rate = rate;
     memcpy(r->tables, tables, sizeof r->tables);
     r->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     r->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

@@ -25,7 +25,7 @@ typedef struct kb_dns_network {
 typedef struct kb_dns_counts {
     uint64_t queries, answered; /* of those who may ask */
     uint64_t refused; /* of those who may not */
-    uint64_t dropped; /* the queue was full */
+    uint64_t dropped; /* the queue was full, or the client asked too often */
 } kb_dns_counts;
 
 typedef struct kb_dns_waiting {
@@ -36,8 +36,10 @@ typedef struct kb_dns_waiting {
     uint8_t data[];
 } kb_dns_waiting;
 
-/* `fd`: a bound UDP socket, blocking; it is duplicated. `networks`: whose clients may ask. NULL: errno. */
-kb_dns_responder *kb_dns_responder_new(int fd, kb_dns_answers *const tables[KB_DNS_TABLES], const kb_dns_network *networks, size_t count, uint64_t seed);
+/* `fd`: a bound UDP socket, blocking; it is duplicated. `networks`: whose clients may ask. `rate`: queries of one client a second, twice as many at
+ * once; 0: any number. NULL: errno. */
+kb_dns_responder *kb_dns_responder_new(int fd, kb_dns_answers *const tables[KB_DNS_TABLES], const kb_dns_network *networks, size_t count, uint32_t rate,
+                                       uint64_t seed);
 /* Ends the thread, which nobody may wait for elsewhere, and frees what waits. */
 void kb_dns_responder_free(kb_dns_responder *responder);
 

@@ -289,6 +289,12 @@ class MeshConfig:
         "addresses that are asked for all other names, instead of the name servers in /etc/resolv.conf",
         form=forms.address,
     )
+    lan: tuple[str, ...] = setting(
+        (),
+        "addresses of this machine with their prefix lengths, as 192.168.1.5/24: names of Services, and no others, are answered there for machines of "
+        "that network, which has to be a private one",
+        form=forms.private_interface,
+    )
 
 
 @renamed({"webservices": "publishing"})

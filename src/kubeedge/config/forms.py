@@ -71,6 +71,14 @@ def interface_address(text: str) -> None:
         raise ValueError("is not an address with its prefix length, like 100.64.0.1/16") from exc
 
 
+def private_interface(text: str) -> None:
+    """An address of a private network, with its prefix length. Raises ValueError."""
+    interface_address(text)
+    found = ipaddress.ip_interface(text)
+    if not found.network.is_private or found.ip.is_loopback or found.ip.is_unspecified:
+        raise ValueError("is not in a private network, like 192.168.1.5/24")
+
+
 def interface_address_or_none(text: str) -> None:
     """An address with its prefix length, or "". Raises ValueError."""
     if text:

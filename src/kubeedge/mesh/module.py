@@ -13,6 +13,7 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,14 @@ from kubeedge.mesh.dns.zone import Zone
 from kubeedge.mesh.enforcer import STARTING as ENFORCER_STARTING
 from kubeedge.mesh.enforcer import PolicyEnforcer
 from kubeedge.mesh.proxy import STARTING, ServiceProxy
+from kubeedge.mesh.service_trace import trace
 from kubeedge.mesh.table import PODS, POLICIES, PREFIXES, STATUSES, MeshTable
 from kubeedge.store.model import Store
 from kubeedge.store.reflector import PrefixView, follow_view
 
 log = logging.getLogger("kubeedge.mesh")
 
+_LAN_RATE = 100  # queries of one machine of the LAN a second; a page of a browser has some ten
 _LOOK = 2.0  # seconds between two looks at the links
 
 
@@ -49,6 +52,9 @@ class MeshSettings:
     dns: str
     domain: str
     resolvers: Sequence[str] = ()
+    lan: Sequence[
+        str
+    ] = ()  # addresses of this node with their prefix lengths, where names are answered for their networks
     bridge: str = ""
     run: Path | None = None
 
@@ -63,7 +69,7 @@ class Mesh:
         self._settings = settings
         self._make(alone)
         self._alone = alone
-        self._dns_problem = STARTING
+        self._dns_problems: dict[str, str] = {}  # by address of a DNS server; "": it serves
 
     def _make(self, alone: Callable[[], bool]) -> None:
         settings = self._settings
@@ -75,16 +81,20 @@ class Mesh:
         self.zone = Zone(self.table, settings.domain)
         upstream = Upstream(Resolvers(settings.dns, settings.resolvers))
         self.dns = DnsServer(self.zone, upstream, settings.dns, settings.pods)
+        outside = Zone(self.table, settings.domain, outside=True)
+        interfaces = [ipaddress.ip_interface(text) for text in settings.lan]
+        #: by address: for machines of the networks that this node is in
+        self.lan = {str(i.ip): DnsServer(outside, None, str(i.ip), [i.network], rate=_LAN_RATE) for i in interfaces}
 
     @property
     def problem(self) -> str:
         """Why Services do not work here; "" when they do."""
-        return "; ".join(dict.fromkeys(text for text in (self.proxy.problem, self._dns_problem) if text))
+        return "; ".join(dict.fromkeys(text for text in (self.proxy.problem, *self._dns_problems.values()) if text))
 
     @property
     def settled(self) -> bool:
         """Whether it is known if Services work here."""
-        return STARTING not in (self.proxy.problem, self._dns_problem)
+        return self.proxy.problem != STARTING and self._settings.dns in self._dns_problems
 
     @property
     def policy_problem(self) -> str | None:
@@ -103,7 +113,8 @@ class Mesh:
             written, enforced = asyncio.Event(), asyncio.Event()
             group.create_task(self.proxy.run(written), name="service proxy")
             group.create_task(self.enforcer.run(enforced), name="network policies")
-            group.create_task(self._serve_names(), name="DNS server")
+            for address, server in {self._settings.dns: self.dns, **self.lan}.items():
+                group.create_task(self._serve_names(address, server), name=f"DNS server {address}")
             group.create_task(self._look_at_links(), name="mesh links")
             ready.set()
 
@@ -118,27 +129,26 @@ class Mesh:
                     self.enforcer.look()
                 if services:
                     self.proxy.changed(services)
-                    self.dns.changed()
+                    for server in (self.dns, *self.lan.values()):
+                        server.changed()
                 first.set()
 
-    async def _serve_names(self) -> None:
+    async def _serve_names(self, address: str, server: DnsServer) -> None:
         failures, backoff = 0, Backoff(0.5, 30.0)
         while True:
             try:
-                _have_address(self._settings.dns)
-                await self.dns.run(_Flag(self._dns_serves))
+                if server is self.dns:
+                    _have_address(address)
+                await server.run(_Flag(partial(self._dns_problems.__setitem__, address, "")))
             except OSError as exc:
                 failures += 1
                 taken = exc.errno == errno.EADDRINUSE
                 why = "another DNS server has it" if taken else exc.strerror or str(exc)
-                text = f"no DNS server on {self._settings.dns}: {why}"
-                if text != self._dns_problem:
+                text = f"no DNS server on {address}: {why}"
+                if text != self._dns_problems.get(address):
                     log.error("%s", text)
-                self._dns_problem = text
+                self._dns_problems[address] = text
                 await asyncio.sleep(backoff.delay(failures))
-
-    def _dns_serves(self) -> None:
-        self._dns_problem = ""
 
     async def _look_at_links(self) -> None:
         while True:
@@ -161,11 +171,12 @@ class Mesh:
 
     def names(self) -> dict[str, Any]:
         """The answer of `kubeedge mesh dns`: what the DNS server knows and does, as a JSON object."""
-        return observe.names(self.dns, self._settings.dns, self._settings.domain, self._dns_problem)
+        problem = "; ".join(filter(None, self._dns_problems.values()))
+        return observe.names(self.dns, self._settings.dns, self._settings.domain, problem, self.lan)
 
     def trace(self, name: str) -> dict[str, Any]:
         """`kubeedge mesh trace`. Raises NotFound."""
-        return observe.trace(self.table, name, self._settings.domain, alone=self._alone())
+        return trace(self.table, name, self._settings.domain, alone=self._alone())
 
 
 class _Flag(asyncio.Event):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from kubeedge.errors import NotFound
 from kubeedge.kit.metrics import Family, family
 from kubeedge.mesh.dns.server import DnsServer
-from kubeedge.mesh.model import Service
-from kubeedge.mesh.table import MeshTable, choose
+from kubeedge.mesh.service_trace import port_text
+from kubeedge.mesh.table import MeshTable
 
 if TYPE_CHECKING:
     from kubeedge.mesh.enforcer import PolicyEnforcer
@@ -22,7 +22,7 @@ def services(table: MeshTable, problem: str) -> dict[str, Any]:
             "service": key,
             "type": "Headless" if service.headless else service.kind,
             "addresses": [str(a) for a in (*service.addresses, *service.external)] or [service.external_name],
-            "ports": [_port(port.port, port.protocol, port.node_port) for port in service.ports],
+            "ports": [port_text(port.port, port.protocol, port.node_port) for port in service.ports],
             "endpoints": len([e for e in table.endpoints(service) if e.ready]),
         }
         for key, service in sorted(table.services.items())
@@ -62,9 +62,10 @@ def endpoints(table: MeshTable) -> dict[str, Any]:
     return {"endpoints": rows}
 
 
-def names(server: DnsServer, address: str, domain: str, problem: str) -> dict[str, Any]:
-    """The DNS server: where, what it was asked, what it keeps."""
+def names(server: DnsServer, address: str, domain: str, problem: str, lan: Mapping[str, DnsServer]) -> dict[str, Any]:
+    """The DNS server: where, what it was asked, what it keeps. `lan`: those for other machines, by address."""
     counters = server.counters
+    others = {where: other.counters for where, other in lan.items()}
     return {
         "address": address,
         "domain": domain,
@@ -77,74 +78,11 @@ def names(server: DnsServer, address: str, domain: str, problem: str) -> dict[st
             "refused": counters.refused,
         },
         "cache": server.kept,
+        "lan": {
+            where: {"udp": c.udp, "tcp": c.tcp, "answered": c.kept + c.cluster, "refused": c.refused}
+            for where, c in others.items()
+        },
     }
-
-
-def trace(table: MeshTable, name: str, domain: str, *, alone: bool) -> dict[str, Any]:
-    """Which way a Service goes from this node, and why. `name`: NAME, NAME.NAMESPACE, NAMESPACE/NAME or the whole name. Raises NotFound."""
-    service = _named(table, name, domain)
-    found = table.endpoints(service)
-    ports = []
-    for port in service.ports:
-        chosen = choose(
-            service, found, port.name, node=table.node, zone=table.zone, local=service.local_inside, alone=alone
-        )
-        having = [e for e in found if port.name in e.ports]
-        ports.append(
-            {
-                "port": _port(port.port, port.protocol, port.node_port),
-                "goes to": [f"{address}:{number}" for address, number in chosen] or ["nothing: refused"],
-                "of": len(having),
-                "why": _why(service, len(having), len(chosen), alone),
-            }
-        )
-    addresses = [str(a) for a in (*service.addresses, *service.external)]
-    return {
-        "service": service.key,
-        "name": f"{service.name}.{service.namespace}.svc.{domain}",
-        "resolves to": addresses
-        or [service.external_name or ", ".join(str(e.address) for e in found if e.ready) or "nothing"],
-        "refused": table.refused.get(service.key, ""),
-        "ports": ports,
-    }
-
-
-def _why(service: Service, having: int, chosen: int, alone: bool) -> str:
-    if service.headless:
-        return "headless: clients choose among the addresses"
-    if not having:
-        return "no pod has this port"
-    if not chosen:
-        return "internalTrafficPolicy is Local" if service.local_inside else "none is ready"
-    if chosen == having:
-        return "every endpoint"
-    if service.local_inside:
-        return "internalTrafficPolicy is Local"
-    if alone:
-        return "no link to other nodes: those on this node come first"
-    return f"trafficDistribution is {service.distribution}" if service.distribution else "the ready ones"
-
-
-def _named(table: MeshTable, name: str, domain: str) -> Service:
-    text = name.rstrip(".").removesuffix(f".{domain}").removesuffix(".svc")
-    if "/" in text:
-        namespace, _, short = text.partition("/")
-    else:
-        short, _, namespace = text.partition(".")
-    key = f"{namespace or 'default'}/{short}"
-    if (service := table.services.get(key)) is None:
-        known = namespace in table.namespaces or not namespace
-        why = (
-            ""
-            if known
-            else "; a node has the Services of the namespaces that its pods use (kubeedge.io/mesh-namespaces)"
-        )
-        raise NotFound(f"this node has no Service {key}{why}")
-    return service
-
-
-def _port(number: int, protocol: str, node_port: int) -> str:
-    return f"{number}{f':{node_port}' if node_port else ''}/{protocol}"
 
 
 def families(dns: DnsServer, proxy: ServiceProxy, enforcer: PolicyEnforcer) -> list[Family]:

@@ -27,11 +27,12 @@ PATIENCE = 30.0
 
 
 class World:
-    def __init__(self, port: int, upstream: Upstream | None = None) -> None:
+    def __init__(self, port: int, upstream: Upstream | None = None, *, outside: bool = False) -> None:
         self.table = MeshTable("edge1", [ipaddress.ip_network("10.244.0.0/16")])
         self.service("10.96.0.1")
-        zone = Zone(self.table, "cluster.local")
-        self.server = DnsServer(zone, upstream or Upstream(lambda: ()), ADDRESS, (), port=port)
+        zone = Zone(self.table, "cluster.local", outside=outside)
+        asked = None if outside else upstream or Upstream(lambda: ())
+        self.server = DnsServer(zone, asked, ADDRESS, (), port=port, rate=100_000 if outside else 0)
         self._where = (ADDRESS, port)
 
     def service(self, address: str, name: str = "web") -> None:
@@ -51,10 +52,12 @@ class World:
             return await asyncio.to_thread(link.recv, 4096)
 
 
-def serving(scenario: Callable[[World], Awaitable[None]], upstream: Upstream | None = None) -> None:
+def serving(
+    scenario: Callable[[World], Awaitable[None]], upstream: Upstream | None = None, *, outside: bool = False
+) -> None:
     async def run() -> None:
         (port,) = ports(1)
-        world, ready = World(port, upstream), asyncio.Event()
+        world, ready = World(port, upstream, outside=outside), asyncio.Event()
         running = asyncio.create_task(world.server.run(ready))
         try:
             async with asyncio.timeout(120):
@@ -149,14 +152,42 @@ def test_the_thread_sleeps_while_nobody_asks() -> None:
     serving(scenario)
 
 
+def test_machines_of_the_lan_hear_of_services_and_of_nothing_else() -> None:
+    async def scenario(world: World) -> None:
+        spec: dict[str, object] = {"clusterIP": "10.96.0.7", "ports": [{"port": 80}], "externalIPs": ["192.168.1.5"]}
+        put(world.table, "/desired/services/default/shop", {"spec": spec})
+        out = {"type": "ExternalName", "externalName": "www.example.com"}
+        put(world.table, "/desired/services/default/out", {"spec": out})
+        world.server.changed()
+        for name, last in (
+            ("web.default.svc", bytes((10, 96, 0, 1))),
+            ("web.default.svc.cluster.local", bytes((10, 96, 0, 1))),
+            ("shop.default.svc", bytes((192, 168, 1, 5))),  # its cluster IP leads nowhere from there
+        ):
+            for _ in range(2):
+                found = await world.ask(query(name))
+                assert (found[3] & 15, found[-4:]) == (0, last), name
+        assert (await world.ask(query("nothing.default.svc")))[3] & 15 == Code.NXDOMAIN
+        aliased = await world.ask(query("out.default.svc"))
+        assert aliased[3] & 15 == Code.NOERROR and aliased[7] == 1 and b"\x03www\x07example" in aliased
+        for name in ("www.example.com", "svc.example.com", "svcs", "8.8.8.8.in-addr.arpa", "web.default.svc.example"):
+            refused = await world.ask(query(name))
+            assert refused[3] & 15 == Code.REFUSED and len(refused) <= len(query(name)), name
+        assert world.server.counters.forwarded == 0
+
+    serving(scenario, outside=True)
+
+
 class Alone:
     """A responder without a server: nobody takes what it queues."""
 
-    def __init__(self, networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network], host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network], host: str = "127.0.0.1", rate: int = 0
+    ) -> None:
         self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind((host, 0))
         self.answers, self.others = Answers(64, 1 << 16), Answers(64, 1 << 16)
-        self.responder = Responder(self.socket.fileno(), self.answers, self.others, networks)
+        self.responder = Responder(self.socket.fileno(), self.answers, self.others, networks, rate)
 
     def client(self, host: str) -> socket.socket:
         link = socket.socket(self.socket.family, socket.SOCK_DGRAM)
@@ -244,6 +275,29 @@ def test_the_queue_is_bounded_for_all_clients_together() -> None:
         queries, answered, refused, dropped = alone.responder.counts
         waiting = len(alone.responder.take(1000))
         assert (queries, answered, refused) == (400, 0, 0) and waiting + dropped == 400 and waiting <= 256
+    finally:
+        alone.close()
+
+
+def test_a_client_that_asks_too_often_is_not_answered_and_others_are() -> None:
+    alone = Alone([LOOPBACK], rate=1)
+    try:
+        began = time.monotonic()
+        answer = reply(parse_query(WEB), 0)
+        alone.answers.put(WEB, answer, (), began, began + 600)
+        with alone.client("127.0.0.2") as hostile:
+            for n in range(300):
+                hostile.send(WEB)
+                alone.seen(n + 1)
+        queries, answered, _, dropped = alone.responder.counts
+        assert queries == 300 and answered + dropped == 300
+        assert 2 <= answered <= 2 + 1 + (time.monotonic() - began)
+        hosts = [f"127.0.2.{n}" for n in range(8)]  # one of them may share its bucket with the other client
+        for n, host in enumerate(hosts):
+            with alone.client(host) as link:
+                link.send(WEB)
+                alone.seen(301 + n)
+        assert alone.responder.counts[1] - answered >= 6
     finally:
         alone.close()
 

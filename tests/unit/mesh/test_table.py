@@ -10,6 +10,7 @@ from typing import Any
 from kubeedge.mesh import observe
 from kubeedge.mesh.model import Endpoint, Service, ServicePort
 from kubeedge.mesh.ruleset import LocalNode, Rules, changes, header, rules_of
+from kubeedge.mesh.service_trace import trace
 from kubeedge.mesh.table import MeshTable, choose
 
 WEB = {
@@ -104,7 +105,7 @@ def test_trace_says_where_a_service_leads_and_why() -> None:
     known = table()
     put(known, "/desired/services/d/web", {"spec": WEB})
     put(known, "/desired/endpointslices/d/web-1", far("10.244.2.2"))
-    said = observe.trace(known, "web.d.svc.cluster.local", "cluster.local", alone=False)
+    said = trace(known, "web.d.svc.cluster.local", "cluster.local", alone=False)
     assert said["ports"][0]["goes to"] == ["10.244.2.2:8080"] and said["ports"][0]["why"] == "every endpoint"
     assert observe.services(known, "")["services"][0]["endpoints"] == 1
 

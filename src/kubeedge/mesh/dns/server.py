@@ -79,14 +79,22 @@ class DnsCounters:
 
 
 class DnsServer:
-    """`clients`: networks that may ask."""
+    """`clients`: networks that may ask. `upstream` None: no name but the zone's is answered. `rate`: queries of one client a second over UDP, 0 for any
+    number."""
 
     def __init__(
-        self, zone: Zone, upstream: Upstream, address: str, clients: Iterable[IpNetwork], *, port: int = PORT
+        self,
+        zone: Zone,
+        upstream: Upstream | None,
+        address: str,
+        clients: Iterable[IpNetwork],
+        *,
+        port: int = PORT,
+        rate: int = 0,
     ) -> None:
         self._zone = zone
         self._upstream = upstream
-        self._address, self._port = address, port
+        self._address, self._port, self._rate = address, port, rate
         self._clients = (*clients, ipaddress.ip_network(address), ipaddress.ip_network("127.0.0.0/8"))
         self._known: dict[str, bool] = {}
         self._cluster = Answers(entries=1024, most=256 * 1024)  # what holds until the table of Services changes
@@ -134,7 +142,9 @@ class DnsServer:
             udp.bind((self._address, self._port))
             with (
                 listening_socket(self._address, udp.getsockname()[1]) as listener,
-                contextlib.closing(Responder(udp.fileno(), self._cluster, self._foreign, self._clients)) as responder,
+                contextlib.closing(
+                    Responder(udp.fileno(), self._cluster, self._foreign, self._clients, self._rate)
+                ) as responder,
             ):
                 self._responder, self._counted = responder, _NOTHING
                 loop.add_reader(responder, self._read, udp, responder)
@@ -149,7 +159,8 @@ class DnsServer:
                     for task in list(self._tasks):
                         task.cancel()
                     await asyncio.gather(*self._tasks, return_exceptions=True)
-                    await self._upstream.close()
+                    if self._upstream is not None:
+                        await self._upstream.close()
 
     def _may_ask(self, client: str) -> bool:
         known = self._known.get(client)
@@ -262,7 +273,10 @@ class DnsServer:
             code = Code.NOTIMP if query.opcode else Code.BADVERS if query.edns_version else Code.REFUSED
             return reply(query, code, authoritative=False)
         found = self._zone.find(query.name, query.type)
-        if found is None or self._leads_out(found, query.type):
+        if found is None and self._upstream is None:
+            self._counters.refused += 1
+            return reply(query, Code.REFUSED, authoritative=False)
+        if found is None or (self._upstream is not None and self._leads_out(found, query.type)):
             if self._waiting[client] >= _WAITING or self._buckets.of(client, now).take(now):
                 self._trim(client)
                 self._counters.refused += 1
@@ -304,6 +318,7 @@ class DnsServer:
         self._counters.forwarded += 1
         generation = self._generation
         found = self._zone.find(query.name, query.type)
+        assert self._upstream is not None
         try:
             if found is not None:
                 return await self._outside(query, found, tcp=tcp)
@@ -332,7 +347,7 @@ class DnsServer:
             if following is None or following.target is None:
                 break
             target = following.target
-        assert target is not None
+        assert target is not None and self._upstream is not None
         question = encode_name(target) + struct.pack("!HH", query.type, IN)
         said = await self._upstream.ask(question, tcp=tcp, edns=query.edns)
         with contextlib.suppress(Malformed):

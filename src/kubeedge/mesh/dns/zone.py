@@ -38,20 +38,24 @@ class ZoneAnswer:
 class Zone:
     """The answers for the names of one domain."""
 
-    def __init__(self, table: MeshTable, domain: str) -> None:
+    def __init__(self, table: MeshTable, domain: str, *, outside: bool = False) -> None:
+        """`outside`: for clients outside of the cluster, who have no search list: NAME.NAMESPACE.svc is a name, too, and a Service has its external
+        addresses there, if it has any."""
         self._table = table
         self._domain = name_of(domain)
+        self._outside = outside
 
     def find(self, name: Name, type: int) -> ZoneAnswer | None:
         """None: the name is none of the cluster's. Names are in small letters."""
         if is_reverse(name):
             return self._reverse(name, type)
         size = len(self._domain)
-        if name[-size:] != self._domain:
+        inside = name[-size:] == self._domain
+        if not inside and not (self._outside and name[-1:] == (b"svc",)):
             return None
-        found = self._inside(name, name[:-size], type)
+        found = self._inside(name, name[:-size] if inside else name, type)
         if found.code == Code.NXDOMAIN or (not found.answers and found.target is None):
-            return ZoneAnswer(found.code, (), (self._authority(),))
+            return ZoneAnswer(found.code, (), (self._authority() if inside else self._authority((b"svc",)),))
         return found
 
     def _inside(self, name: Name, labels: Name, type: int) -> ZoneAnswer:
@@ -81,7 +85,8 @@ class Zone:
             return ZoneAnswer(answers=(Record(name, Type.CNAME, TTL, encode_name(target)),), target=target)
         if not before:
             if not service.headless:
-                return ZoneAnswer(answers=_addresses(name, service.addresses, type))
+                own = (self._outside and service.external) or service.addresses
+                return ZoneAnswer(answers=_addresses(name, own, type))
             return ZoneAnswer(answers=_addresses(name, [e.address for e in self._ready(service)], type))
         if len(before) == 2 and before[0][:1] == before[1][:1] == b"_":
             return self._ports(name, before, service, type)
@@ -147,10 +152,10 @@ class Zone:
     def _ready(self, service: Service) -> list[Endpoint]:
         return [e for e in self._table.endpoints(service) if e.ready][:_MAX_RECORDS]
 
-    def _authority(self) -> Record:
+    def _authority(self, domain: Name = ()) -> Record:
         """RFC 2308: its last number says for how long a "no" holds."""
         names = encode_name((b"ns", b"dns", *self._domain)) + encode_name((b"hostmaster", *self._domain))
-        return Record(self._domain, Type.SOA, TTL, names + struct.pack("!5I", 1, 7200, 1800, 86_400, TTL))
+        return Record(domain or self._domain, Type.SOA, TTL, names + struct.pack("!5I", 1, 7200, 1800, 86_400, TTL))
 
 
 def is_reverse(name: Name) -> bool:
