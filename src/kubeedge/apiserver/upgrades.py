@@ -132,7 +132,8 @@ def _target(call: Call, container: str) -> str:
     verb = {"portforward": "portForward"}.get(at.subresource, at.subresource)
     path = "/".join(quote(part, safe="") for part in (at.namespace, at.name, container) if part)
     query = [(theirs, "1") for ours, theirs in _STREAMS.items() if call.flag(ours)]
-    query += [(name, value) for name in ("command", "port") for value in call.query.get(name, ())]
+    query += [("command", value) for value in call.query.get("command", ())]
+    query += [("port", value) for value in call.query.get("ports", ())]  # as PodPortForwardOptions calls them
     return f"/{verb}/{path}" + (f"?{urlencode(query)}" if query else "")
 
 

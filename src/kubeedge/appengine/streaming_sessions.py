@@ -25,6 +25,7 @@ from kubeedge.streaming.command import (
     until_hung_up,
 )
 from kubeedge.streaming.negotiation import Choice
+from kubeedge.streaming.ports import Dial
 from kubeedge.streaming.refusal import refused
 from kubeedge.streaming.status import exited, failed, success
 
@@ -83,6 +84,9 @@ class StreamingSessions:
 
         async def dial(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             return await self._engine.runtime.port_forward(uid, port)
+
+        if choice.websocket and choice.protocol in negotiation.FORWARD_CHANNELS:
+            return self._upgrade(choice, _channel_forwarding(request, dial, self._held))
 
         async def serve(connection: SocketStream) -> None:
             from kubeedge.streaming.forward import Forwarder
@@ -220,6 +224,18 @@ def _client(choice: Choice, connection: SocketStream, options: CommandOptions, h
 
         return ChannelCommand(connection, choice.protocol, options, held)
     return SpdyCommand(connection, choice.protocol, options)
+
+
+def _channel_forwarding(request: Request, dial: Dial, held: HeldBytes) -> Callable[[SocketStream], Awaitable[None]]:
+    """Raises Invalid, before the upgrade, for ports that are none."""
+    from kubeedge.streaming.port_channels import ChannelForwarder, requested_ports
+
+    ports = requested_ports(request.query.get("port", []))
+
+    async def serve(connection: SocketStream) -> None:
+        await ChannelForwarder(connection, ports, dial, held).run()
+
+    return serve
 
 
 def _byte_stream(choice: Choice, connection: SocketStream, held: HeldBytes) -> ByteStream:

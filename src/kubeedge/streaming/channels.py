@@ -1,4 +1,5 @@
-"""A client of exec or attach over a WebSocket: {v4,v5}.channel.k8s.io, and channel.k8s.io, whose end is told as text.
+"""A client of exec or attach over a WebSocket: {v4,v5}.channel.k8s.io, and channel.k8s.io, whose end is told as text, which is
+also what a client gets that names no protocol.
 
 first byte of a message     0 stdin, 1 stdout, 2 stderr, 3 how it ended, 4 size of the terminal
 255, in v5                  the second byte names the channel that the client has ended
@@ -34,7 +35,7 @@ class ChannelCommand:
         self._held = held or HeldBytes(HELD)
         self._socket = WebSocket(connection, self._held)
         self._half_close = protocol == "v5.channel.k8s.io"
-        self._structured = protocol != "channel.k8s.io"  # the end as a Status; else as text
+        self._structured = protocol not in ("channel.k8s.io", "")  # the end as a Status; else as text
         self._wanted = {name for name, there in (("stdout", options.stdout), ("stderr", options.stderr)) if there}
         self._stdin = options.stdin
         self._input: deque[bytes] = deque()

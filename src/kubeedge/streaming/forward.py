@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.streams import close_writer, reset_writer
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.streaming.byte_stream import ByteStream
+from kubeedge.streaming.ports import Dial, not_forwarded, port_number
 from kubeedge.streaming.spdy_driver import SpdySession, SpdyStream
-
-Dial = Callable[[int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 _PAIR = 30.0  # seconds for the second stream of a pair: the kubelet's streamCreationTimeout
 _CHUNK = 32 * 1024
 
 
 class Forwarder:
-    """One client. `dial` connects to a port of the pod; it raises OSError or KubeEdgeError."""
+    """One client. `dial` connects to a port of the pod."""
 
     def __init__(self, byte_stream: ByteStream, dial: Dial) -> None:
         self._dial = dial
@@ -37,7 +35,7 @@ class Forwarder:
                 timer.cancel()
 
     def _opened(self, stream: SpdyStream) -> None:
-        kind, port = stream.headers.get("streamtype", ""), _port(stream.headers.get("port", ""))
+        kind, port = stream.headers.get("streamtype", ""), port_number(stream.headers.get("port", ""))
         if kind not in ("data", "error") or not port:
             self._session.forget(stream)
             return
@@ -65,9 +63,8 @@ class Forwarder:
         try:
             reader, writer = await self._dial(port)
         except (OSError, KubeEdgeError) as exc:
-            reason = (exc.strerror if isinstance(exc, OSError) else "") or str(exc) or type(exc).__name__
             with contextlib.suppress(OSError):
-                await error.write(f"error forwarding port {port}: {reason}".encode())
+                await error.write(not_forwarded(port, exc))
                 await error.end()
         else:
             await _carry(data, reader, writer)
@@ -104,8 +101,3 @@ async def _carry(data: SpdyStream, reader: asyncio.StreamReader, writer: asyncio
         reset_writer(writer)
     finally:
         await close_writer(writer)
-
-
-def _port(text: str) -> int:
-    """0 for what is no port."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536 else 0

@@ -9,9 +9,10 @@ from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.http1 import Request
 
 COMMAND_SPDY = ("v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io")  # of exec and attach
-COMMAND_WEBSOCKET = ("v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io")
+COMMAND_WEBSOCKET = ("v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io", "")  # "": the client names none
 FORWARD_SPDY = ("portforward.k8s.io",)
-FORWARD_WEBSOCKET = ("SPDY/3.1+portforward.k8s.io",)
+FORWARD_CHANNELS = ("v4.channel.k8s.io", "")
+FORWARD_WEBSOCKET = ("SPDY/3.1+portforward.k8s.io", *FORWARD_CHANNELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ def negotiate(request: Request, spdy: Sequence[str], websocket: Sequence[str]) -
         from kubeedge.streaming import websocket as ws
 
         offered = ws.offered(request)
-        protocol = _first(offered, websocket)
+        protocol = _first(offered or [""], websocket)
         return Choice(True, protocol, ws.accept(request, protocol))
     if upgrade != "spdy/3.1":
         raise Invalid("you must specify at least 1 of SPDY/3.1 or websocket in the header Upgrade")

@@ -30,12 +30,12 @@ def offered(request: Request) -> list[str]:
 
 
 def accept(request: Request, protocol: str) -> list[tuple[str, str]]:
-    """The headers of the 101."""
+    """The headers of the 101. `protocol`: "" when the client offers none."""
     return [
         ("upgrade", "websocket"),
         ("connection", "Upgrade"),
         ("sec-websocket-accept", accept_key(request.header("sec-websocket-key") or "")),
-        ("sec-websocket-protocol", protocol),
+        *([("sec-websocket-protocol", protocol)] if protocol else []),
     ]
 
 
