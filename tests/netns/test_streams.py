@@ -12,6 +12,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import termios
 import time
@@ -331,6 +332,32 @@ def test_ports_of_a_pod_are_forwarded(site: StreamSite, kubectl: str) -> None:
         lines_until(forward.stdout, b"Connection refused")
     finally:
         site.end(forward)
+
+
+#: Kubernetes' Python client speaks the channels of a WebSocket, without SPDY in them
+BY_CHANNELS = """
+import json, sys, time
+from kubernetes import client, config, stream
+config.load_kube_config(sys.argv[1])
+pods = client.CoreV1Api()
+forward = stream.portforward(pods.connect_get_namespaced_pod_portforward, "box", "default", ports="8080,8081")
+open, closed = forward.socket(8080), forward.socket(8081)
+open.settimeout(60), closed.settimeout(60)
+open.sendall(b"hello\\n")
+said = open.makefile("rb").readline().decode()
+refused = closed.recv(10).decode()
+print(json.dumps([said, refused, forward.error(8081)]))
+"""
+
+
+def test_so_they_are_in_channels_of_a_websocket(site: StreamSite) -> None:
+    config = str(site.directory / "state/kubeconfig-default")
+    done = subprocess.run(
+        site.cloud.command(sys.executable, "-c", BY_CHANNELS, config), capture_output=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said, refused, why = json.loads(done.stdout)
+    assert (said, refused) == ("hello\n", "") and why.startswith("error forwarding port 8081: ")
 
 
 @contextlib.contextmanager

@@ -41,6 +41,8 @@ LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 RESTART_POLICIES = ("Always", "OnFailure", "Never")
 _MAX_RULES, _MAX_CODES = 20, 255  # as in Kubernetes
 _HUGE_PAGES = "hugepages-"
+_ENV_NAME = re.compile(r"[ -<>-~]{1,1024}")  # of a key of a file: anything printable but "="
+_MAX_PATH = 4096
 _APP_ARMOR_NAME = re.compile(r"[!-~]{1,4095}")
 _PROFILE_KINDS = ("RuntimeDefault", "Localhost", "Unconfined")
 
@@ -62,6 +64,8 @@ def _container(item: Any, path: str, pod_security: Mapping[str, Any], kind: str)
         raise Invalid("required", path=f"{path}.image")
     latest = ":" not in image.rsplit("/", 1)[-1] or image.endswith(":latest")
     policy = "Always" if latest and "@" not in image else "IfNotPresent"
+    if read_list(c, "volumeDevices", path):
+        raise Unsupported("block volumes are not supported here", path=f"{path}.volumeDevices")
     lifecycle = read_mapping(c, "lifecycle", path)
     restart_policy = read_choice(c, "restartPolicy", path, ("", *RESTART_POLICIES))
     sidecar = kind == "initContainers" and restart_policy == "Always"
@@ -290,7 +294,20 @@ def _env(item: Any, path: str) -> EnvVar:
     if value is not None:
         check_text(value := str(value), f"{path}.value")
     check_texts(source, f"{path}.valueFrom")
+    if source and "fileKeyRef" in source:
+        _check_file_key(read_mapping(source, "fileKeyRef", f"{path}.valueFrom"), f"{path}.valueFrom.fileKeyRef")
     return EnvVar(name, value, source)
+
+
+def _check_file_key(ref: Mapping[str, Any], path: str) -> None:
+    """That the volume is an emptyDir says pod_parser.py."""
+    read_name(ref, "volumeName", path, LABEL)
+    file, key = read(ref, "path", str, path, ""), read(ref, "key", str, path, "")
+    if not file or file.startswith("/") or ".." in file.split("/") or len(file) > _MAX_PATH:
+        raise Invalid(f"{file!r:.80} is not a path in a volume", path=f"{path}.path")
+    if not _ENV_NAME.fullmatch(key):
+        raise Invalid(f"{key!r:.80} is not the name of a variable", path=f"{path}.key")
+    read(ref, "optional", bool, path, False)
 
 
 def _env_from(item: Any, path: str) -> EnvFrom:

@@ -37,7 +37,8 @@ ContainerPort name hostPort containerPort protocol hostIP
 EnvFrom prefix configMapRef secretRef
 OptionalRef name optional
 EnvVar name value valueFrom
-EnvSource fieldRef resourceFieldRef configMapKeyRef secretKeyRef
+EnvSource fieldRef resourceFieldRef configMapKeyRef secretKeyRef fileKeyRef
+FileKeyRef volumeName path key optional
 FieldRef apiVersion fieldPath
 ResourceFieldRef containerName resource divisor
 KeyRef name key optional
@@ -58,6 +59,10 @@ SecurityContext appArmorProfile procMount
 Capabilities add drop
 Volume name hostPath emptyDir configMap secret downwardAPI projected image persistentVolumeClaim ephemeral nfs csi
 ImageVolume reference pullPolicy
+PersistentVolumeClaimVolume claimName readOnly
+NFSVolume server path readOnly
+CSIVolume driver readOnly fsType volumeAttributes nodePublishSecretRef
+EphemeralVolume volumeClaimTemplate
 HostPath path type
 EmptyDir medium sizeLimit
 ConfigMapVolume name items defaultMode optional
@@ -72,14 +77,18 @@ ProjectedSecret name items optional
 """
 _ELSEWHERE = """
 PodSpec nodeName nodeSelector affinity tolerations schedulerName priority priorityClassName preemptionPolicy topologySpreadConstraints
-PodSpec automountServiceAccountToken schedulingGates overhead
-"""  # the scheduler's and the controllers'
+PodSpec automountServiceAccountToken schedulingGates overhead schedulingGroup workloadRef evictionResponders
+"""  # the scheduler's and the controllers', also those of other releases (workloadRef is schedulingGroup in 1.35)
 
 #: parts that the schema keeps as they come
-_INNER: Mapping[str, tuple[str, bool]] = {  # field -> (type, is a list)
+INNER: Mapping[str, tuple[str, bool]] = {  # field -> (type, is a list)
     "PodSpec.dnsConfig": ("PodDNSConfig", False),
     "Projection.serviceAccountToken": ("ServiceAccountToken", False),
     "PodDNSConfig.options": ("PodDNSConfigOption", True),
+    "Volume.persistentVolumeClaim": ("PersistentVolumeClaimVolume", False),
+    "Volume.nfs": ("NFSVolume", False),
+    "Volume.csi": ("CSIVolume", False),
+    "Volume.ephemeral": ("EphemeralVolume", False),
     "PodSecurityContext.seccompProfile": ("SeccompProfile", False),
     "SecurityContext.seccompProfile": ("SeccompProfile", False),
     "PodSecurityContext.appArmorProfile": ("AppArmorProfile", False),
@@ -133,7 +142,7 @@ def _walk(kind: str, values: Any, path: str) -> Iterator[str]:
 
 
 def _inside(field: str, kind: str, name: str, value: Any, path: str) -> Iterator[str]:
-    inner, is_list = _INNER.get(field, ("", False))
+    inner, is_list = INNER.get(field, ("", False))
     known = (schema.fields_of(kind) or {}).get(name)
     if known is not None and not inner:
         inner, is_list = known.type, known.shape == "list"

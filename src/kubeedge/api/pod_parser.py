@@ -56,6 +56,8 @@ def parse(obj: Object) -> Pod:
     pod_security = read_mapping(spec, "securityContext", "spec")
     if not read(spec, "hostUsers", bool, "spec", True):
         raise Unsupported("user namespaces are not supported here", path="spec.hostUsers")
+    if read_list(spec, "resourceClaims", "spec"):
+        raise Unsupported("dynamic resource allocation is not supported here", path="spec.resourceClaims")
     volumes: dict[str, VolumeSpec] = {}
     for n, item in enumerate(read_list(spec, "volumes", "spec")):
         volume = _volume(item, f"spec.volumes[{n}]")
@@ -139,6 +141,12 @@ def _check_names(pod: Pod) -> None:
         for mount in one.mounts:
             if mount.name not in pod.volumes:
                 raise Invalid(f"volume {mount.name!r} of container {one.name!r} is not defined", path="spec.volumes")
+        for variable in one.env:
+            ref = (variable.source or {}).get("fileKeyRef")
+            if ref and ((volume := pod.volumes.get(ref["volumeName"])) is None or volume.kind != "emptyDir"):
+                raise Invalid(
+                    f"volume {ref['volumeName']!r} is no emptyDir of the pod", path=f"{one.name}.env.fileKeyRef"
+                )
         if one.target and one.target not in {c.name for c in (*pod.init_containers, *pod.containers)}:
             raise Invalid(f"the pod has no container {one.target!r}", path="spec.ephemeralContainers")
     if pod.share_processes and pod.host_pid:

@@ -87,6 +87,9 @@ PodSpec
   schedulingGates [LocalRef] key=name
   resourceClaims any
   resources ResourceRequirements
+  schedulingGroup any
+  workloadRef any
+  evictionResponders any
 ReadinessGate
   conditionType str
 LocalRef
@@ -206,6 +209,12 @@ EnvSource
   resourceFieldRef ResourceFieldRef
   configMapKeyRef KeyRef
   secretKeyRef KeyRef
+  fileKeyRef FileKeyRef
+FileKeyRef
+  volumeName str
+  path str
+  key str
+  optional bool
 FieldRef
   apiVersion str
   fieldPath str

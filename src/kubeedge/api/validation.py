@@ -271,7 +271,7 @@ def _environment(container: Object, path: str) -> list[FieldError]:
                     invalid(
                         f"{where}.valueFrom",
                         "",
-                        "must specify exactly one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
+                        "must specify exactly one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
                     )
                 )
             for kind in ("configMapKeyRef", "secretKeyRef"):

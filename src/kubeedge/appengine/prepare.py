@@ -83,9 +83,10 @@ class Preparer:
         """Raises Missing or Invalid for what cannot be resolved, StartError or OSError for what cannot be on disk."""
         ip = self._host_ip if pod.host_network else ip
         services = self._services(pod.namespace) if pod.service_links else ()
+        files = await self._files_of_variables(pod, container)
         env = resolve.environment(
             pod, container, self.find, pod_ip=ip, host_ip=self._host_ip, node=self._node, services=services,
-            allocatable=self.allocatable, api=self._variables,
+            allocatable=self.allocatable, api=self._variables, files=files,
         )  # fmt: skip
         env = {"HOSTNAME": pod.kernel_name if not pod.host_network else socket.gethostname(), **env}
         path = logs.path(self._log_root, pod.namespace, pod.name, pod.uid, container.name, attempt)
@@ -95,6 +96,13 @@ class Preparer:
         config = ContainerConfig(container, attempt, container.image, env, binds, path, oom_score_adj=score)
         edits = await self.devices.allocate(pod, container) if self.devices is not None else None
         return edits.applied(config) if edits is not None else config
+
+    async def _files_of_variables(self, pod: Pod, container: Container) -> dict[tuple[str, str], str | None]:
+        if not any(variable.source and "fileKeyRef" in variable.source for variable in container.env):
+            return {}
+        from kubeedge.appengine import env_files  # few pods have such variables
+
+        return await asyncio.to_thread(env_files.read_all, container, lambda name: self.volumes.path_of(pod.uid, name))
 
     async def attach(self, pod: Pod, container: Container) -> list[tuple[str, Object, str]]:
         """The volumes of a container for which others have to answer; may take long. Name, object and capacity of claims that have grown by that.

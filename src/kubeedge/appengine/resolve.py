@@ -40,9 +40,10 @@ def environment(
     services: Iterable[Object] = (),
     allocatable: Mapping[str, int] = NOTHING,
     api: Mapping[str, str] | None = None,
+    files: Mapping[tuple[str, str], str | None] | None = None,
 ) -> dict[str, str]:
     """In the order of the manifest: a later variable may refer to an earlier one as $(NAME). What is there for `services` is the first, then
-    what says where the API is (`api`)."""
+    what says where the API is (`api`). `files`: what env_files.read_all() has read for it."""
     env, room = {**service_links.variables(services), **(api or {})}, MAX_EXPANDED
 
     def keep(name: str, value: str) -> None:
@@ -64,9 +65,25 @@ def environment(
             keep(variable.name, expand(variable.value or "", env, room))
         elif ref := object_of(variable.source, "resourceFieldRef"):
             keep(variable.name, resource_field(pod, ref, container, allocatable))
+        elif ref := object_of(variable.source, "fileKeyRef"):
+            if (found := _of_file(ref, files or {})) is not None:
+                keep(variable.name, found)
         elif (value := _value_from(pod, variable.source, lookup, pod_ip, host_ip, node)) is not None:
             keep(variable.name, value)
     return env
+
+
+def _of_file(ref: Mapping[str, Any], files: Mapping[tuple[str, str], str | None]) -> str | None:
+    """None for what is not there, and need not be. An empty value is none, as for the kubelet."""
+    from kubeedge.appengine import env_files  # few pods have such variables
+
+    if value := env_files.value_of(ref, files):
+        return value
+    if ref.get("optional"):
+        return None
+    raise Missing(
+        f'environment variable key "{ref["key"]}" not found in file "{ref["path"]}" of volume {ref["volumeName"]}'
+    )
 
 
 def _value_from(

@@ -43,7 +43,9 @@ def requested_ports(values: Sequence[str]) -> list[int]:
 class ChannelForwarder:
     """One client. `dial` connects to a port of the pod."""
 
-    def __init__(self, connection: SocketStream, ports: Sequence[int], dial: Dial, held: HeldBytes | None = None) -> None:
+    def __init__(
+        self, connection: SocketStream, ports: Sequence[int], dial: Dial, held: HeldBytes | None = None
+    ) -> None:
         self._connection = connection
         self._socket = WebSocket(connection, held or HeldBytes(HELD))
         self._ports, self._dial = ports, dial
@@ -57,9 +59,7 @@ class ChannelForwarder:
             await self._say(2 * n, port.to_bytes(2, "little"))
             await self._say(2 * n + 1, port.to_bytes(2, "little"))
         async with TaskSet("connections of a port-forward") as tasks:
-            made = [
-                tasks.start(self._forward(n, port), f"port {port} of a pod") for n, port in enumerate(self._ports)
-            ]
+            made = [tasks.start(self._forward(n, port), f"port {port} of a pod") for n, port in enumerate(self._ports)]
             await first_of(self._receive(), asyncio.gather(*made), self._connection.lost())
         await self._socket.end()
 

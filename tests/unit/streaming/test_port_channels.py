@@ -82,7 +82,14 @@ def test_each_port_has_a_channel_of_data_and_one_that_says_why_it_ended(protocol
                     ]
                     why = (await received(client, {3}))[3]
                     assert why.startswith(f"error forwarding port {ports[1]}: ".encode()) and len(why) < 200
-                    for message in (b"", b"\0", b"\1to an error channel", b"\2to nobody", b"\x08no such port", b"\xff\0"):
+                    for message in (
+                        b"",
+                        b"\0",
+                        b"\1to an error channel",
+                        b"\2to nobody",
+                        b"\x08no such port",
+                        b"\xff\0",
+                    ):
                         await client.send(message)
                     data = bytes(range(256)) * 1024
                     sending = asyncio.create_task(send(client, 4, data))
@@ -142,7 +149,9 @@ def test_ports_are_named_by_the_request(values: list[str], ports: list[int]) -> 
     assert requested_ports(values) == ports
 
 
-@pytest.mark.parametrize("values", [[], [""], ["80,"], ["0"], ["65536"], ["http"], ["-1"], ["+80"], ["８０"], ["1" * 5000]])
+@pytest.mark.parametrize(
+    "values", [[], [""], ["80,"], ["0"], ["65536"], ["http"], ["-1"], ["+80"], ["８０"], ["1" * 5000]]
+)
 def test_what_is_no_port_is_refused(values: list[str]) -> None:
     with pytest.raises(Invalid):
         requested_ports(values)

@@ -163,6 +163,10 @@ class VolumeManager:
             )
         )
 
+    def path_of(self, uid: str, name: str) -> Path:
+        """Where a volume is that the pod has for itself, an emptyDir; mounted or not."""
+        return self._of(uid) / name
+
     def _of(self, uid: str) -> Path:
         return self._root / uid
 
