@@ -28,7 +28,12 @@ cdef extern from * nogil:
     #ifndef _GNU_SOURCE
     #define _GNU_SOURCE
     #endif
+    #include <errno.h>
+    #include <fcntl.h>
     #include <sched.h>
+    #include <signal.h>
+    #include <stdint.h>
+    #include <string.h>
     #include <sys/inotify.h>
     #include <sys/prctl.h>
     #include <sys/syscall.h>
@@ -46,9 +51,57 @@ cdef extern from * nogil:
     static int kb_limit_malloc(int arenas, int spare) { (void)arenas, (void)spare; return 1; }
     static void kb_trim_malloc(void) {}
     #endif
+    #ifndef SYS_open_tree
+    #define SYS_open_tree 428 /* these are the same on every architecture, too */
+    #define SYS_move_mount 429
+    #endif
+    #ifndef SYS_mount_setattr
+    #define SYS_mount_setattr 442
+    #endif
+    enum { kb_TREE_CLONE = 1, kb_TREE_RECURSIVE = 0x8000, kb_EMPTY_PATH = 0x1000, kb_MOVE_EMPTY_PATH = 4, kb_IDMAP = 0x100000 };
+    struct kb_mount_attr { uint64_t set, clear, propagation, userns; };
+
+    /* A copy of a mount, and of those below it, at `target`: its files belong to whom the user namespace maps their owners to. */
+    static int kb_idmap(const char *source, const char *target, int userns, uint64_t propagation) {
+        struct kb_mount_attr attr = { kb_IDMAP, 0, propagation, (uint64_t)userns };
+        int fd = (int)syscall(SYS_open_tree, AT_FDCWD, source, kb_TREE_CLONE | kb_TREE_RECURSIVE | O_CLOEXEC), number = 0;
+        if (fd < 0)
+            return errno;
+        if (syscall(SYS_mount_setattr, fd, "", kb_EMPTY_PATH | kb_TREE_RECURSIVE, &attr, sizeof attr) != 0
+            || syscall(SYS_move_mount, fd, "", AT_FDCWD, target, kb_MOVE_EMPTY_PATH) != 0)
+            number = errno;
+        close(fd);
+        return number;
+    }
+
+    /* A process of ours that has new namespaces and does nothing until the other end of the pipe is closed. Between clone and _exit it may call only what
+       is safe in a signal handler: the threads that held locks are not there. */
+    static int kb_hold_namespaces(int flags, int *writer) {
+        int ends[2];
+        char byte;
+        if (pipe2(ends, O_CLOEXEC) != 0)
+            return -1;
+        int pid = (int)syscall(SYS_clone, (unsigned long)(flags | SIGCHLD), 0UL, 0UL, 0UL, 0UL);
+        if (pid == 0) {
+            close(ends[1]);
+            while (read(ends[0], &byte, 1) < 0 && errno == EINTR)
+                ;
+            _exit(0);
+        }
+        int number = errno;
+        close(ends[0]);
+        if (pid < 0)
+            close(ends[1]);
+        else
+            *writer = ends[1];
+        errno = number;
+        return pid;
+    }
     static int kb_pidfd_getfd(int pidfd, int fd) { return (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0u); }
     """
     int kb_pidfd_getfd(int pidfd, int fd)
+    int kb_idmap(const char *source, const char *target, int userns, unsigned long long propagation)
+    int kb_hold_namespaces(int flags, int *writer)
     int kb_limit_malloc(int arenas, int spare)
     void kb_trim_malloc()
     int c_syncfs "syncfs"(int fd)
@@ -61,6 +114,7 @@ cdef extern from * nogil:
         c_NEWNET "CLONE_NEWNET"
         c_NEWIPC "CLONE_NEWIPC"
         c_NEWUTS "CLONE_NEWUTS"
+        c_NEWUSER "CLONE_NEWUSER"
         c_MOVED_TO "IN_MOVED_TO"
         c_NONBLOCK "IN_NONBLOCK"
         c_CLOEXEC "IN_CLOEXEC"
@@ -76,6 +130,7 @@ MNT_DETACH = <int> c_DETACH
 CLONE_NEWNET = <int> c_NEWNET
 CLONE_NEWIPC = <int> c_NEWIPC
 CLONE_NEWUTS = <int> c_NEWUTS
+CLONE_NEWUSER = <int> c_NEWUSER
 IN_MOVED_TO = <unsigned int> c_MOVED_TO
 
 
@@ -146,6 +201,28 @@ def setns(int fd, int kind=0, /):
             number = errno
     if number:
         raise failed(number, "setns")
+
+
+def hold_namespaces(int flags, /):
+    """clone(2): the id of a process with new namespaces, and a file descriptor. It ends when that is closed, and is to be waited for."""
+    cdef int writer = -1
+    cdef int pid = kb_hold_namespaces(flags, &writer)
+    if pid < 0:
+        raise failed(errno, "clone")
+    return pid, writer
+
+
+def idmap(source not None, target not None, int userns, unsigned long propagation=0, /):
+    """mount_setattr(2), MOUNT_ATTR_IDMAP: what is at `source` appears at `target`, its owners mapped as by the user namespace that `userns` is open on.
+    `propagation`: MS_PRIVATE, or 0 for that of the source. Linux 5.12."""
+    cdef bytes from_bytes = text(source), at = text(target)
+    cdef const char *c_source = PyBytes_AS_STRING(from_bytes)
+    cdef const char *c_target = PyBytes_AS_STRING(at)
+    cdef int number
+    with nogil:
+        number = kb_idmap(c_source, c_target, userns, propagation)
+    if number:
+        raise failed(number, f"idmapped mount on {os.fsdecode(at)}")
 
 
 def inotify(directory not None, unsigned int mask, /):

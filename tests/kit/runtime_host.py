@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,9 @@ SIZE = "while ! stty size 2>/dev/null | grep -v '^0 0'; do sleep 0.05; done"
 class Bench:
     """A runtime with one pod, and how its containers ended."""
 
-    def __init__(self, root: Path, cgroup: str, socket: str = "") -> None:
+    def __init__(self, root: Path, cgroup: str, socket: str = "", run: str = "") -> None:
         self.root = root
+        self.run = Path(run) if run else root / "run"
         self.is_embedded = not socket
         self.socket, self.cgroup = socket, cgroup
         self.runtime = self.another_runtime()
@@ -70,7 +72,7 @@ class Bench:
     def _embedded(self, cgroup: str) -> Runtime:
         self.store = ImageStore(self.root / "state/images")
         settings = EmbeddedSettings(
-            root=self.root / "state", run=self.root / "run", node="edge1", pod_cidr="10.244.1.0/24", cgroup_prefix=cgroup,
+            root=self.root / "state", run=self.run, node="edge1", pod_cidr="10.244.1.0/24", cgroup_prefix=cgroup,
             cni_bin_dirs=("/usr/lib/cni",),
         )  # fmt: skip
         return EmbeddedRuntime(settings, EmbeddedImages(self.store))
@@ -102,10 +104,13 @@ class Bench:
         return (await self.runtime.start_container(self.sandbox, ContainerConfig(container, 0, IMAGE, {}, [], log))).id
 
     @contextlib.asynccontextmanager
-    async def another_pod(self, uid: str, **spec: Any) -> AsyncIterator[Callable[..., Awaitable[str]]]:
+    async def another_pod(
+        self, uid: str, first_user: int = 0, **spec: Any
+    ) -> AsyncIterator[Callable[..., Awaitable[str]]]:
         """A sandbox of its own; what it gives starts one of the pod's containers, by name, and answers its id."""
         pod = parse({"metadata": {"name": uid, "namespace": "default", "uid": uid}, "spec": spec})
         sandbox = sandbox_config(pod, logs.directory(self.root / "logs", "default", uid, uid))
+        sandbox = replace(sandbox, first_user=first_user)
         volumes = VolumeManager(self.root / "volumes", find=lambda *_: None, node="edge1", host_ip="")
 
         async def start(name: str, target_id: str = "") -> str:
@@ -562,6 +567,71 @@ async def signals_and_resizes(bench: Bench) -> dict[str, Any]:
     return seen
 
 
+async def users_of_its_own(bench: Bench) -> dict[str, Any]:
+    """A pod with a user namespace: who its processes and files are, inside and on the machine; and what it cannot have."""
+    first, seen = 0x70010000, dict[str, Any]()
+    volumes = [
+        {"name": "data", "emptyDir": {}}, {"name": "memory", "emptyDir": {"medium": "Memory"}},
+        {"name": "node", "hostPath": {"path": str(bench.root / "node")}}, {"name": "proc", "hostPath": {"path": "/proc/sys"}},
+        {"name": "image", "image": {"reference": IMAGE}},
+    ]  # fmt: skip
+    (bench.root / "node").mkdir()
+    (bench.root / "node/secret").write_text("of root")
+    (bench.root / "node/secret").chmod(0o600)
+    names = ("data", "memory", "node", "image")
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in names]
+    admin = {"capabilities": {"add": ["NET_ADMIN", "SYS_ADMIN"]}}
+    bad = sleeper("bad", volumeMounts=[{"name": "proc", "mountPath": "/x"}])
+    whole = sleeper("whole", securityContext={"procMount": "Unmasked", "runAsUser": 1000})
+    spec = {"hostUsers": False, "shareProcessNamespace": True, "volumes": volumes,
+            "containers": [sleeper(volumeMounts=mounts, securityContext=admin), bad, whole]}  # fmt: skip
+    async with bench.another_pod("u-users", first, **spec) as start:
+        id = await start("main")
+        seen["map"] = (await bench.says(id, "cat /proc/self/uid_map /proc/self/gid_map")).split()
+        seen["root"] = await bench.says(id, "id -u; stat -c %u:%g /bin /etc/hosts /dev/shm /image/bin / | sort -u")
+        seen["volumes"] = [
+            await bench.says(id, f"cd /{name} && echo x > new && chown 5:6 new && stat -c %u:%g new")
+            for name in names[:3]
+        ]
+        seen["read"] = await bench.says(id, "cat /node/secret")
+        seen["image"] = await bench.says(id, "touch /image/x 2>/dev/null; echo $?")
+        seen["network"] = await bench.says(
+            id, "ip link set lo mtu 1400 && cat /sys/class/net/lo/mtu; hostname x && hostname"
+        )
+        seen["device"] = await bench.says(id, "chmod 0 /dev/null 2>/dev/null; mknod /d c 1 3 2>/dev/null; echo $?")
+        data = bench.root / "volumes/u-users/data"
+        seen["on disk"] = [(data / "new").stat().st_uid, (bench.root / "node/new").stat().st_gid]
+        seen["null"] = [os.stat("/dev/null").st_uid, os.stat("/dev/null").st_mode & 0o777]
+        seen["processes"] = sorted({p.stat().st_uid for p in Path("/proc").glob("[0-9]*") if _argument(p, b"sleep")})
+        other = await start("whole")
+        seen["unmasked"] = await bench.says(other, "grep -c ' /proc/' /proc/self/mountinfo; id -u")
+        try:
+            await start("bad")
+        except StartError as exc:
+            seen["bad"] = str(exc)
+        await bench.runtime.close()
+        bench.runtime = bench.another_runtime()
+        await bench.runtime.start(bench.exits.put_nowait)
+        seen["again"] = await bench.says(id, "cat /proc/self/uid_map | wc -l")
+        top = bench.run.with_name(f"{bench.run.name}-users")
+        seen["closed"] = [oct(top.stat().st_mode & 0o777), oct((top / "u-users").stat().st_mode & 0o777)]
+    seen["left"] = top.exists()
+    seen["mounted"] = [str(point) for point in runtime_mounts.mounted_below(top)]
+    refused = {"hostUsers": False, "runtimeClassName": "crun", "containers": [sleeper()]}
+    try:
+        async with bench.another_pod("u-crun", first, **refused):
+            pass
+    except StartError as exc:
+        seen["crun"] = str(exc)
+    return seen
+
+
+def _argument(process: Path, word: bytes) -> bool:
+    with contextlib.suppress(OSError):
+        return process.joinpath("cmdline").read_bytes().split(b"\0")[:1] == [word]
+    return False
+
+
 async def another_oci_runtime(bench: Bench) -> dict[str, Any]:
     """Pods of two RuntimeClasses side by side, each by its own program."""
     seen: dict[str, Any] = {"handlers": list(bench.runtime.handlers)}
@@ -695,7 +765,9 @@ async def a_runtime_that_disappears(bench: Bench) -> dict[str, Any]:
 async def main(config: dict[str, Any]) -> None:
     scenario = globals()[config["scenario"]]
     async with asyncio.timeout(config.get("limit", 250)):
-        async with Bench(Path(config["root"]), config["cgroup"], config.get("socket", "")) as bench:
+        # pytest's directories are closed for the users of a pod; /run is this host's own
+        run = "/run/kb" if scenario is users_of_its_own else ""
+        async with Bench(Path(config["root"]), config["cgroup"], config.get("socket", ""), run) as bench:
             seen = await scenario(bench)
     print(json.dumps(seen), flush=True)
 

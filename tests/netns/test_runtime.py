@@ -192,6 +192,21 @@ def test_a_runtime_class_names_the_program_that_runs_a_pod(topology: Topology, t
         assert seen[handler] == [handler, True, f"{handler}\n", code, []] and code == 9
 
 
+def test_a_pod_has_users_of_its_own(topology: Topology, tmp_path: Path) -> None:
+    with scenarios(topology, tmp_path) as run:
+        seen = run("users_of_its_own")
+    assert seen["map"] == ["0", "1879113728", "65536"] * 2
+    assert seen["root"] == "0\n0:0\n65534:65534" or seen["root"] == "0\n0:0"
+    assert seen["volumes"] == ["5:6"] * 3 and seen["on disk"] == [5, 6], "the same users on disk as in the container"
+    assert seen["read"] == "of root" and seen["image"] == "1"
+    assert seen["network"] == "1400\nx", "its network and name are its own to change"
+    assert seen["device"] == "1" and seen["null"] == [0, 0o666], "those of the machine are not"
+    assert 1879113728 in seen["processes"]
+    assert seen["unmasked"].endswith("1000") and "cannot be mapped" in seen["bad"]
+    assert seen["again"] == "1" and seen["closed"] == ["0o711", "0o700"]
+    assert not seen["left"] and seen["mounted"] == [] and "needs runc" in seen["crun"]
+
+
 def test_ends_are_told_usage_is_counted_and_a_restart_finds_everything(play: Scenario) -> None:
     seen = play("ends_and_survivors")
     assert seen["ended"] == [True, "u1", "short", 3, "", "why\n"] and seen["oom"] == ["hog", 137, "OOMKilled"]

@@ -150,8 +150,6 @@ def _security(own: Mapping[str, Any], of_pod: Mapping[str, Any], path: str) -> S
     path = f"{path}.securityContext"
     capabilities = read_mapping(own, "capabilities", path)
     merged = {**{k: of_pod[k] for k in ("runAsUser", "runAsGroup", "runAsNonRoot") if k in of_pod}, **own}
-    if read_choice(own, "procMount", path, ("Default", "Unmasked")) == "Unmasked":
-        raise Unsupported("Unmasked needs a user namespace, which is not supported here", path=f"{path}.procMount")
     return Security(
         read_id(merged, "runAsUser", path),
         read_id(merged, "runAsGroup", path),
@@ -163,6 +161,7 @@ def _security(own: Mapping[str, Any], of_pod: Mapping[str, Any], path: str) -> S
         tuple(read_texts(capabilities, "drop", path) or ()),
         *_seccomp(_inherited("seccompProfile", own, of_pod), path),
         *_app_armor(_inherited("appArmorProfile", own, of_pod), path),
+        read_choice(own, "procMount", path, ("Default", "Unmasked")) == "Unmasked",
     )
 
 

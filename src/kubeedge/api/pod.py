@@ -130,6 +130,7 @@ class Security:
     seccomp_profile: str = ""  # of Localhost: a file below the node's directory of profiles
     app_armor: str = ""  # "RuntimeDefault", "Localhost", "Unconfined" or ""
     app_armor_profile: str = ""  # of Localhost: the name of a profile that the kernel has loaded
+    unmasked: bool = False  # all of /proc can be seen, and written where its users may
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +234,7 @@ class Pod:
     share_processes: bool = False  # one PID namespace for all containers
     host_pid: bool = False
     host_ipc: bool = False
+    host_users: bool = True  # its users are those of the machine
     fqdn_hostname: bool = False  # what the kernel calls the machine is the full name
     strict_groups: bool = False  # no groups that the image gives its user
     sysctls: Mapping[str, str] = field(default_factory=dict)

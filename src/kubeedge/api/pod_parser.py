@@ -54,8 +54,6 @@ def parse(obj: Object) -> Pod:
     meta, spec = read_mapping(obj, "metadata", ""), read_mapping(obj, "spec", "")
     _check_system(spec)
     pod_security = read_mapping(spec, "securityContext", "spec")
-    if not read(spec, "hostUsers", bool, "spec", True):
-        raise Unsupported("user namespaces are not supported here", path="spec.hostUsers")
     if read_list(spec, "resourceClaims", "spec"):
         raise Unsupported("dynamic resource allocation is not supported here", path="spec.resourceClaims")
     volumes: dict[str, VolumeSpec] = {}
@@ -110,6 +108,7 @@ def parse(obj: Object) -> Pod:
         share_processes=read(spec, "shareProcessNamespace", bool, "spec", False),
         host_pid=read(spec, "hostPID", bool, "spec", False),
         host_ipc=read(spec, "hostIPC", bool, "spec", False),
+        host_users=read(spec, "hostUsers", bool, "spec", True),
         fqdn_hostname=read(spec, "setHostnameAsFQDN", bool, "spec", False),
         strict_groups=read_choice(pod_security, "supplementalGroupsPolicy", "spec.securityContext", ("Merge", "Strict"))
         == "Strict",
@@ -149,6 +148,11 @@ def _check_names(pod: Pod) -> None:
                 )
         if one.target and one.target not in {c.name for c in (*pod.init_containers, *pod.containers)}:
             raise Invalid(f"the pod has no container {one.target!r}", path="spec.ephemeralContainers")
+    for shared, field in ((pod.host_network, "hostNetwork"), (pod.host_pid, "hostPID"), (pod.host_ipc, "hostIPC")):
+        if shared and not pod.host_users:
+            raise Invalid(f"not together with {field}", path="spec.hostUsers")
+    if pod.host_users and any(one.security.unmasked for one in pod.all_containers):
+        raise Invalid("must be false where procMount is Unmasked", path="spec.hostUsers")
     if pod.share_processes and pod.host_pid:
         raise Invalid("not together with hostPID", path="spec.shareProcessNamespace")
 

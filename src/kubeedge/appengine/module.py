@@ -208,6 +208,7 @@ class AppEngine:
                 self._adopt(left)
         uids = frozenset(w.uid for w in self._workers)
         await asyncio.to_thread(self._prepare.volumes.sweep, uids)
+        self._prepare.users.sweep(uids)
         if self._plugins is not None:
             await self._plugins.sweep(uids)
         for key, value in before.items():

@@ -11,6 +11,7 @@ import shutil
 import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.node_devices import NodeDevices
 from kubeedge.appengine.runtime.base import ContainerConfig, SandboxConfig
 from kubeedge.appengine.status import qos_class
+from kubeedge.appengine.user_ranges import UserRanges
 from kubeedge.appengine.volumes.manager import VolumeManager
 from kubeedge.appengine.volumes.registry import has_remote_volumes
 
@@ -45,6 +47,7 @@ class Preparer:
         self.volumes = VolumeManager(
             state / "volumes", find=self.find, node=node, host_ip=host_ip, allocatable=allocatable, api=api
         )
+        self.users = UserRanges(state / "users")
         self.devices: NodeDevices | None = None  # of plugins
         self._slow: ThreadPoolExecutor | None = None
         self._objects: dict[tuple[str, str, str], Object] = {}  # (resource, namespace, name)
@@ -75,9 +78,9 @@ class Preparer:
         """What the runtime is told of the pod as a whole, of which so much runs already."""
         states = observed.containers.items()
         has = {name: state.resources for name, state in states if state.running and state.resources is not None}
-        return sandbox_config(
-            pod, logs.directory(self._log_root, pod.namespace, pod.name, pod.uid), qos.pod_resources(pod, has)
-        )
+        directory = logs.directory(self._log_root, pod.namespace, pod.name, pod.uid)
+        users = 0 if pod.host_users else self.users.of(pod.uid)
+        return replace(sandbox_config(pod, directory, qos.pod_resources(pod, has)), first_user=users)
 
     async def configure(self, pod: Pod, container: Container, attempt: int, ip: str) -> ContainerConfig:
         """Raises Missing or Invalid for what cannot be resolved, StartError or OSError for what cannot be on disk."""
@@ -123,6 +126,7 @@ class Preparer:
             await self.devices.release(uid)
         await self.volumes.detach(uid, pod)
         await self._in_thread(pod, self.volumes.remove, uid, pod)
+        self.users.release(uid)
         if name:
             await asyncio.to_thread(
                 shutil.rmtree, logs.directory(self._log_root, namespace, name, uid), ignore_errors=True

@@ -123,11 +123,10 @@ def test_fields_without_effect_are_listed_with_their_path() -> None:
     p = pod(
         hostIPC=False,
         setHostnameAsFQDN=False,
-        resourceClaims=[{"name": "x"}],
+        resources={"limits": {"memory": "1Mi"}},
         securityContext={"seccompProfile": {"type": "RuntimeDefault"}},
         containers=[
             container(
-                volumeDevices=[],
                 lifecycle={"preStop": {"httpGet": {"port": 1, "protocol": "odd"}}},
                 livenessProbe={"httpGet": {"port": 443, "scheme": "HTTPS"}},
                 securityContext={"windowsOptions": {}},
@@ -135,8 +134,7 @@ def test_fields_without_effect_are_listed_with_their_path() -> None:
         ],
     )
     assert set(p.unsupported) == {
-        "spec.resourceClaims",
-        "spec.containers[0].volumeDevices",
+        "spec.resources",
         "spec.containers[0].lifecycle.preStop.httpGet.protocol",
         "spec.containers[0].securityContext.windowsOptions",
     }

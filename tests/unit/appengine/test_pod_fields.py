@@ -105,12 +105,6 @@ def test_a_volume_that_this_node_does_not_have_makes_the_pod_wait(kind: str) -> 
         pod(volumes=[{"name": "v", kind: {}}])
 
 
-def test_user_namespaces_are_a_promise_that_is_not_broken_in_silence() -> None:
-    assert pod(hostUsers=True).unsupported == ()
-    with pytest.raises(Unsupported, match="hostUsers"):
-        pod(hostUsers=False)
-
-
 @pytest.mark.parametrize(
     ("spec", "path"),
     [

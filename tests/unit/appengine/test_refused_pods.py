@@ -46,7 +46,7 @@ UNSAFE = {"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "65
     [
         ({"restartPolicy": 1}, "Failed", "InvalidPod"),
         ({"restartPolicy": "Sometimes"}, "Pending", "UnsupportedPod"),
-        ({"hostUsers": False}, "Pending", "UnsupportedPod"),
+        ({"resourceClaims": [{"name": "gpu"}]}, "Pending", "UnsupportedPod"),
         ({"os": {"name": "windows"}}, "Failed", "PodOSNotSupported"),
         (UNSAFE, "Failed", "SysctlForbidden"),
     ],

@@ -67,3 +67,24 @@ def test_a_descriptor_of_another_process_is_taken_over(tmp_path: Path) -> None:
                 libc.pidfd_getfd(pidfd, 1 << 20)
         finally:
             os.close(pidfd)
+
+
+def test_namespaces_are_held_by_a_process_until_its_descriptor_is_closed(tmp_path: Path) -> None:
+    before = descriptors()
+    pid, held = libc.hold_namespaces(0)
+    assert Path(f"/proc/{pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink()
+    os.close(held)
+    assert os.waitpid(pid, 0) == (pid, 0) and descriptors() == before
+    with pytest.raises(OSError, match="clone"):
+        libc.hold_namespaces(0x800)  # CLONE_SIGHAND, which is nothing without CLONE_VM
+    assert descriptors() == before
+
+
+def test_a_mount_that_cannot_be_mapped_leaves_nothing_open(tmp_path: Path) -> None:
+    before = descriptors()
+    for source, target in ((tmp_path / "none", tmp_path), (Path("/proc"), tmp_path)):
+        with pytest.raises(OSError, match="idmapped mount on"):
+            libc.idmap(source, target, 0)
+    with pytest.raises(ValueError, match="NUL"):
+        libc.idmap("a\0b", tmp_path, 0)
+    assert descriptors() == before

@@ -50,6 +50,9 @@ class NotRunning(KubeEdgeError):
     """The container of this id does not run (any more)."""
 
 
+RANGE = 65536  # users, and as many groups, of a pod that has a user namespace
+
+
 @dataclass(frozen=True, slots=True)
 class BindMount:
     """A file or directory of the node, and its absolute path in the container (CRI: Mount)."""
@@ -117,6 +120,7 @@ class SandboxConfig:
     handler: str = ""  # of its RuntimeClass; "" is the runtime's default
     qos: str = "BestEffort"  # or "Burstable", "Guaranteed"
     resources: ResourceRequirements | None = None  # of all its containers together; None: not known
+    first_user: int = 0  # of RANGE users of the machine that are those of the pod; 0: they are the machine's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,9 @@ from kubeedge.appengine.runtime import (
     mounts,
     oci_spec,
     records,
+    sandbox_files,
     seccomp_profiles,
+    user_namespaces,
     users,
 )
 from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, SandboxConfig, StartError, User
@@ -120,10 +122,10 @@ class Containers:
         """Root file system and configuration, as the OCI runtime takes them (runtime-spec, bundle.md)."""
         container, image = config.container, images[config.image]
         base = self._layout.container(sandbox.uid, container.name)
-        bundle, rootfs = base / "bundle", base / "rootfs"
-        for directory in (base / "upper", base / "work", rootfs, bundle):
+        bundle = base / "bundle"
+        for directory in (base / "upper", base / "work", bundle):
             directory.mkdir(parents=True)
-        mounts.overlay(image.layers, base / "upper", base / "work", rootfs)
+        rootfs, mounted = self._mount(sandbox, config, images, base)
         image_mounts = image_volumes.prepare(
             rootfs,
             image.config.volumes,
@@ -140,11 +142,7 @@ class Containers:
             user=user,
             rootfs=rootfs,
             env=config.env,
-            mounts=[
-                *image_mounts,
-                *image_volumes.mount(base / "images", config.mounts, images),
-                *self._own_mounts(sandbox.uid, container),
-            ],
+            mounts=[*image_mounts, *mounted],
             namespaces=self._namespaces(sandbox, target),
             cgroup=f"/{self._layout.group(sandbox.uid)}/{id}",
             oom_score_adj=oom_score(config.oom_score_adj),
@@ -163,6 +161,41 @@ class Containers:
             cdi.apply(spec, config.cdi)
         self._write_spec(id, bundle, spec)
         return User(user.uid, user.gid, tuple(spec["process"]["user"]["additionalGids"]))
+
+    def _mount(
+        self, sandbox: SandboxConfig, config: ContainerConfig, images: Mapping[str, Image], base: Path
+    ) -> tuple[Path, list[BindMount]]:
+        """The root file system, and what is mounted in it besides."""
+        uid, name, image = sandbox.uid, config.container.name, images[config.image]
+        own = self._own_mounts(uid, config.container)
+        if not sandbox.first_user:
+            (base / "rootfs").mkdir()
+            mounts.overlay(image.layers, base / "upper", base / "work", base / "rootfs")
+            return base / "rootfs", [*image_volumes.mount(base / "images", config.mounts, images), *own]
+        place = user_namespaces.directory(self._layout.of_users(uid), sandbox.first_user) / name
+        (place / "rootfs").mkdir(parents=True)
+        os.chown(base / "upper", sandbox.first_user, sandbox.first_user)
+        with user_namespaces.opened(self._layout.namespaces(uid) / sandbox_files.USER) as userns:
+            with user_namespaces.shifted(image.layers, place / "layers", userns) as layers:
+                mounts.overlay(layers, base / "upper", base / "work", place / "rootfs")
+            whole = [mount for mount in config.mounts if not mount.image]
+            shifted = user_namespaces.shift([*whole, *own], place / "mounts", userns)
+            if len(whole) < len(config.mounts):
+                of_images = [mount for mount in config.mounts if mount.image]
+                shifted += self._shifted_images(of_images, images, place, userns)
+        return place / "rootfs", shifted
+
+    @staticmethod
+    def _shifted_images(
+        wanted: Sequence[BindMount], images: Mapping[str, Image], place: Path, userns: int
+    ) -> list[BindMount]:
+        layers = {name: image.layers for name, image in images.items()}
+        made: list[BindMount] = []
+        for number, mount in enumerate(wanted):
+            with user_namespaces.shifted(layers[mount.image], place / "layers", userns) as shifted:
+                own = {mount.image: replace(images[mount.image], layers=shifted)}
+                made += image_volumes.mount(place / "images" / str(number), [mount], own)
+        return made
 
     def _namespaces(self, sandbox: SandboxConfig, target: int) -> oci_spec.Namespaces:
         namespaces = self._sandboxes.namespaces(sandbox, self.programs.of(sandbox.handler))
@@ -219,6 +252,9 @@ class Containers:
             with contextlib.suppress(OSError):
                 mounts.unmount(mounted)
         trees.remove(base)  # of the container: its upper directory
+        if self._layout.of_users(uid).is_dir():
+            with contextlib.suppress(OSError):
+                mounts.remove_tree(self._layout.of_users(uid) / name)
 
     def is_alive(self, uid: str, run: Run) -> bool:
         """Its process is in its control group: the process id alone may have been reused."""

@@ -47,6 +47,7 @@ from kubeedge.appengine.runtime.programs import Programs
 from kubeedge.appengine.runtime.records import Run, Sandbox
 from kubeedge.appengine.runtime.sandboxes import Sandboxes
 from kubeedge.appengine.runtime.settings import EmbeddedSettings
+from kubeedge.appengine.runtime.user_namespaces import with_runtime
 from kubeedge.kit import trees
 from kubeedge.kit.disk_use import DiskUse
 
@@ -170,6 +171,7 @@ class EmbeddedRuntime:
 
     async def create_sandbox(self, config: SandboxConfig) -> SandboxStatus:
         """Also replaces the sandbox of an earlier boot or of a failed attempt."""
+        config = with_runtime(config)
         sandbox = await asyncio.to_thread(self._sandboxes.create, config, self._pods.get(config.uid))
         self._pods[config.uid] = sandbox
         return SandboxStatus(sandbox.uid, sandbox.ip, True, sandbox.handler)
@@ -185,6 +187,7 @@ class EmbeddedRuntime:
 
     async def start_container(self, sandbox: SandboxConfig, config: ContainerConfig) -> Started:
         """StartError also when the image is not on this node, or the pod has no sandbox."""
+        sandbox = with_runtime(sandbox)
         images = {name: self._image(name) for name in (config.image, *(m.image for m in config.mounts if m.image))}
         pod, name = self._pods.get(sandbox.uid), config.container.name
         if pod is None:

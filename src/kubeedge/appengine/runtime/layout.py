@@ -4,7 +4,8 @@ ROOT/pods/<uid>/pod.json            the sandbox: name, address, when it was made
 ROOT/pods/<uid>/runs/<container>.json   the newest run of a container
 ROOT/pods/<uid>/c/<container>/      upper and work directories, rootfs (mount), bundle
 ROOT/pods/<uid>/etc/                hosts, hostname, resolv.conf
-RUN/ns/<uid>/{net,ipc,uts}          pinned namespaces (mounts)
+RUN/ns/<uid>/{net,ipc,uts,user}     pinned namespaces (mounts)
+RUN-users/<uid>/<container>/        of a pod with users of its own: rootfs and what is mounted in it (mounts)
 RUN/exits/<id>  RUN/oci/  RUN/s/    exit files, the OCI runtime's state, conmon's sockets
 RUN/specs/<id>                      what a run was started with: its environment may hold Secrets, and RUN is memory
 """
@@ -69,8 +70,12 @@ class Layout:
         """The file that the container sees as its terminationMessagePath."""
         return self.container(uid, name) / "termination-log"
 
+    def of_users(self, uid: str) -> Path:
+        """Mounts for the root of a pod's user namespace, who cannot enter RUN."""
+        return self.run.with_name(f"{self.run.name}-users") / uid
+
     def namespaces(self, uid: str) -> Path:
-        """The directory where the pod's namespaces are pinned as bind mounts, each by its kind ("net", "ipc", "uts")."""
+        """The directory where the pod's namespaces are pinned as bind mounts, each by its kind ("net", "ipc", "uts", "user")."""
         return self.run / "ns" / uid
 
     def group(self, uid: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from kubeedge.api import mount_targets
 from kubeedge.api.pod import Container, ResourceRequirements
-from kubeedge.appengine.runtime.base import BindMount, StartError
+from kubeedge.appengine.runtime.base import RANGE, BindMount, StartError
 from kubeedge.appengine.runtime.capabilities import ALL, full_names
 from kubeedge.appengine.runtime.group_limits import CPU_PERIOD, shares_of
 from kubeedge.appengine.runtime.image_config import ImageConfig
@@ -45,6 +45,8 @@ class Namespaces:
     uts: str
     pid: str | None = None
     own_groups: bool = False  # a cgroup_namespaces(7) of its own, where it is not privileged
+    user: str = ""
+    first_user: int = 0  # what that maps user 0 to
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +107,18 @@ def build(
                 {"type": "mount"},
                 *([{"type": "cgroup"}] if namespaces.own_groups and not security.privileged else []),
                 *({"type": kind, "path": path} for kind, path in
-                  (("network", namespaces.net), ("ipc", namespaces.ipc), ("uts", namespaces.uts), ("pid", namespaces.pid))
+                  (("user", namespaces.user), ("network", namespaces.net), ("ipc", namespaces.ipc), ("uts", namespaces.uts),
+                   ("pid", namespaces.pid))
                   if path),
             ],
+            **user_mappings(namespaces.first_user),
             **_root_propagation(mounts),
             "cgroupsPath": cgroup,
             **({"devices": list(devices)} if devices else {}),
             "resources": _resources(container, pids_limit, allowed),
             **({"seccomp": seccomp} if seccomp is not None else {}),
-            "maskedPaths": [] if security.privileged else list(MASKED),
-            "readonlyPaths": [] if security.privileged else list(READ_ONLY),
+            "maskedPaths": [] if security.privileged or security.unmasked else list(MASKED),
+            "readonlyPaths": [] if security.privileged or security.unmasked else list(READ_ONLY),
         },
     }  # fmt: skip
 
@@ -235,6 +239,12 @@ def _bind(mount: BindMount) -> dict[str, Any]:
             *(["noexec"] if mount.image else []),
         ],
     }
+
+
+def user_mappings(first: int) -> dict[str, Any]:
+    """What is there besides the path of the user namespace: runc wants both. Nothing for users of the machine (0)."""
+    mappings = [{"containerID": 0, "hostID": first, "size": RANGE}]
+    return {"uidMappings": mappings, "gidMappings": mappings} if first else {}
 
 
 def _root_propagation(mounts: Sequence[BindMount]) -> dict[str, str]:

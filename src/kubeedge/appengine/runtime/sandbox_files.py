@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import shutil
 import socket
 import struct
@@ -13,27 +14,33 @@ from pathlib import Path
 
 from kubeedge._fastpath import libc
 from kubeedge.appengine.runtime import mounts
-from kubeedge.appengine.runtime.base import ClusterDns, SandboxConfig
+from kubeedge.appengine.runtime.base import RANGE, ClusterDns, SandboxConfig
 from kubeedge.kit import resolv_conf
 
 _FLAGS = {"net": libc.CLONE_NEWNET, "ipc": libc.CLONE_NEWIPC, "uts": libc.CLONE_NEWUTS}
 EVERY_KIND = tuple(_FLAGS)
+USER = "user"
 NO_SYSCTLS: Mapping[str, str] = {}
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
 
 
 def pin_namespaces(
-    directory: Path, hostname: str, kinds: Sequence[str] = EVERY_KIND, sysctls: Mapping[str, str] = NO_SYSCTLS
+    directory: Path,
+    hostname: str,
+    kinds: Sequence[str] = EVERY_KIND,
+    sysctls: Mapping[str, str] = NO_SYSCTLS,
+    first_user: int = 0,
 ) -> None:
-    """New namespaces without a process, each held by a bind mount, and kernel parameters of theirs.
+    """New namespaces without a process, each held by a bind mount, and kernel parameters of theirs. `first_user`: of a range of users; the namespaces
+    belong to a user namespace with these, which is held, too. 0: to the machine's.
 
     A thread of its own leaves ours, and ends: namespaces belong to threads, and no other program is needed.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    for kind in kinds:
+    for kind in (*kinds, *([USER] if first_user else [])):
         (directory / kind).touch()
     problems: list[OSError] = []
-    args = (directory, hostname, kinds, sysctls, problems)
+    args = (directory, hostname, kinds, sysctls, first_user, problems)
     thread = threading.Thread(target=_pin, args=args, name="namespaces")
     thread.start()
     thread.join()
@@ -42,10 +49,18 @@ def pin_namespaces(
 
 
 def _pin(
-    directory: Path, hostname: str, kinds: Sequence[str], sysctls: Mapping[str, str], problems: list[OSError]
+    directory: Path,
+    hostname: str,
+    kinds: Sequence[str],
+    sysctls: Mapping[str, str],
+    first_user: int,
+    problems: list[OSError],
 ) -> None:
     try:
-        libc.unshare(sum(_FLAGS[kind] for kind in kinds))
+        if first_user:
+            _join_new_users(directory / USER, kinds, first_user)
+        else:
+            libc.unshare(sum(_FLAGS[kind] for kind in kinds))
         if "uts" in kinds:
             socket.sethostname(hostname)
         if "net" in kinds:
@@ -56,6 +71,24 @@ def _pin(
             mounts.bind(f"/proc/thread-self/ns/{kind}", directory / kind)
     except OSError as exc:
         problems.append(exc)
+
+
+def _join_new_users(pin: Path, kinds: Sequence[str], first: int) -> None:
+    """A process with threads cannot have another user namespace, so that a process is made for it. This thread joins its other namespaces."""
+    pid, held = libc.hold_namespaces(libc.CLONE_NEWUSER | sum(_FLAGS[kind] for kind in kinds))
+    try:
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{pid}/{name}").write_text(f"0 {first} {RANGE}")
+        mounts.bind(f"/proc/{pid}/ns/{USER}", pin)
+        for kind in kinds:
+            fd = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                libc.setns(fd, _FLAGS[kind])
+            finally:
+                os.close(fd)
+    finally:
+        os.close(held)
+        os.waitpid(pid, 0)
 
 
 def _set_sysctl(name: str, value: str) -> None:
@@ -74,7 +107,7 @@ def _loopback_up() -> None:
 
 def unpin_namespaces(directory: Path) -> None:
     """The kernel ends each namespace with its last process. Idempotent; what is not mounted is skipped."""
-    for kind in EVERY_KIND:
+    for kind in (*EVERY_KIND, USER):
         with contextlib.suppress(OSError):
             mounts.unmount(directory / kind)
     shutil.rmtree(directory, ignore_errors=True)

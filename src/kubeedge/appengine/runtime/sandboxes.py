@@ -6,7 +6,16 @@ import contextlib
 import subprocess
 from pathlib import Path
 
-from kubeedge.appengine.runtime import cgroups, conmon, mounts, oci_spec, programs, records, sandbox_files
+from kubeedge.appengine.runtime import (
+    cgroups,
+    conmon,
+    mounts,
+    oci_spec,
+    programs,
+    records,
+    sandbox_files,
+    user_namespaces,
+)
 from kubeedge.appengine.runtime.base import ClusterDns, SandboxConfig, StartError
 from kubeedge.appengine.runtime.cni import Network, port_mapping
 from kubeedge.appengine.runtime.layout import Layout
@@ -39,6 +48,9 @@ class Sandboxes:
         """A new one; what is left of an earlier one is removed first. Raises StartError."""
         if config.handler and config.handler not in programs.handlers():
             raise StartError("FailedCreatePodSandBox", f'no runtime for handler "{config.handler}" is configured')
+        if config.first_user and config.handler != user_namespaces.RUNTIME:
+            message = f"a pod with hostUsers: false needs {user_namespaces.RUNTIME} as its runtime on this node"
+            raise StartError("FailedCreatePodSandBox", message)
         if len(config.kernel_name) > _MAX_HOSTNAME:
             message = f"FQDN {config.kernel_name} is too long ({_MAX_HOSTNAME} is the max, {len(config.kernel_name)} characters requested)"
             raise StartError("FailedCreatePodSandBox", message)
@@ -71,7 +83,8 @@ class Sandboxes:
 
     def _pin(self, config: SandboxConfig) -> None:
         name = config.kernel_name or config.hostname
-        sandbox_files.pin_namespaces(self._layout.namespaces(config.uid), name, _own_kinds(config), config.sysctls)
+        pinned = self._layout.namespaces(config.uid)
+        sandbox_files.pin_namespaces(pinned, name, _own_kinds(config), config.sysctls, config.first_user)
 
     @staticmethod
     def _mount_shm(shm: Path, config: SandboxConfig) -> None:
@@ -91,6 +104,9 @@ class Sandboxes:
         net, ipc, uts = (str(pinned / kind) if kind in own else "" for kind in ("net", "ipc", "uts"))
         processes = "" if config.host_pid else None
         namespaces = oci_spec.Namespaces(net, ipc, uts, processes, own_groups=cgroups.layout() == "v2")
+        if config.first_user:
+            user = str(pinned / sandbox_files.USER)
+            namespaces = replace(namespaces, user=user, first_user=config.first_user)
         if config.share_processes:
             return replace(namespaces, pid=self._processes.namespace(config.uid, namespaces, oci))
         return namespaces
@@ -116,6 +132,10 @@ class Sandboxes:
         self._processes.remove(uid, oci)
         self.groups.remove(uid)
         self.remove_network(sandbox)
+        if (own := self._layout.of_users(uid)).is_dir():
+            mounts.remove_tree(own)
+            with contextlib.suppress(OSError):  # of other pods
+                own.parent.rmdir()
         mounts.remove_tree(directory)
 
     def sweep_unknown(self, known: set[str], ids: set[str], default: Programs) -> None:

@@ -14,7 +14,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from kubeedge.appengine.runtime import cgroups, conmon, oci_spec
+from kubeedge.appengine.runtime import cgroups, conmon, oci_spec, user_namespaces
 from kubeedge.appengine.runtime.base import StartError
 from kubeedge.appengine.runtime.layout import Layout
 from kubeedge.appengine.runtime.oci_spec import Namespaces
@@ -22,6 +22,7 @@ from kubeedge.appengine.runtime.programs import Programs
 
 _NOBODY = 65535
 _MODULE = "kubeedge._fastpath.pause"
+_OF_USERS = ".pause"  # its root, of a pod with users of its own; no container has such a name
 
 
 class SharedProcesses:
@@ -47,6 +48,7 @@ class SharedProcesses:
                 conmon.run(programs, ["delete", "--force", _id(uid)])
             cgroups.kill_and_remove(self._group(uid))
             shutil.rmtree(self._bundle(uid), ignore_errors=True)
+            shutil.rmtree(self._layout.of_users(uid) / _OF_USERS, ignore_errors=True)
 
     def _living(self, uid: str) -> int:
         """The pid of a pod's process; 0 when it does not run."""
@@ -59,6 +61,9 @@ class SharedProcesses:
     def _start(self, uid: str, others: Namespaces, programs: Programs) -> None:
         bundle = self._bundle(uid)
         rootfs = bundle / "rootfs"
+        if others.first_user:
+            rootfs = user_namespaces.directory(self._layout.of_users(uid), others.first_user) / _OF_USERS
+        bundle.mkdir(parents=True)
         for directory in ("proc", "dev"):
             (rootfs / directory).mkdir(parents=True)
         program = importlib.util.find_spec(_MODULE)
@@ -94,7 +99,7 @@ def _id(uid: str) -> str:
 def _spec(rootfs: Path, others: Namespaces, cgroup: str) -> dict[str, Any]:
     """Without a capability, on a root that cannot be written to."""
     nothing: dict[str, list[str]] = {kind: [] for kind in ("bounding", "effective", "permitted", "inheritable")}
-    kinds = (("network", others.net), ("ipc", others.ipc), ("uts", others.uts))
+    kinds = (("network", others.net), ("ipc", others.ipc), ("uts", others.uts), ("user", others.user))
     return {
         "ociVersion": "1.0.2",
         "process": {
@@ -114,6 +119,7 @@ def _spec(rootfs: Path, others: Namespaces, cgroup: str) -> dict[str, Any]:
                 {"type": "mount"},
                 *({"type": kind, "path": path} for kind, path in kinds if path),
             ],
+            **oci_spec.user_mappings(others.first_user),
             "cgroupsPath": cgroup,
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
             "maskedPaths": list(oci_spec.MASKED),

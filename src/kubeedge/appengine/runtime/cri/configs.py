@@ -13,7 +13,7 @@ from typing import Any
 
 from kubeedge.api.names import Object
 from kubeedge.api.pod import ResourceRequirements
-from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, SandboxConfig
+from kubeedge.appengine.runtime.base import RANGE, BindMount, ContainerConfig, SandboxConfig
 from kubeedge.appengine.runtime.capabilities import full_names
 from kubeedge.appengine.runtime.oci_spec import MASKED, READ_ONLY, check_targets, expand, limits_of
 
@@ -100,7 +100,14 @@ def _namespaces(config: SandboxConfig, target_id: str = "") -> Object:
         "pid": TARGET if target_id else pid,
         "ipc": OF_NODE if config.host_ipc else POD,
     }
+    if config.first_user:
+        mappings = _users(config.first_user)
+        options["userns_options"] = {"mode": POD, "uids": mappings, "gids": mappings}
     return {**options, "target_id": target_id} if target_id else options
+
+
+def _users(first: int) -> list[Object]:
+    return [{"host_id": first, "container_id": 0, "length": RANGE}]
 
 
 def container(
@@ -129,7 +136,7 @@ def container(
         "args": [expand(word, config.env) for word in spec.args or ()],
         "working_dir": spec.working_dir,
         "envs": [{"key": name, "value": value} for name, value in config.env.items()],
-        "mounts": [_mount(mount, recursive_read_only) for mount in [*config.mounts, *mounts]],
+        "mounts": [_mount(mount, recursive_read_only, sandbox.first_user) for mount in [*config.mounts, *mounts]],
         "labels": {**pod_labels(sandbox, node), CONTAINER: spec.name},
         "annotations": {
             IMAGE: config.image,
@@ -155,7 +162,7 @@ def container(
     }
 
 
-def _mount(mount: BindMount, recursive_read_only: bool) -> Object:
+def _mount(mount: BindMount, recursive_read_only: bool, first_user: int) -> Object:
     made: Object = {
         "container_path": mount.target,
         "readonly": mount.read_only,
@@ -164,6 +171,8 @@ def _mount(mount: BindMount, recursive_read_only: bool) -> Object:
     }
     if mount.image:
         return {**made, "image": {"image": mount.image}, "image_sub_path": mount.sub_path, "mount_options": ["noexec"]}
+    if first_user:
+        made |= {"uidMappings": _users(first_user), "gidMappings": _users(first_user)}
     return {**made, "host_path": str(mount.source)}
 
 
@@ -209,8 +218,8 @@ def _security(sandbox: SandboxConfig, config: ContainerConfig, image_user: Objec
         "supplemental_groups": list(sandbox.groups),
         "supplemental_groups_policy": int(sandbox.strict_groups),
         "no_new_privs": not security.escalation and not security.privileged,
-        "masked_paths": [] if security.privileged else list(MASKED),
-        "readonly_paths": [] if security.privileged else list(READ_ONLY),
+        "masked_paths": [] if security.privileged or security.unmasked else list(MASKED),
+        "readonly_paths": [] if security.privileged or security.unmasked else list(READ_ONLY),
         "seccomp": _profile(security.seccomp, str(profiles / security.seccomp_profile)),
         **({"apparmor": _profile(security.app_armor, security.app_armor_profile)} if security.app_armor else {}),
     }

@@ -18,12 +18,13 @@ _SYSTEMD = 0  # CgroupDriver
 
 @dataclass(frozen=True, slots=True)
 class CriFeatures:
-    """`recursive`: handlers with mounts that are read-only all the way down. `sandbox_image`: of its sandboxes, where it tells."""
+    """`recursive`: handlers with mounts that are read-only all the way down, `users`: with user namespaces. `sandbox_image`: of its sandboxes, where it tells."""
 
     scheme: str = "cri"
     version: str = "cri://unknown"
     handlers: Sequence[str] = ("",)
     recursive: frozenset[str] = frozenset()
+    users: frozenset[str] = frozenset()
     strict_groups: bool = False
     systemd: bool = False
     sandbox_image: str = ""
@@ -42,13 +43,16 @@ async def introduce(client: CriClient, pod_cidr: str) -> CriFeatures:
         scheme=scheme,
         version=f"{scheme}://{version.get('runtime_version', 'unknown')}",
         handlers=sorted({"", *(str(h.get("name", "")) for h in handlers)}),
-        recursive=frozenset(
-            str(h.get("name", "")) for h in handlers if h.get("features", {}).get("recursive_read_only_mounts")
-        ),
+        recursive=_with(handlers, "recursive_read_only_mounts"),
+        users=_with(handlers, "user_namespaces"),
         strict_groups=bool(status.get("features", {}).get("supplemental_groups_policy")),
         systemd=await _is_systemd(client),
         sandbox_image=_sandbox_image(status),
     )
+
+
+def _with(handlers: Sequence[Object], feature: str) -> frozenset[str]:
+    return frozenset(str(h.get("name", "")) for h in handlers if h.get("features", {}).get(feature))
 
 
 async def _is_systemd(client: CriClient) -> bool:

@@ -83,6 +83,9 @@ class CriSandboxes:
     async def _create(self, config: SandboxConfig) -> SandboxStatus:
         if len(self.features.handlers) > 1 and config.handler not in self.features.handlers:
             raise StartError("FailedCreatePodSandBox", f'the runtime has no handler "{config.handler}"')
+        if config.first_user and config.handler not in self.features.users:
+            message = f"{self.features.version} has no user namespaces: hostUsers: false cannot be"
+            raise StartError("FailedCreatePodSandBox", message)
         if config.strict_groups and not self.features.strict_groups:  # it would be passed over in silence
             raise StartError(
                 "FailedCreatePodSandBox", f"{self.features.version} has no supplementalGroupsPolicy Strict"
