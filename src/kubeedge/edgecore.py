@@ -216,6 +216,7 @@ class Agent:
             log_max_bytes=c.log_max_bytes,
             reserved=reserved((*c.system_reserved, *c.kube_reserved)),
             eviction=thresholds(c.eviction_hard),
+            swap=c.memory_swap.swap_behavior,
             kubelet=paths.kubelet,
             static_pods=Path(c.static_pod_path) if c.static_pod_path else None,
             images=ImageSettings(

@@ -63,6 +63,7 @@ def status(
         "memory": f"{memory() // 1024}Ki",
         "pods": str(max_pods),
         "ephemeral-storage": f"{_storage(state) // 1024}Ki",
+        **huge_pages(),
         **{name: str(count) for name, (count, _) in devices.items()},
     }
     return {
@@ -86,6 +87,7 @@ def status(
             "kubeProxyVersion": "",
             "operatingSystem": "linux",
             "architecture": _ARCHITECTURES.get(os.uname().machine, os.uname().machine),
+            **({"swap": {"capacity": of_swap}} if (of_swap := swap()) else {}),
         },
         "addresses": [
             {"type": "InternalIP", "address": address.split("/")[0]},
@@ -108,8 +110,9 @@ def allocatable(reserve: Reserved, limits: Sequence[Threshold], state: Path) -> 
 
 
 def for_pods(reserve: Reserved) -> tuple[int, int]:
-    """Thousandths of processors and bytes of memory that are not reserved."""
-    return max(0, 1000 * (os.cpu_count() or 1) - reserve.cpu), max(0, memory() - reserve.memory)
+    """Thousandths of processors and bytes of memory that are not reserved, and no huge pages."""
+    small = memory() - sum(quantities.bytes_of(amount) for amount in huge_pages().values())
+    return max(0, 1000 * (os.cpu_count() or 1) - reserve.cpu), max(0, small - reserve.memory)
 
 
 def _storage(state: Path) -> int:
@@ -125,8 +128,40 @@ def _kept(limits: Sequence[Threshold], signal: str, capacity: int) -> int:
 
 def memory() -> int:
     """The memory of this machine, in bytes."""
+    return _meminfo("MemTotal:")
+
+
+def swap() -> int:
+    """The swap of this machine, in bytes."""
+    return _meminfo("SwapTotal:")
+
+
+def huge_pages(root: Path = Path("/sys/kernel/mm/hugepages")) -> dict[str, str]:
+    """Those that were set aside, by the resource's name: {"hugepages-2Mi": "64Mi"}."""
+    found = {}
+    for directory in sorted(root.glob("hugepages-*kB")):
+        try:
+            count = int((directory / "nr_hugepages").read_text())
+            size = int(directory.name.removeprefix("hugepages-").removesuffix("kB"))
+        except (OSError, ValueError):
+            continue
+        if count:
+            found[f"hugepages-{_binary(size)}"] = _binary(count * size)
+    return found
+
+
+def _binary(kibibytes: int) -> str:
+    """As Kubernetes writes it: in the largest unit that it is a multiple of."""
+    units = ("Ki", "Mi", "Gi", "Ti")
+    amount, unit = kibibytes, 0
+    while amount % 1024 == 0 and unit < len(units) - 1:
+        amount, unit = amount // 1024, unit + 1
+    return f"{amount}{units[unit]}"
+
+
+def _meminfo(field: str) -> int:
     for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemTotal:"):
+        if line.startswith(field):
             return int(line.split()[1]) * 1024
     return 0
 

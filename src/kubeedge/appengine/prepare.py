@@ -18,7 +18,7 @@ from typing import TypeVar
 from kubeedge.api.names import Object
 from kubeedge.api.pod import Container, Pod, ResourceRequirements
 from kubeedge.api.resources import PERSISTENTVOLUMECLAIMS
-from kubeedge.appengine import logs, node, oom, qos, resolve
+from kubeedge.appengine import logs, node, oom, qos, resolve, swap
 from kubeedge.appengine.core import PodObservation
 from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.node_devices import NodeDevices
@@ -37,10 +37,10 @@ class Preparer:
 
     def __init__(
         self, *, node: str, host_ip: str, state: Path, log_root: Path, allocatable: Mapping[str, int] = resolve.NOTHING,
-        api: NodeApi | None = None,
+        api: NodeApi | None = None, swap_behaviour: str = "",
     ) -> None:  # fmt: skip
         self._variables = api.variables() if api is not None else {}
-        self._node = node
+        self._node, self._swap = node, swap_behaviour
         self.allocatable = allocatable  # of this node
         self._host_ip = host_ip
         self._log_root = log_root
@@ -96,7 +96,10 @@ class Preparer:
         binds = await self._in_thread(pod, self.volumes.mount, pod, container, ip, env)
         await asyncio.to_thread(logs.prune, path.parent, attempt)
         score = oom.score(pod, container, node.memory())
-        config = ContainerConfig(container, attempt, container.image, env, binds, path, oom_score_adj=score)
+        of_swap = swap.limit(pod, container, self._swap, node.memory(), node.swap())
+        config = ContainerConfig(
+            container, attempt, container.image, env, binds, path, oom_score_adj=score, swap=of_swap
+        )
         edits = await self.devices.allocate(pod, container) if self.devices is not None else None
         return edits.applied(config) if edits is not None else config
 

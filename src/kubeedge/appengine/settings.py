@@ -35,6 +35,7 @@ class AppEngineSettings:
     images: ImageSettings = ImageSettings()
     reserved: Reserved = Reserved(memory=48 * 1024 * 1024)
     eviction: tuple[Threshold, ...] = ()
+    swap: str = ""  # "NoSwap", "LimitedSwap"; "": containers have no limit of it
     kubelet: Path | None = None  # where CSI drivers and their registrars expect a kubelet's files; None: no drivers
     static_pods: Path | None = None  # directory of their manifests; None: there are none
     api: NodeApi | None = None  # for pods; None: they are not told of one

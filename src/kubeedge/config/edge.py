@@ -167,6 +167,16 @@ class CriConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySwapConfig:
+    """`modules.appengine.memorySwap`: of a kubelet's configuration."""
+
+    swap_behavior: Literal["", "NoSwap", "LimitedSwap"] = setting(
+        "",
+        'NoSwap: none for containers; LimitedSwap: for burstable ones, the share that they ask for of the memory; "": not limited',
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AppEngineConfig:
     """`modules.appengine`: pods and their limits."""
 
@@ -228,6 +238,7 @@ class AppEngineConfig:
     shutdown_grace_period_critical_pods: float = setting(
         10.0, "seconds of these that critical and static pods have, after all others", low=0, high=300
     )
+    memory_swap: MemorySwapConfig = section(MemorySwapConfig(), "with cgroup v2")
     images: ImagesConfig = section(ImagesConfig(), "where images come from, and which are removed")
 
 

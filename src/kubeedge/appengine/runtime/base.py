@@ -148,6 +148,7 @@ class ContainerConfig:
     devices: Sequence[DeviceNode] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)  # of this container, for the runtime
     cdi: Sequence[str] = ()  # names of devices of the Container Device Interface
+    swap: int | None = None  # bytes that it may have; None: no limit is set
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,11 @@ def processes(path: str, root: Path = ROOT) -> list[int]:
     return sorted(found)
 
 
+def limits_swap(path: str, root: Path = ROOT) -> bool:
+    """Whether groups below one of ours can have a limit of swap: cgroup v2, and a kernel that counts it."""
+    return layout(root) == "v2" and any((group / "memory.swap.max").exists() for group in groups(path, root))
+
+
 def memory_in_use(path: str, root: Path = ROOT) -> int:
     """Bytes that a group cannot do without: what it uses, less the files that were not used lately. 0 where nothing counts them."""
     for group in groups(path, root):

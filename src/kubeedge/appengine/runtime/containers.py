@@ -30,6 +30,7 @@ from kubeedge.appengine.runtime import (
 )
 from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, SandboxConfig, StartError, User
 from kubeedge.appengine.runtime.device_files import device_files
+from kubeedge.appengine.runtime.group_limits import swap_limit
 from kubeedge.appengine.runtime.layout import Layout
 from kubeedge.appengine.runtime.programs import Programs, possible_capabilities
 from kubeedge.appengine.runtime.records import Run
@@ -155,6 +156,8 @@ class Containers:
             allowed=files.allowed,
             annotations=config.annotations,
         )
+        if config.swap is not None and cgroups.limits_swap(self._layout.group(sandbox.uid)):
+            spec["linux"]["resources"] |= swap_limit(config.swap)
         if config.cdi:
             from kubeedge.appengine.runtime import cdi  # most nodes have no such device
 

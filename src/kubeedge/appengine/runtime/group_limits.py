@@ -57,6 +57,11 @@ class PodBounds:
     memory: int = 0  # bytes of all pods together
 
 
+def swap_limit(swap: int | None) -> dict[str, dict[str, str]]:
+    """Of an OCI runtime's or CRI's resources, for cgroup v2: in bytes; nothing for None. Zero is a limit too."""
+    return {} if swap is None else {"unified": {"memory.swap.max": str(swap)}}
+
+
 def shares_of(millicores: int) -> int:
     """As many as the kubelet gives for a request."""
     return max(LEAST_SHARES, min(_MOST_SHARES, millicores * 1024 // 1000))

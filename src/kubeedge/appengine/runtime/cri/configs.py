@@ -15,6 +15,7 @@ from kubeedge.api.names import Object
 from kubeedge.api.pod import ResourceRequirements
 from kubeedge.appengine.runtime.base import RANGE, BindMount, ContainerConfig, SandboxConfig
 from kubeedge.appengine.runtime.capabilities import full_names
+from kubeedge.appengine.runtime.group_limits import swap_limit
 from kubeedge.appengine.runtime.oci_spec import MASKED, READ_ONLY, check_targets, expand, limits_of
 
 POD_NAME, POD_NAMESPACE = "io.kubernetes.pod.name", "io.kubernetes.pod.namespace"
@@ -121,6 +122,7 @@ def container(
     profiles: Path,  # seccomp profiles of the node
     oom_score_adj: int,
     recursive_read_only: bool = False,  # the runtime has such mounts
+    limits_swap: bool = False,  # this machine can
 ) -> Object:
     """ContainerConfig; the log is named from the sandbox's directory on. Raises StartError for capabilities and mounts that there are not."""
     spec = config.container
@@ -155,7 +157,12 @@ def container(
         "stdin_once": spec.stdin_once,
         "tty": spec.tty,
         "linux": {
-            "resources": {**resources(spec.resources), "oom_score_adj": oom_score_adj, **_huge_pages(spec.resources)},
+            "resources": {
+                **resources(spec.resources),
+                "oom_score_adj": oom_score_adj,
+                **_huge_pages(spec.resources),
+                **(swap_limit(config.swap) if limits_swap else {}),
+            },
             "security_context": _security(sandbox, config, image_user, profiles),
         },
         "stop_signal": _SIGNALS.index(spec.stop_signal) if spec.stop_signal in _SIGNALS else 0,

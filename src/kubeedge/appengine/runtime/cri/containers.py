@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kubeedge.api.names import Object
 from kubeedge.api.pod import ResourceRequirements
-from kubeedge.appengine.runtime import containers
+from kubeedge.appengine.runtime import cgroups, containers
 from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, NotRunning, SandboxConfig, Started, StartError
 from kubeedge.appengine.runtime.cri import configs, found
 from kubeedge.appengine.runtime.cri.client import QUICK, CriClient
@@ -78,7 +78,7 @@ class CriContainers:
         made = configs.container(
             sandbox, config, node=self._settings.node, mounts=mounts, message=str(message), image_user=user,
             profiles=self._settings.root / "seccomp", oom_score_adj=containers.oom_score(config.oom_score_adj),
-            recursive_read_only=is_recursive,
+            recursive_read_only=is_recursive, limits_swap=cgroups.limits_swap(self._settings.cgroup_prefix),
         )  # fmt: skip
         config_of_pod = configs.sandbox(
             sandbox, node=self._settings.node, attempt=0, cgroup_parent=self._sandboxes.parent(sandbox.uid)
