@@ -78,7 +78,7 @@ test-kubernetes: $(BUILT) ## the tests against a real Kubernetes control plane a
 	KUBERNETES_RELEASE=$(VERSION) $(BIN)/python -m pytest -q tests/kubernetes $(ARGS)
 
 test-containerd: $(BUILT) ## the suite of container runtimes with containerd 2, built once from its module
-	$(BIN)/python -m tests.kit.upstream.build containerd containerd-shim-runc-v2 ctr
+	$(BIN)/python -m tests.kit.upstream.build containerd containerd-shim-runc-v2 ctr crictl
 	CONTAINERD2=1 $(BIN)/python -m pytest -q tests/netns/test_runtime.py -k containerd2 $(ARGS)
 
 conformance: $(BUILT) ## Kubernetes' e2e tests with edge nodes of ours: [FOCUS=regex] [SKIP=regex] [NODES=2] [PARALLEL=2] [SECONDS=420 for one spec] [MISSING=1: not what passed before]

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -624,6 +625,36 @@ async def users_of_its_own(bench: Bench) -> dict[str, Any]:
     except StartError as exc:
         seen["crun"] = str(exc)
     return seen
+
+
+async def what_crictl_shows(bench: Bench) -> dict[str, Any]:
+    """Pods of ours, as the tool of CRI's makers sees and uses them. It is on the PATH."""
+
+    async def crictl(*arguments: str) -> str:
+        command = ("crictl", "-r", f"unix://{bench.socket}", "-i", f"unix://{bench.socket}", "-t", "60s", *arguments)
+        done = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    id = await bench.start("echo said; echo wrong >&2; exec sleep 1000")
+    log = logs.path(bench.root / "logs", "default", "p", "u1", "main", 0)
+    async with asyncio.timeout(60):
+        while not log.exists() or log.read_bytes().count(b"\n") < 2:
+            await asyncio.sleep(0.01)
+    pods, containers = json.loads(await crictl("pods", "-o", "json")), json.loads(await crictl("ps", "-o", "json"))
+    inspected = json.loads(await crictl("inspect", id))
+    return {
+        "pods": [[p["metadata"]["name"], p["metadata"]["namespace"], p["state"]] for p in pods["items"]],
+        "labels": pods["items"][0]["labels"]["io.kubernetes.pod.uid"],
+        "containers": [[c["metadata"]["name"], c["state"], c["id"] == id] for c in containers["containers"]],
+        "logs": sorted((await crictl("logs", id)).splitlines()),
+        "log path": inspected["status"]["logPath"] == str(log),
+        "exec": [await crictl("exec", id, "echo", "by a stream"), await crictl("exec", "-s", id, "echo", "at once")],
+        "stats": [s["attributes"]["id"] == id for s in json.loads(await crictl("stats", "-o", "json"))["stats"]],
+        "images": IMAGE in json.dumps(json.loads(await crictl("images", "-o", "json"))),
+    }
 
 
 def _argument(process: Path, word: bytes) -> bool:

@@ -18,6 +18,7 @@ from kubeedge.appengine.runtime import mounts
 from tests.kit import containerd, control_groups, images
 from tests.kit.runtime_host import IMAGE
 from tests.kit.topology import Topology
+from tests.kit.upstream import build
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,10 @@ def play(topology: Topology, tmp_path: Path, request: pytest.FixtureRequest) -> 
 
 
 @contextlib.contextmanager
-def scenarios(topology: Topology, tmp_path: Path, *, without: str = "", cri: str = "") -> Iterator[Scenario]:
+def scenarios(
+    topology: Topology, tmp_path: Path, *, without: str = "", cri: str = "", extra: Path | None = None
+) -> Iterator[Scenario]:
+    """`extra`: a directory of programs."""
     root, cgroup = tmp_path / "r", f"kb-test-{os.getpid()}"
     preload = root / "state/images/preload"
     preload.mkdir(parents=True)
@@ -51,6 +55,8 @@ def scenarios(topology: Topology, tmp_path: Path, *, without: str = "", cri: str
         programs = containerd.newest(tmp_path / "bin") if cri == "containerd2" else containerd.debian()
         containerd.start(host, tmp_path / "c", programs)
         path = f"{programs}:{path}"  # for ctr, which brings images in
+    if extra:
+        path = f"{extra}:{path}"
 
     def run(scenario: str) -> dict[str, Any]:
         config = {
@@ -190,6 +196,16 @@ def test_a_runtime_class_names_the_program_that_runs_a_pod(topology: Topology, t
     for handler in ("crun", "runc"):
         code = seen[handler][3]
         assert seen[handler] == [handler, True, f"{handler}\n", code, []] and code == 9
+
+
+def test_crictl_shows_the_same_pods_logs_and_processes(topology: Topology, tmp_path: Path) -> None:
+    """The tool of CRI's makers, of the newest release, built once from its Go module."""
+    with scenarios(topology, tmp_path, cri=BEHIND_CRI[0], extra=build.program("crictl").parent) as run:
+        seen = run("what_crictl_shows")
+    assert seen["pods"] == [["p", "default", "SANDBOX_READY"]] and seen["labels"] == "u1"
+    assert seen["containers"] == [["main", "CONTAINER_RUNNING", True]] and seen["stats"] == [True]
+    assert seen["logs"] == ["said"] and seen["log path"] and seen["images"]
+    assert [said.strip() for said in seen["exec"]] == ["by a stream", "at once"]
 
 
 def test_a_pod_has_users_of_its_own(topology: Topology, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Builds today's kubectl, Helm, Kubernetes control plane, mock CSI driver, containerd and overlays from their Go modules, once, and keeps them outside the checkout.
+"""Builds today's kubectl, Helm, Kubernetes control plane, mock CSI driver, containerd, crictl and overlays from their Go modules, once, and keeps them outside the checkout.
 
     python -m tests.kit.upstream.build kubectl helm            # builds what is missing, prints where each program is
     upstream.build.program("kubectl")                          # Path; builds it when it is missing
@@ -76,6 +76,7 @@ PROGRAMS = {
         name: Program("containerd", f"github.com/containerd/containerd/v2/cmd/{name}", (name,))
         for name in ("containerd", "containerd-shim-runc-v2", "ctr")
     },
+    "crictl": Program("crictl", "sigs.k8s.io/cri-tools/cmd/crictl", ("crictl",)),
     "e2e.test": Program("kubernetes", "k8s.io/kubernetes/test/e2e", ("e2e.test",), "k8s.io/kubernetes", test=True),
 }
 
