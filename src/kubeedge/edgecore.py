@@ -385,7 +385,9 @@ class Agent:
 
     def _control(self) -> Module:
         control = AgentControl(self.parts, lambda: self.supervisor)
-        return ControlServer(self.parts.config.paths.run / "edge.sock", control.answer, self._metrics.text)
+        return ControlServer(
+            self.parts.config.paths.run / "edge.sock", control.answer, self._metrics.text, control.kubelet
+        )
 
     def _families(self) -> list[Family]:
         return families(self.parts, self.supervisor.states())

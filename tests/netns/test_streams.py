@@ -334,6 +334,26 @@ def test_ports_of_a_pod_are_forwarded(site: StreamSite, kubectl: str) -> None:
         site.end(forward)
 
 
+def test_pods_logs_and_exec_on_the_node_itself(site: StreamSite) -> None:
+    def ask(*arguments: str, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        socket = str(site.root / "run/kubeedge/edge.sock")
+        verb, *rest = arguments
+        command = site.machine.command(*KUBEEDGE, verb, "--socket", socket, *rest)
+        return subprocess.run(command, input=input, capture_output=True, timeout=120, check=False)
+
+    listed = ask("pods").stdout.decode().splitlines()
+    assert [line.split()[:4] for line in listed[1:]] == [["default", "box", "4/4", "Running"]]
+    assert ask("pods", "-o", "name").stdout == b"pod/box\n" and ask("pods", "-n", "other", "box").returncode == 1
+    ask("exec", "box", "-c", "main", "--", "sh", "-c", "for n in 1 2 3; do echo line $n; done > /proc/1/fd/1")
+    until(lambda: ask("logs", "box", "-c", "main", "--tail", "2").stdout == b"line 2\nline 3\n", what="its log")
+    done = ask("exec", "box", "-c", "main", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
+    assert (done.stdout, done.returncode) == (b"out\n", 7) and done.stderr.startswith(b"err\n")
+    data = os.urandom(1024 * 1024)
+    assert ask("exec", "-i", "box", "-c", "main", "--", "cat", input=data).stdout == data
+    done = ask("exec", "box", "-c", "main", "--", "/no/such/program")
+    assert done.returncode not in (0, None) and b"Defaulted container" not in done.stderr
+
+
 #: Kubernetes' Python client speaks the channels of a WebSocket, without SPDY in them
 BY_CHANNELS = """
 import json, sys, time

@@ -10,6 +10,7 @@ POST   /v1/images/pull {"name", "user", "password"}    /v1/images/remove {"name"
 POST   /v1/images/save {"name", "path"}                /v1/images/prune
 GET    /v1/mesh/services /v1/mesh/endpoints /v1/mesh/policies /v1/mesh/dns /v1/mesh/trace/NAME
 POST   /v1/stop {"pods"}
+       /kubelet/...                     the kubelet API of this node
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from typing import TYPE_CHECKING, Any
 from kubeedge.agent.parts import Parts
 from kubeedge.agent.status import links, routes, status, sync_status
 from kubeedge.control.requests import optional_text, ping_request, request_object
+from kubeedge.errors import NotFound
 
 if TYPE_CHECKING:
+    from kubeedge.appengine.server import KubeletServer
     from kubeedge.beehive.supervisor import Supervisor
-    from kubeedge.kit.http1 import Request
+    from kubeedge.kit.http1 import Request, Response, Upgrade
 
 _STOP_AFTER = 0.1  # seconds; until then the answer is on its way
 
@@ -36,6 +39,7 @@ class AgentControl:
         """`supervisor`: it is made after its modules, of which the control socket is one."""
         self._parts = parts
         self._supervisor = supervisor
+        self._kubelet: KubeletServer | None = None
 
     async def answer(self, request: Request) -> dict[str, Any] | None:
         """The answer to a request; None when there is no such route here. Raises KubeEdgeError."""
@@ -62,6 +66,15 @@ class AgentControl:
             case "POST", ["v1", "stop"]:
                 return await self._stop(request)
         return None
+
+    async def kubelet(self, request: Request) -> Response | Upgrade:
+        """The kubelet API of this node, for root on it: `kubeedge pods`, `logs` and `exec`. Raises KubeEdgeError."""
+        from kubeedge.appengine.server import KubeletServer
+
+        if self._parts.engine is None:
+            raise NotFound("pods are switched off on this node: modules.appengine.enable")
+        self._kubelet = self._kubelet or KubeletServer(self._parts.engine, lambda: "")
+        return await self._kubelet.answer(request)
 
     async def _webservices(self, method: str, rest: list[str], request: Request) -> dict[str, Any] | None:
         published = self._parts.published

@@ -235,6 +235,7 @@ class Pod:
     host_pid: bool = False
     host_ipc: bool = False
     host_users: bool = True  # its users are those of the machine
+    deleted_at: str = ""  # metadata.deletionTimestamp
     fqdn_hostname: bool = False  # what the kernel calls the machine is the full name
     strict_groups: bool = False  # no groups that the image gives its user
     sysctls: Mapping[str, str] = field(default_factory=dict)

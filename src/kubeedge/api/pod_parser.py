@@ -74,6 +74,7 @@ def parse(obj: Object) -> Pod:
         labels=read_text_mapping(meta, "labels", "metadata"),
         annotations=read_text_mapping(meta, "annotations", "metadata"),
         deleting=bool(meta.get("deletionTimestamp")),
+        deleted_at=str(meta.get("deletionTimestamp") or "")[:40],
         grace=seconds(grace, "spec.terminationGracePeriodSeconds"),
         restart_policy=read_choice(spec, "restartPolicy", "spec", RESTART_POLICIES),
         host_network=read(spec, "hostNetwork", bool, "spec", False),

@@ -323,12 +323,10 @@ class AppEngine:
         return self._runtime.not_ready()
 
     def pod_list(self) -> list[Object]:
-        """Metadata and status of each pod, as the kubelet's /pods has them; a pod without a status yet has an empty one."""
-        return [
-            {"metadata": {"namespace": w.namespace, "name": w.name, "uid": w.uid}, "status": w.reported or {}}
-            for w in self._workers
-            if w.namespace
-        ]
+        """As the kubelet's /pods has them, without most of the specification."""
+        from kubeedge.appengine import pod_list  # an agent without such requests does not load it
+
+        return [pod_list.entry(w, self._settings.node) for w in self._workers if w.namespace]
 
     @property
     def settings(self) -> AppEngineSettings:

@@ -106,9 +106,11 @@ class Preparer:
     async def _files_of_variables(self, pod: Pod, container: Container) -> dict[tuple[str, str], str | None]:
         if not any(variable.source and "fileKeyRef" in variable.source for variable in container.env):
             return {}
-        from kubeedge.appengine import env_files  # few pods have such variables
+        from kubeedge.appengine import env_file_reader  # few pods have such variables
 
-        return await asyncio.to_thread(env_files.read_all, container, lambda name: self.volumes.path_of(pod.uid, name))
+        return await asyncio.to_thread(
+            env_file_reader.read_all, container, lambda name: self.volumes.path_of(pod.uid, name)
+        )
 
     async def attach(self, pod: Pod, container: Container) -> list[tuple[str, Object, str]]:
         """The volumes of a container for which others have to answer; may take long. Name, object and capacity of claims that have grown by that.

@@ -43,7 +43,7 @@ def environment(
     files: Mapping[tuple[str, str], str | None] | None = None,
 ) -> dict[str, str]:
     """In the order of the manifest: a later variable may refer to an earlier one as $(NAME). What is there for `services` is the first, then
-    what says where the API is (`api`). `files`: what env_files.read_all() has read for it."""
+    what says where the API is (`api`). `files`: what env_file_reader.read_all() has read for it."""
     env, room = {**service_links.variables(services), **(api or {})}, MAX_EXPANDED
 
     def keep(name: str, value: str) -> None:

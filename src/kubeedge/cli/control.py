@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ _MAX_ANSWER = 16 * 1024 * 1024
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
+    def __init__(self, path: str, timeout: float | None) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
         self._timeout = timeout
@@ -40,22 +42,11 @@ def call(
     timeout: float = _TIMEOUT,
 ) -> dict[str, Any]:
     """The answer's JSON object. Raises CommandError with the process's message."""
-    connection = _UnixConnection(path, timeout)
-    try:
+    with failing(path, what, start, timeout), contextlib.closing(_UnixConnection(path, timeout)) as connection:
         data = None if body is None else json.dumps(body).encode()
         connection.request(method, target, data, {"content-type": "application/json"})
         response = connection.getresponse()
         text = response.read(_MAX_ANSWER)
-    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as exc:
-        raise CommandError(f"{what} does not run here (no one listens on {path})", start) from exc
-    except PermissionError as exc:
-        raise CommandError(f"{path} may be opened by root only", "run the command as root") from exc
-    except TimeoutError as exc:
-        raise CommandError(f"{what} did not answer on {path} within {timeout:g} s", "look at its log") from exc
-    except (OSError, http.client.HTTPException, ValueError) as exc:
-        raise CommandError(f"{what} does not answer on {path}: {str(exc) or type(exc).__name__}") from exc
-    finally:
-        connection.close()
     try:
         answer = json.loads(text or b"{}")
         if not isinstance(answer, dict):
@@ -65,6 +56,42 @@ def call(
     if response.status >= 400:
         raise CommandError(str(answer.get("error") or response.reason), str(answer.get("next") or ""))
     return answer
+
+
+@contextlib.contextmanager
+def reading(path: str, target: str, *, what: str = "the agent", start: str = "") -> Iterator[http.client.HTTPResponse]:
+    """The answer to a GET, whose body may come for as long as it likes. Raises CommandError with the process's message."""
+    with failing(path, what, start), contextlib.closing(_UnixConnection(path, None)) as connection:
+        connection.request("GET", target)
+        response = connection.getresponse()
+        if response.status >= 400:
+            raise CommandError(said_of(response.read(_MAX_ANSWER), response.reason))
+        yield response
+
+
+@contextlib.contextmanager
+def failing(path: str, what: str, start: str, timeout: float = _TIMEOUT) -> Iterator[None]:
+    """What goes wrong with the socket at `path` becomes a CommandError."""
+    try:
+        yield
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as exc:
+        raise CommandError(f"{what} does not run here (no one listens on {path})", start) from exc
+    except PermissionError as exc:
+        raise CommandError(f"{path} may be opened by root only", "run the command as root") from exc
+    except TimeoutError as exc:
+        raise CommandError(f"{what} did not answer on {path} within {timeout:g} s", "look at its log") from exc
+    except (OSError, http.client.HTTPException, ValueError) as exc:
+        raise CommandError(f"{what} does not answer on {path}: {str(exc) or type(exc).__name__}") from exc
+
+
+def said_of(body: bytes, reason: str) -> str:
+    """Why a request was refused: by the text of the answer, or the message in it."""
+    text = body.decode(errors="replace").strip()
+    try:
+        answer = json.loads(text)
+    except (ValueError, RecursionError):
+        return text or reason
+    return str((answer.get("error") or answer.get("message")) if isinstance(answer, dict) else text) or reason
 
 
 def call_cloud(path: str, method: str, target: str, body: object = None) -> dict[str, Any]:

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Unavailable
-from kubeedge.kit.http1 import BodyTooLarge, Request, Response, json_response, start_unix_server
+from kubeedge.kit.http1 import BodyTooLarge, Request, Response, Upgrade, json_response, start_unix_server
 
 #: the JSON object that answers a request; None: there is no such route. It may raise any KubeEdgeError.
 Routes = Callable[[Request], Awaitable[Mapping[str, Any] | None]]
+
+Kubelet = Callable[[Request], Awaitable[Response | Upgrade]]
+_KUBELET = "/kubelet"
 
 
 class ControlServer:
@@ -23,11 +26,12 @@ class ControlServer:
 
     name = "control"
 
-    def __init__(self, path: Path, routes: Routes, metrics: Callable[[], str]) -> None:
-        """`path`: of the socket; `metrics`: the text of GET /metrics."""
+    def __init__(self, path: Path, routes: Routes, metrics: Callable[[], str], kubelet: Kubelet | None = None) -> None:
+        """`path`: of the socket; `metrics`: the text of GET /metrics; `kubelet` answers what is below /kubelet."""
         self._path = path
         self._routes = routes
         self._metrics = metrics
+        self._kubelet = kubelet
 
     async def run(self, ready: asyncio.Event) -> None:
         """Serves the socket, and removes its file at the end. Raises OSError when it cannot be made."""
@@ -39,13 +43,16 @@ class ControlServer:
             server.close()
             self._path.unlink(missing_ok=True)
 
-    async def handle(self, request: Request) -> Response:
+    async def handle(self, request: Request) -> Response | Upgrade:
         """Answer one request. Errors of the routes become answers; nothing is raised."""
         try:
             if (request.method, request.path) == ("GET", "/metrics"):
                 from kubeedge.metrics.module import response  # here: few agents are asked
 
                 return response(self._metrics())
+            if self._kubelet is not None and request.target.startswith(f"{_KUBELET}/"):
+                request.target = request.target.removeprefix(_KUBELET)
+                return await self._kubelet(request)
             answer = await self._routes(request)
             if answer is None:
                 raise NotFound(f"no {request.method} {request.path} here")

@@ -12,7 +12,7 @@ channels.py      the same over a WebSocket: channel.k8s.io, v4 and v5 of it
 last_words.py    what a proxy tells a client of SPDY when the node is cut off (pure)
 forward.py       port-forward: pairs of streams, each a TCP connection into the pod
 port_channels.py  the same over a WebSocket without SPDY in it
-ports.py         what both know of ports (pure)
+ports.py         what both know of ports
 
 Lives elsewhere: which paths there are, and who runs containers (kubeedge.appengine); passing an upgrade on (kubeedge.apiserver.upgrades).
 """

@@ -1,4 +1,4 @@
-"""Ports of a pod: what both forms of port-forward know of them. Pure."""
+"""Ports of a pod: what both forms of port-forward know of them."""
 
 from __future__ import annotations
 

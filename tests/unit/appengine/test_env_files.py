@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from kubeedge.api.pod import Pod
-from kubeedge.appengine import env_files, resolve
-from kubeedge.appengine.env_files import MAX_FILE, MAX_FILES
+from kubeedge.appengine import env_file_reader, env_files, resolve
+from kubeedge.appengine.env_file_reader import MAX_FILE, MAX_FILES
 from kubeedge.errors import Invalid
 from tests.unit.appengine.world import container, pod
 
@@ -64,14 +64,16 @@ def test_a_file_is_read_below_its_volume_and_nothing_else(tmp_path: Path) -> Non
     (volume / "full").write_bytes(b"#" * MAX_FILE)
     (volume / "over").write_bytes(b"#" * (MAX_FILE + 1))
     (volume / "bytes").write_bytes(b"A='\xff'")
-    assert env_files.read(volume, "a/./b/env") == "A='1'"
-    assert env_files.read(volume, "full") == "#" * MAX_FILE and env_files.read(volume, "bytes") == "A='\ufffd'"
-    assert env_files.read(volume, "nothing") is None and env_files.read(volume, "a/b/env/x") is None
-    assert env_files.read(tmp_path / "none", "env") is None
-    assert env_files.read(volume, "up/secret") is None
+    assert env_file_reader.read(volume, "a/./b/env") == "A='1'"
+    assert (
+        env_file_reader.read(volume, "full") == "#" * MAX_FILE and env_file_reader.read(volume, "bytes") == "A='\ufffd'"
+    )
+    assert env_file_reader.read(volume, "nothing") is None and env_file_reader.read(volume, "a/b/env/x") is None
+    assert env_file_reader.read(tmp_path / "none", "env") is None
+    assert env_file_reader.read(volume, "up/secret") is None
     for path in ("link", "pipe", "over", "a"):
         with pytest.raises((OSError, Invalid)):
-            env_files.read(volume, path)
+            env_file_reader.read(volume, path)
 
 
 def with_key(**fields: Any) -> Pod:
@@ -88,7 +90,7 @@ def environment(of: Pod, files: dict[tuple[str, str], str | None]) -> dict[str, 
 
 def test_a_variable_has_the_value_of_its_key(tmp_path: Path) -> None:
     (tmp_path / "env").write_text("A='1'")
-    files = env_files.read_all(with_key().containers[0], lambda name: tmp_path)
+    files = env_file_reader.read_all(with_key().containers[0], lambda name: tmp_path)
     assert files == {("v", "env"): "A='1'"} and environment(with_key(), files) == {"X": "1", "Y": "<1>"}
 
 
@@ -109,9 +111,9 @@ def test_a_container_has_so_many_files(tmp_path: Path) -> None:
     def of(count: int) -> Pod:
         return pod(volumes=[{"name": "v", "emptyDir": {}}], containers=[container(env=variables(count))])
 
-    assert len(env_files.read_all(of(MAX_FILES).containers[0], lambda name: tmp_path)) == MAX_FILES
+    assert len(env_file_reader.read_all(of(MAX_FILES).containers[0], lambda name: tmp_path)) == MAX_FILES
     with pytest.raises(Invalid):
-        env_files.read_all(of(MAX_FILES + 1).containers[0], lambda name: tmp_path)
+        env_file_reader.read_all(of(MAX_FILES + 1).containers[0], lambda name: tmp_path)
 
 
 @pytest.mark.parametrize(
