@@ -19,6 +19,7 @@ from kubeedge_cloud.edgecontroller.referenced import CLOUD
 from kubeedge_cloud.edgecontroller.state import EdgeState
 from kubeedge_cloud.edgecontroller.token_issuer import TokenIssuer
 from kubeedge_cloud.edgecontroller.tokens import PodTokens
+from kubeedge_cloud.edgecontroller.trust_bundles import TrustBundles
 from kubeedge_cloud.tenants.model import node_key
 
 VALID = "valid"
@@ -46,6 +47,8 @@ class DesiredState:
         self._fence = fence
         self.issuer = TokenIssuer(state, self._issuer_changed)
         self._tokens = PodTokens(state, self.issuer)
+        #: the embedded API has none
+        self.bundles = TrustBundles(state.client_of, lambda node: self.queue.add(node)) if state.cluster else None
         self._references: dict[NodeName, frozenset[tuple[str, str, str]]] = {}
         self._rows = DataRows()
         self._catalogue = services.Catalogue()
@@ -68,6 +71,8 @@ class DesiredState:
         self._refused.pop(name, None)
         self._copies.forget(name)
         self._tokens.forget(name)
+        if self.bundles is not None:
+            self.bundles.forget(name)
         self._namespaces.pop(name, None)
         self._isolated.pop(name, None)
         self._look_for_room()
@@ -223,6 +228,8 @@ class DesiredState:
         wanted = node_objects.desired(node, pods, objects, self._state.services, self._rows.of)
         wanted |= claims.rows(objects, of_volumes)
         wanted |= self._not_known_yet(references, have)
+        if self.bundles is not None:
+            wanted |= self.bundles.rows(name, pods, have)
         tokens_of_pods = self._tokens.of(name, pods, have)
         wanted |= tokens_of_pods
         if tokens_of_pods and (row := self.issuer.row(have.get(token_issuer.ROW))) is not None:

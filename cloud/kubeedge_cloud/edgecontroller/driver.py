@@ -79,6 +79,8 @@ class TenantEdgeController:
             for data in state.data.values():
                 if isinstance(data, Referenced):
                     group.create_task(data.run(), name=f"{data.resource.plural} of {state.tenant}")
+            if self._desired.bundles is not None:
+                group.create_task(self._desired.bundles.run(), name=f"trust bundles of {state.tenant}")
             for informer in informers:
                 # a cluster's role may be one from before these were needed
                 if not state.cluster or informer not in (state.slices, state.policies, state.namespaces):

@@ -19,7 +19,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kubeedge.api import keys, service_accounts
+from kubeedge.api import keys, service_accounts, trust_bundles
 from kubeedge.api.names import Object, Revision
 from kubeedge.api.pod import Pod
 from kubeedge.api.pod_parser import parse
@@ -55,7 +55,7 @@ __all__ = ["AppEngine", "AppEngineSettings"]
 log = logging.getLogger("kubeedge.appengine")
 
 _CLAIMS = tuple(r.plural for r in (PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, CSIDRIVERS, VOLUMEATTACHMENTS))
-_SYNC_VOLUMES = ("configmaps", "secrets", service_accounts.RESOURCE, *_CLAIMS)
+_SYNC_VOLUMES = ("configmaps", "secrets", service_accounts.RESOURCE, trust_bundles.RESOURCE, *_CLAIMS)
 _LONGEST_GRACE = 600.0  # seconds for pods to end when the node is reset
 _REMOVAL = 60.0  # and for their files to be removed
 _FOR_LATER = ("services", "nodes")  # their changes are for containers that start later, as with the kubelet

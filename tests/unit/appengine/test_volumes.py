@@ -12,6 +12,7 @@ import pytest
 
 from kubeedge.api.pod import VOLUME_KINDS, Mount, VolumeSpec
 from kubeedge.api.service_accounts import RESOURCE, IssuedToken, KeptTokens
+from kubeedge.api.trust_bundles import wanted_of
 from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.resolve import Missing
 from kubeedge.appengine.runtime import mounts
@@ -282,6 +283,28 @@ def test_a_pod_without_its_token_waits_and_says_for_what(tmp_path: Path, row: An
     made = api_volume(tmp_path / "v", {RESOURCE: row, "configmaps": {"data": {"ca.crt": "CLOUD"}}})
     with pytest.raises((Missing, Invalid), match="token"):
         made.refresh()
+
+
+def test_a_trust_bundle_is_a_file_of_what_the_cloud_has_found(tmp_path: Path) -> None:
+    source = {"signerName": "x.example/s", "labelSelector": {}, "path": "ca/bundle.pem"}
+    rows = {("clustertrustbundles", "", wanted_of(source).row): {"trustBundle": "PEM\n"}}
+
+    def made(**more: Any) -> dict[str, bytes]:
+        spec = VolumeSpec("v", "projected", {"sources": [{"clusterTrustBundle": {**source, **more}}]})
+        context = VolumeContext(
+            pod=pod(), spec=spec, directory=tmp_path / str(len(more)), find=lambda *key: rows.get(key)
+        )
+        return content(registry.volume(context).mount())
+
+    assert made() == {"ca/bundle.pem": b"PEM\n"}
+    assert made(signerName="y.example/s", optional=True) == {"ca/bundle.pem": b""}
+    with pytest.raises(Missing, match=r"no ClusterTrustBundle of signer y\.example/s"):
+        made(signerName="y.example/s", optional=False)
+    with pytest.raises(Missing, match="no ClusterTrustBundle named z"):
+        made(name="z")
+    for wrong in ({"signerName": ""}, {"path": "../x"}, {"labelSelector": {"matchLabels": {"a": "b" * 20_000}}}):
+        with pytest.raises(Invalid):
+            made(**wrong)
 
 
 @pytest.mark.parametrize("kind", ["configMap", "secret", "projected"])

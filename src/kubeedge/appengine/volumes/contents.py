@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kubeedge.api import service_accounts
+from kubeedge.api import service_accounts, trust_bundles
 from kubeedge.appengine import node_api, resolve
 from kubeedge.appengine.resolve import Missing, items_of, object_of, safe_path
 from kubeedge.appengine.volumes.base import VolumeContext
@@ -79,7 +79,23 @@ def _source(context: VolumeContext, part: Mapping[str, Any]) -> Files:
         return downward_api(context, object_of(part, "downwardAPI"))
     if "serviceAccountToken" in part:
         return token(context, object_of(part, "serviceAccountToken"))
+    if "clusterTrustBundle" in part:
+        return trust_bundle(context, object_of(part, "clusterTrustBundle"))
     raise Invalid(f"projected source {', '.join(part)} is not supported", path="spec.volumes")
+
+
+def trust_bundle(context: VolumeContext, source: Mapping[str, Any]) -> Files:
+    """One file with the certificates of a ClusterTrustBundle, or of all of a signer that are selected; an empty one where none must be."""
+    wanted = trust_bundles.wanted_of(source)
+    row = context.find(trust_bundles.RESOURCE, "", wanted.row)
+    if row is None and not source.get("optional"):
+        what = (
+            f"named {wanted.name}"
+            if wanted.name
+            else f"of signer {wanted.signer} with labels {wanted.selector or None}"
+        )
+        raise Missing(f"there is no ClusterTrustBundle {what:.400}")
+    return {safe_path(str(source.get("path"))): (str((row or {}).get("trustBundle") or "").encode(), None)}
 
 
 def token(context: VolumeContext, source: Mapping[str, Any]) -> Files:
