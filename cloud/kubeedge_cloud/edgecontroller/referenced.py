@@ -149,16 +149,15 @@ class Referenced:
         )
 
     async def _run(self, informer: SingleObject, key: NamespacedName) -> None:
-        steps = asyncio.create_task(informer.run())
+        steps, waiting = asyncio.create_task(informer.run()), asyncio.create_task(informer.synced.wait())
         try:
-            waiting = asyncio.create_task(informer.synced.wait())
             await asyncio.wait((steps, waiting), return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
             if informer.get(*key) is None:  # no event says that it is not there: whoever waited for that knows it now
                 self._changed({"metadata": {"namespace": key[0], "name": key[1]}}, None)
             await steps
         finally:
             steps.cancel()
+            waiting.cancel()
 
     def _end(self, followed: _Followed) -> None:
         if followed.task is not None:

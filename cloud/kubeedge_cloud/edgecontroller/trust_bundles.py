@@ -92,15 +92,14 @@ class TrustBundles:
         self._answers.clear()
 
     async def _run(self, informer: Informer) -> None:
-        steps = asyncio.create_task(informer.run())
+        steps, waiting = asyncio.create_task(informer.run()), asyncio.create_task(informer.synced.wait())
         try:
-            waiting = asyncio.create_task(informer.synced.wait())
             await asyncio.wait((steps, waiting), return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
             self._changed(None, None)  # no event says that there is none
             await steps
         finally:
             steps.cancel()
+            waiting.cancel()
 
     def _changed(self, before: Object | None, after: Object | None) -> None:
         self._answers.clear()

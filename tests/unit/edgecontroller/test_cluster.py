@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.api import meta, patch
-from kubeedge.api.client import KubeClient, ObjectList, Resource, WatchEvent
+from kubeedge.api.client import ForwardingClient, KubeClient, ObjectList, Resource, WatchEvent
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, LEASES, NODES, PODS, SECRETS
 from kubeedge.api.status import Forbidden, InvalidObject, ObjectModified, ServerUnavailable
@@ -30,6 +30,7 @@ from kubeedge_cloud.edgecontroller.leases import RENEW
 from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings
 from kubeedge_cloud.edgecontroller.node_registration import ClusterRegistry
 from kubeedge_cloud.edgecontroller.referenced import Referenced
+from kubeedge_cloud.edgecontroller.trust_bundles import TrustBundles
 from kubeedge_cloud.tenants.model import TenantRecord
 from tests.kit import virtual_time
 from tests.unit.controllers.world import TENANT, World, template
@@ -886,6 +887,41 @@ def test_what_nobody_refers_to_is_forgotten() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await store.close()
+
+    virtual_time.run(scenario())
+
+
+class Silent(ForwardingClient):
+    """An API that does not answer."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def list(self, resource: Resource, namespace: str = "", **selectors: str) -> ObjectList:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+def test_what_nobody_refers_to_any_more_leaves_no_task_before_it_is_known() -> None:
+    async def scenario() -> None:
+        data = Referenced(CONFIGMAPS, lambda node: Silent())
+        bundles = TrustBundles(lambda node: Silent(), lambda node: None)
+        tasks = [asyncio.create_task(data.run()), asyncio.create_task(bundles.run())]
+        await asyncio.sleep(0)
+        before = asyncio.all_tasks()
+        source = {"clusterTrustBundle": {"name": "a", "path": "a"}}
+        pod = {"spec": {"volumes": [{"name": "v", "projected": {"sources": [source]}}]}}
+        data.refer(EDGE1, [("default", "c7")])
+        bundles.rows(EDGE1, [pod], {})
+        await asyncio.sleep(1)
+        assert len(asyncio.all_tasks()) > len(before)
+        data.refer(EDGE1, [])
+        bundles.rows(EDGE1, [], {})
+        await asyncio.sleep(1)
+        assert asyncio.all_tasks() == before
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     virtual_time.run(scenario())
 
