@@ -1,16 +1,17 @@
 """`make conformance`: Kubernetes' own e2e binary against a real control plane whose only nodes are edge nodes of ours.
 
-    python -m bench.conformance [--focus REGEX] [--skip REGEX] [--missing] [--nodes 2] [--parallel 2] [--seconds 420]
+    python -m bench.conformance [--focus REGEX] [--skip REGEX] [--missing] [--nodes 2] [--parallel 2] [--seconds 420] [--runtime cri] [--line bad]
 
-The control plane, the cloud process and each agent are in network namespaces of their own, the agents behind NAT. Images are built and preloaded
-(archives.py). What was found of a spec stays in bench/results/conformance.json until it is run again; logs and JUnit files are in
-build/conformance. The exit status is 1 when a spec failed in this run.
+The control plane, the cloud process and each agent are in network namespaces of their own, the agents behind NAT (nodes.py). Images are built and
+preloaded (archives.py). What was found of a spec stays in bench/results/conformance.json until it is run again, with each runtime and line apart;
+logs and JUnit files are in build/conformance. The exit status is 1 when a spec failed in this run.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import json
 import os
 import platform
@@ -18,7 +19,8 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from bench.conformance import archives, results
+from bench.conformance import nodes, results
+from bench.conformance.nodes import Variant
 from bench.conformance.suite import Outcome, Suite, select
 from bench.report import RESULTS, ROOT, commit
 from tests.kit.cluster.site import Site, kubernetes_site
@@ -28,7 +30,9 @@ BUILD = ROOT / "build" / "conformance"
 FILE = RESULTS / "conformance.json"
 #: what may not run beside others
 _ALONE = "[Serial]"
-_AT_ONCE = 3  # specs of one process of the suite, whose end is when its results are kept
+_AT_ONCE = (
+    4  # specs of one process of the suite, which takes seconds to start, and whose end is when its results are kept
+)
 
 
 def main() -> int:
@@ -40,20 +44,22 @@ def main() -> int:
     shutil.rmtree(BUILD, ignore_errors=True)
     BUILD.mkdir(parents=True)
     specs = select(options.focus, options.skip, BUILD)
+    variant = Variant(options.runtime, options.line)
     if options.missing:
-        known = results.read(FILE).get("specs", {})
+        known = results.of(results.read(FILE), variant.name).get("specs", {})
         specs = [spec for spec in specs if known.get(spec, {"state": "failed"})["state"] == "failed"]
     print(f"{len(specs)} specs match {options.focus}", flush=True)
     if not specs:
         return 2
     with kubernetes_site(f"kbc{os.getpid()}", options.nodes) as site:
-        _start(site)
+        nodes.start(site, variant)
+        print("the nodes are Ready", flush=True)
         suite = Suite(site.cloud, site.cluster.kubeconfig(), BUILD, options.nodes, options.seconds)
         try:
-            run(suite, specs, options.parallel, _keep)
+            run(suite, specs, options.parallel, functools.partial(_keep, variant.name))
         finally:
             _keep_logs(site)
-    known = results.read(FILE)["specs"]
+    known = results.of(results.read(FILE), variant.name)["specs"]
     ran = {spec: known[spec] for spec in specs}
     print(results.text({"specs": ran, "table": results.table(ran)}))
     return int(any(entry["state"] == "failed" for entry in ran.values()))
@@ -64,28 +70,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--focus", default=r"\[NodeConformance\]", help="regular expression of Go's for names of specs")
     parser.add_argument("--skip", default="", help="the same for those that are left out")
     parser.add_argument("--missing", action="store_true", help="not those that passed or skipped themselves before")
+    parser.add_argument("--runtime", choices=nodes.RUNTIMES, default="embedded", help="of the agents' containers")
+    parser.add_argument("--line", choices=nodes.LINES, default="good", help="of the agents; bad: 100 ms, 1 %% loss")
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--parallel", type=int, default=2, help="so many specs at a time")
     parser.add_argument(
         "--seconds", type=float, default=420.0, help="for one spec; then it is interrupted and has failed"
     )
     return parser.parse_args()
-
-
-def _start(site: Site) -> None:
-    """Everything, until all nodes are Ready; a spec may make a hundred pods, which need addresses and rights of an account."""
-    site.start_cluster()
-    site.start_cloud([f"default={site.kubeconfig()}"])
-    made = archives.write(site.directory / "archives")
-    for name in site.edges:
-        preload = site.directory / name / "var/lib/kubeedge/edge/images/preload"
-        preload.mkdir(parents=True)
-        for archive in made:
-            (preload / archive.name).hardlink_to(archive)
-        site.join(name)
-    for name in site.edges:
-        site.cluster.kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=300s", timeout=330)
-    print("the nodes are Ready", flush=True)
 
 
 def run(suite: Suite, specs: Sequence[str], parallel: int, keep: Callable[[list[Outcome]], None]) -> None:
@@ -110,16 +102,17 @@ def _keep_logs(site: Site) -> None:
         shutil.copy(path, BUILD / f"{path.parent.name}-{path.name}")
 
 
-def _keep(found: Sequence[Outcome]) -> None:
+def _keep(variant: str, found: Sequence[Outcome]) -> None:
+    whole = results.read(FILE)
     document = results.merged(
-        results.read(FILE),
+        results.of(whole, variant),
         found,
         kubernetes=build.version("kubernetes", "k8s.io/kubernetes"),
         kernel=platform.release(),
         commit=commit(),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    FILE.write_text(json.dumps(document, indent=1) + "\n")
+    FILE.write_text(json.dumps(results.put(whole, variant, document), indent=1) + "\n")
     for outcome in found:
         print(f"{outcome.state:8} {outcome.seconds:6.1f} s  {outcome.spec}", flush=True)
 

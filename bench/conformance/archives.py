@@ -1,16 +1,17 @@
 """The images that the suite's pods are made of, under the names that it asks for, without a registry.
 
-Built from upstream's Go module (agnhost, nonewprivs) and Debian packages (busybox-static, bash, curl, hostname, netcat-openbsd). What is not here cannot be pulled:
-a spec that needs it fails, and `causes` says so.
+Built from upstream's Go module (agnhost, etcd, nonewprivs, sample-apiserver) and Debian packages (busybox-static, bash, bind9-dnsutils, curl,
+hostname, iproute2, libc-bin, netcat-openbsd). What is not here cannot be pulled: a spec that needs it fails, and `causes` says so.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,18 @@ _GROUP = (
     "root:x:0:\nnogroup:x:65534:\nuser-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n"
 )
 
+_SITE = "usr/share/nginx/html"  # where nginx has its files
+#: Debian packages that are unpacked, not installed on this machine
+_UNPACKED = ("netcat-openbsd", "bind9-dnsutils")
+
 #: file name -> names of one image
 NAMES = {
+    "nginx": (f"{_REGISTRY}/nginx:1.27.0-2",),
+    "nginx-new": (f"{_REGISTRY}/nginx:1.28.0-2",),
+    "nautilus": (f"{_REGISTRY}/nautilus:1.8",),
+    "kitten": (f"{_REGISTRY}/kitten:1.8",),
+    "sample-apiserver": (f"{_REGISTRY}/sample-apiserver:1.29.2",),
+    "etcd": ("registry.k8s.io/etcd:3.7.0-0",),
     "busybox": (f"{_REGISTRY}/busybox:1.37.0-2", f"{_REGISTRY}/busybox:1.36.1-1"),
     "pause": ("registry.k8s.io/pause:3.10.2",),
     "nonroot": (f"{_REGISTRY}/nonroot:1.5",),
@@ -41,19 +52,20 @@ NAMES = {
 }
 
 
-def write(directory: Path) -> list[Path]:
-    """One archive for each name, which an agent imports when it starts. Raises subprocess.CalledProcessError: upstream's part cannot be built."""
+def write(directory: Path, kinds: Collection[str] = NAMES, *, network_tools: bool = True) -> list[Path]:
+    """One archive for each name of these, which an agent imports when it starts. `network_tools`: with those that come from Debian's archive.
+    Raises subprocess.CalledProcessError: upstream's part cannot be built."""
     directory.mkdir(parents=True, exist_ok=True)
     made = []
-    for kind, names in NAMES.items():
-        above, config = _content(kind)
-        for number, name in enumerate(names):
+    for kind in kinds:
+        above, config = _content(kind, network_tools)
+        for number, name in enumerate(NAMES[kind]):
             path = directory / f"{kind}-{number}.tar"
             made.append(images.build(path, name, above=[above], config={"Env": [_PATH], **config}))
     return made
 
 
-def _content(kind: str) -> tuple[bytes, dict[str, Any]]:
+def _content(kind: str, network_tools: bool) -> tuple[bytes, dict[str, Any]]:
     """The layer above busybox, and what the image says of its process."""
     if kind == "pause":
         return layer(), {"Entrypoint": _PAUSE, "Cmd": None}
@@ -63,9 +75,19 @@ def _content(kind: str) -> tuple[bytes, dict[str, Any]]:
         program = build.program("nonewprivs").read_bytes()
         return layer(*_directories("usr/local/bin"), entry("usr/local/bin/nnp", program, mode=0o6755)), {"Cmd": ["nnp"]}
     if kind == "agnhost":
-        return layer(*_agnhost()), {"Entrypoint": ["/agnhost"], "Cmd": ["pause"]}
+        return layer(*_agnhost(network_tools)), {"Entrypoint": ["/agnhost"], "Cmd": ["pause"]}
+    if kind in ("nginx", "nginx-new"):  # any web server will do
+        page = entry(f"{_SITE}/index.html", b"Welcome to nginx!\n")
+        return layer(*_directories(_SITE), page), {"Cmd": ["httpd", "-f", "-p", "80", "-h", f"/{_SITE}"]}
+    if kind in ("nautilus", "kitten"):
+        picture = entry("data.json", json.dumps({"image": f"{kind}.jpg"}).encode())
+        return layer(*_agnhost(network_tools), picture), {"Entrypoint": ["/agnhost"], "Cmd": ["test-webserver"]}
+    if kind == "sample-apiserver":
+        return layer(_program("sample-apiserver", "")), {"Entrypoint": ["/sample-apiserver"], "Cmd": None}
+    if kind == "etcd":
+        return layer(*_directories("usr/local/bin"), _program("etcd", "usr/local/bin/")), {"Cmd": ["etcd"]}
     if kind == "glibc":  # who resolves a name there is glibc
-        return layer(*_shell(), *_installed("bin/hostname")), {}
+        return layer(*_shell(), *_installed("bin/hostname"), *_resolver(network_tools)), {}
     return layer(*_shell()), {}
 
 
@@ -75,8 +97,12 @@ def _shell() -> Iterator[Entry]:
     yield link("bin/sh", "bash")
 
 
-def _agnhost() -> Iterator[Entry]:
-    yield entry("agnhost", build.program("agnhost").read_bytes(), mode=0o755)
+def _program(name: str, directory: str) -> Entry:
+    return entry(f"{directory}{name}", build.program(name).read_bytes(), mode=0o755)
+
+
+def _agnhost(network_tools: bool) -> Iterator[Entry]:
+    yield _program("agnhost", "")
     yield link("agnhost-2", "agnhost")
     yield directory("uploads")
     yield entry("etc/passwd", _PASSWD.encode())
@@ -84,9 +110,20 @@ def _agnhost() -> Iterator[Entry]:
     yield from _certificate()
     yield from _shell()
     yield from _installed("usr/bin/curl")
-    unpack(("netcat-openbsd",))
-    yield from _installed("bin/nc.openbsd", UNPACKED)
-    yield link("bin/nc", "nc.openbsd")  # busybox's has no UDP
+    yield from _installed("usr/sbin/ip")  # busybox's has few of its verbs
+    yield from _resolver(network_tools)
+    if network_tools:
+        yield from _installed("bin/nc.openbsd", UNPACKED)
+        yield link("bin/nc", "nc.openbsd")  # busybox's has no UDP
+
+
+def _resolver(network_tools: bool) -> Iterator[Entry]:
+    """What asks for names, of glibc; upstream's agnhost has musl's."""
+    yield entry("etc/nsswitch.conf", b"hosts: files dns\n")
+    yield from _installed("usr/bin/getent")
+    if network_tools:
+        unpack(_UNPACKED)
+        yield from _installed("usr/bin/dig", UNPACKED)
 
 
 def _certificate() -> Iterator[Entry]:

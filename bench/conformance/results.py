@@ -55,6 +55,19 @@ def read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
+def of(whole: dict[str, Any], variant: str) -> dict[str, Any]:
+    """What is known of that runtime and line; "" is the embedded one on a good line."""
+    return dict(whole.get("variants", {}).get(variant, {})) if variant else whole
+
+
+def put(whole: dict[str, Any], variant: str, document: dict[str, Any]) -> dict[str, Any]:
+    """The whole with what is known of that variant now."""
+    others = dict(whole.get("variants", {}))
+    if not variant:
+        return {**document, "variants": others} if others else document
+    return {**whole, "variants": {**others, variant: document}}
+
+
 def text(document: dict[str, Any]) -> str:
     """The table for a terminal, and each failure with its cause."""
     lines = [f"{'':20} {'passed':>8} {'failed':>8} {'skipped':>8}"]

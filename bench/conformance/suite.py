@@ -88,7 +88,7 @@ class Suite:
     def _command(self, specs: Sequence[str], stem: Path) -> list[str]:
         return [
             str(build.program("e2e.test")), "--provider=skeleton", f"--kubeconfig={self.kubeconfig}",
-            f"--num-nodes={self.nodes}", "--disable-log-dump", f"--repo-root={self.directory}", "--ginkgo.v", "--ginkgo.no-color",
+            f"--num-nodes={self.nodes}", f"--kubectl-path={build.program('kubectl')}", "--disable-log-dump", "--allowed-not-ready-nodes=-1", f"--repo-root={self.directory}", "--ginkgo.v", "--ginkgo.no-color",
             f"--ginkgo.timeout={int((self.timeout + _CLEAN_UP) * (len(specs) + 1))}s",
             f"--ginkgo.json-report={stem.with_suffix('.json')}", f"--ginkgo.junit-report={stem.with_suffix('.xml')}",
             f"--ginkgo.focus={pattern(specs)}",

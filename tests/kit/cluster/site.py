@@ -19,7 +19,7 @@ from typing import Any
 from tests.kit import control_groups, images
 from tests.kit.cluster import rights
 from tests.kit.cluster.cluster import KubernetesCluster
-from tests.kit.topology import DEFAULT_TIMEOUT, Host, edges_behind_nat, until
+from tests.kit.topology import DEFAULT_TIMEOUT, Host, Topology, edges_behind_nat, until
 
 KUBEEDGE = [sys.executable, "-m", "kubeedge"]
 ADDRESS = "203.0.113.1"
@@ -37,9 +37,11 @@ class Site:
         nats: list[Host],
         internet: Host,
         prefix: str,
+        net: Topology,
         address: str = ADDRESS,
     ) -> None:
         self.directory, self.cloud, self.internet, self.prefix = directory, cloud, internet, prefix
+        self.net = net
         self.address = address  # of the cloud
         self.edges = {edge.name: edge for edge in edges}
         self.nats = dict(zip(self.edges, nats, strict=True))
@@ -104,8 +106,18 @@ class Site:
     def admin(self, *argv: str, check: bool = True) -> str:
         return self.cloud.run(*KUBEEDGE, *argv, "--socket", str(self.socket), check=check)
 
-    def join(self, name: str, tenant: str = "default", *options: str, node: str = "", replace: bool = False) -> None:
-        """An edge joins, as `node` or by its own name, and its agent runs. `options` are those of `kubeedge join`."""
+    def join(
+        self,
+        name: str,
+        tenant: str = "default",
+        *options: str,
+        node: str = "",
+        replace: bool = False,
+        modules: Mapping[str, Mapping[str, Any]] | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        """An edge joins, as `node` or by its own name, and its agent runs. `options` are those of `kubeedge join`, `modules` more of its
+        configuration; `env`: what is different in its environment."""
         edge, root = self.edges[name], self.directory / name
         images.build(_made(root / "var/lib/kubeedge/edge/images/preload") / "demo.tar", IMAGE)
         names = {
@@ -115,18 +127,18 @@ class Site:
             "logs": "var/log/pods",
             "kubelet": "var/lib/kubelet",
         }
-        config = {
-            "kind": "EdgeCore",
-            "paths": {what: str(root / path) for what, path in names.items()},
-            "modules": {
-                "appengine": {
-                    "cgroupPrefix": f"{self.prefix}-{name}",
-                    "evictionHard": ["none"],
-                    "staticPodPath": str(root / "etc/kubernetes/manifests"),
-                },
-                "metaserver": {"enable": True},
+        configured: dict[str, dict[str, Any]] = {
+            "appengine": {
+                "cgroupPrefix": f"{self.prefix}-{name}",
+                "evictionHard": ["none"],
+                "staticPodPath": str(root / "etc/kubernetes/manifests"),
             },
+            "metaserver": {"enable": True},
         }
+        for module, settings in (modules or {}).items():
+            configured.setdefault(module, {}).update(settings)
+        paths = {what: str(root / path) for what, path in names.items()}
+        config = {"kind": "EdgeCore", "paths": paths, "modules": configured}
         (_made(root / "etc/kubeedge") / "kubeedge.yaml").write_text(json.dumps(config))
         again = ["--replace"] if replace else []
         token = self.admin("token", "create", "--tenant", tenant, "--node", node or name, *again)
@@ -134,7 +146,7 @@ class Site:
             *KUBEEDGE, "join", "--token-file", "-", "--name", node or name, "--root-dir", str(root), "--no-start",
             *options, self.address, input=token,
         )  # fmt: skip
-        self.start_agent(name)
+        self.start_agent(name, env)
 
     def stop_agent(self, name: str) -> None:
         """SIGTERM; its pods go on."""
@@ -159,8 +171,8 @@ def kubernetes_site(prefix: str, count: int = 2) -> Iterator[Site]:
     """Everything ends with it, cgroups included, which are not namespaced."""
     directory = Path(tempfile.mkdtemp(prefix=prefix))  # the path of a socket must be short
     try:
-        with edges_behind_nat(count) as (_, cloud, edges, nats, internet):
-            yield Site(directory, cloud, edges, nats, internet, prefix)
+        with edges_behind_nat(count) as (net, cloud, edges, nats, internet):
+            yield Site(directory, cloud, edges, nats, internet, prefix, net)
             for edge in edges:
                 edge.power_cut()
     finally:

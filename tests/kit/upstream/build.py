@@ -51,6 +51,7 @@ PROGRAMS = {
     "sample-device-plugin": Program(
         "kubernetes", "k8s.io/kubernetes/test/images/sample-device-plugin", ("sample-device-plugin",)
     ),
+    "sample-apiserver": Program("sample-apiserver", "k8s.io/sample-apiserver", ("sample-apiserver",)),
     "nonewprivs": Program("kubernetes", "k8s.io/kubernetes/test/images/nonewprivs", ("nonewprivs",)),
     "control-plane": Program(
         "kubernetes", ".", ("kube-apiserver", "kube-controller-manager", "kube-scheduler"), "k8s.io/kubernetes"

@@ -11,6 +11,7 @@ import pytest
 
 from bench.conformance import causes, results
 from bench.conformance.archives import NAMES
+from bench.conformance.nodes import Variant
 from bench.conformance.suite import Outcome, outcomes, pattern
 
 
@@ -61,6 +62,20 @@ def test_a_later_run_replaces_what_it_ran_and_keeps_the_rest() -> None:
     assert [entry["commit"] for entry in second["specs"].values()] == ["2", "1"]
 
 
+def test_each_runtime_and_line_has_results_of_its_own() -> None:
+    assert [Variant().name, Variant("cri").name, Variant(line="bad").name, Variant("cri", "bad").name] == [
+        "", "cri", "bad-line", "cri-bad-line",
+    ]  # fmt: skip
+    whole: dict[str, Any] = {}
+    for variant, name in (("", "a"), ("cri", "b"), ("bad-line", "c"), ("", "d"), ("cri", "e")):
+        found = [Outcome(f"[sig-node] {name}", "passed", "", 1)]
+        whole = results.put(whole, variant, results.merged(results.of(whole, variant), found, commit="1"))
+    assert {v: list(results.of(whole, v)["specs"]) for v in ("", "cri", "bad-line")} == {
+        "": ["[sig-node] a", "[sig-node] d"], "cri": ["[sig-node] b", "[sig-node] e"], "bad-line": ["[sig-node] c"],
+    }  # fmt: skip
+    assert results.of(whole, "other") == {} and "variants" not in results.of(whole, "cri")
+
+
 def test_a_failure_is_named_by_the_first_cause_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(causes, "CAUSES", (("Pods", "registry.*refused", "no registry"), ("Pods", "", "other")))
     assert causes.cause(Outcome("[sig-node] Pods x", "failed", "registry\nrefused", 1)) == "no registry"
@@ -69,10 +84,11 @@ def test_a_failure_is_named_by_the_first_cause_that_fits(monkeypatch: pytest.Mon
 
 
 def test_the_file_of_results_names_a_cause_for_each_failure() -> None:
-    document = results.read(Path(results.__file__).parents[1] / "results/conformance.json")
-    assert document["table"] == results.table(document["specs"])
-    failed = [entry for entry in document["specs"].values() if entry["state"] == "failed"]
-    assert all(entry["cause"] != causes.UNKNOWN for entry in failed)
+    whole = results.read(Path(results.__file__).parents[1] / "results/conformance.json")
+    for document in (whole, *whole.get("variants", {}).values()):
+        assert document["table"] == results.table(document["specs"])
+        failed = [entry for entry in document["specs"].values() if entry["state"] == "failed"]
+        assert all(entry["cause"] != causes.UNKNOWN for entry in failed)
 
 
 def test_images_have_one_name_once() -> None:
