@@ -233,7 +233,8 @@ def _check_system(spec: Mapping[str, Any]) -> None:
 
 def _names_of_host(spec: Mapping[str, Any], pod_name: str) -> tuple[str, str]:
     """(hostname, subdomain). hostnameOverride is the whole name, whatever the other two say."""
-    hostname = read_name(spec, "hostname", "spec", LABEL, pod_name[:63].rstrip("-."))
+    # a pod's name may have dots, which a hostname that is said may not
+    hostname = read_name(spec, "hostname", "spec", LABEL) if spec.get("hostname") else pod_name[:63].rstrip("-.")
     subdomain = read_name(spec, "subdomain", "spec", LABEL) if spec.get("subdomain") else ""
     if not spec.get("hostnameOverride"):
         return hostname, subdomain

@@ -80,6 +80,14 @@ def test_an_http_action_has_a_scheme() -> None:
     assert plain.liveness and not plain.liveness.tls
 
 
+def test_a_pod_s_name_with_dots_is_its_hostname() -> None:
+    """As with a kubelet; a Deployment of a name with dots makes such pods."""
+    for name, hostname in (("web.shop-7c9-x2x", "web.shop-7c9-x2x"), ("a" * 62 + ".b", "a" * 62), ("a" * 70, "a" * 63)):
+        assert pod(name).hostname == hostname
+    with pytest.raises(Invalid):
+        pod(hostname="web.shop")
+
+
 @pytest.mark.parametrize("names", [{}, {"hostname": "other"}, {"hostname": "other", "subdomain": "web"}])
 def test_hostname_override_is_the_whole_name_of_the_pod(names: dict[str, str]) -> None:
     p = pod(hostnameOverride="override.example.host", **names)
