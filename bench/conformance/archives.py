@@ -107,6 +107,7 @@ def _agnhost(network_tools: bool) -> Iterator[Entry]:
     yield directory("uploads")
     yield entry("etc/passwd", _PASSWD.encode())
     yield entry("etc/group", _GROUP.encode())
+    yield entry("etc/os-release", b'NAME="Alpine Linux"\n')  # upstream's is; a spec that mounts the image reads it
     yield from _certificate()
     yield from _shell()
     yield from _installed("usr/bin/curl")

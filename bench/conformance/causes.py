@@ -25,7 +25,6 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "bad status",
         "ours: port forwarding by WebSocket is not spoken in its oldest form, v4.channel.k8s.io with the ports in the query",
     ),
-    (r"ImageVolume.*policy of Always", "", "no registry: what is not preloaded cannot be pulled"),
     (
         r"Projected PodCertificate",
         "",
