@@ -24,7 +24,7 @@ from kubeedge.api.names import Object, Revision
 from kubeedge.api.pod import Pod
 from kubeedge.api.pod_parser import parse
 from kubeedge.api.resources import CSIDRIVERS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, VOLUMEATTACHMENTS
-from kubeedge.appengine import core, log_files, logs, node_readings
+from kubeedge.appengine import admission, core, log_files, logs, node_readings
 from kubeedge.appengine.core import ContainerObservation, PodObservation
 from kubeedge.appengine.desired import DesiredObjects
 from kubeedge.appengine.driver import PodDriver
@@ -235,8 +235,11 @@ class AppEngine:
             return
         worker = self._workers.get(uid) or self._new_worker(uid, namespace, name, found.get(uid))
         before_change = worker.desired
+        earlier = before.get(keys.reported("pods", namespace, name), {})
         try:
-            worker.want(parse(obj))
+            pod = parse(obj)
+            admission.admit(worker, pod, self._workers, known=uid in found or earlier.get("uid") == uid)
+            worker.want(pod)
         except Invalid as exc:
             if metadata.get("deletionTimestamp"):
                 worker.end()
@@ -246,7 +249,6 @@ class AppEngine:
                 log.error("pod %s/%s was changed to something impossible: %s", namespace, name, exc)
         if _downward_fields_differ(before_change, worker.desired):
             worker.stale_volumes = True
-        earlier = before.get(keys.reported("pods", namespace, name), {})
         if worker.reported is None and earlier.get("uid") == uid and isinstance(earlier.get("status"), dict):
             take_over(
                 worker, earlier["status"], known=uid in found, scheme=self._runtime.scheme,
