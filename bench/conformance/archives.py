@@ -1,7 +1,7 @@
 """The images that the suite's pods are made of, under the names that it asks for, without a registry.
 
 Built from upstream's Go module (agnhost, etcd, nonewprivs, sample-apiserver) and Debian packages (busybox-static, bash, bind9-dnsutils, curl,
-hostname, iproute2, libc-bin, netcat-openbsd). What is not here cannot be pulled: a spec that needs it fails, and `causes` says so.
+hostname, iproute2, libc-bin, netcat-openbsd, wget). What is not here cannot be pulled: a spec that needs it fails, and `causes` says so.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _GROUP = (
 
 _SITE = "usr/share/nginx/html"  # where nginx has its files
 #: Debian packages that are unpacked, not installed on this machine
-_UNPACKED = ("netcat-openbsd", "bind9-dnsutils")
+_UNPACKED = ("netcat-openbsd", "bind9-dnsutils", "wget")
 
 #: file name -> names of one image
 NAMES = {
@@ -114,6 +114,7 @@ def _agnhost(network_tools: bool) -> Iterator[Entry]:
     yield from _installed("usr/sbin/ip")  # busybox's has few of its verbs
     yield from _resolver(network_tools)
     if network_tools:
+        yield from _installed("usr/bin/wget", UNPACKED)  # busybox's, of Debian, dies of -T
         yield from _installed("bin/nc.openbsd", UNPACKED)
         yield link("bin/nc", "nc.openbsd")  # busybox's has no UDP
 

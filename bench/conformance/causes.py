@@ -36,6 +36,33 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "ours, by design: the first InternalIP of a node is the cloud's, where the API server finds its kubelet, and the suite sends from that "
         "address on the node (curl --interface); host ports themselves work",
     ),
+    (
+        r"proxy logs on node with explicit kubelet port",
+        "",
+        "ours, by design: the kubelet of each node has a port of its own at the cloud, which the Node names; the suite takes 10250",
+    ),
+    (r"proxy logs on node using", "", "ours: a node does not serve its directory of logs (/logs/)"),
+    (
+        r"externalTrafficPolicy=Local for type=NodePort",
+        "timed out",
+        "ours, by design: the first InternalIP of a node is the cloud's, where the API server finds its kubelet, and the suite asks there for the "
+        "node port; no endpoint is on that machine",
+    ),
+    (
+        r"compacted away|not schedule jobs when suspended|should happen in predictable order",
+        "interrupted",
+        "the run: it had 200 s for each spec on a busy machine, and this one waits for minutes by itself",
+    ),
+    (
+        r"ImageVolume.*policy of Always",
+        "failed to execute command",
+        "the image: its file etc/os-release was not there (archives.py has it since)",
+    ),
+    (
+        r"Services should (implement service.kubernetes.io|be able to up and down|work after the service has been recreated)",
+        "service verification failed",
+        "the image: Debian's static busybox dies of `wget -T` (archives.py has another wget since)",
+    ),
     (r"a container with a new image", "", "no registry: what is not preloaded cannot be pulled"),
 )
 
