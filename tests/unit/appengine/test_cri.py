@@ -76,6 +76,28 @@ def test_the_user_is_the_image_s_where_the_pod_names_none() -> None:
     assert container(pod())["linux"]["security_context"]["run_as_user"] == {"value": 7}
 
 
+@pytest.mark.parametrize(
+    ("security", "image_user", "refused"),
+    [
+        ({"runAsNonRoot": True}, {"uid": 0}, "image will run as root"),
+        ({"runAsNonRoot": True}, {"username": "root"}, "non-numeric user"),
+        ({"runAsNonRoot": True}, {"username": "nobody"}, "non-numeric user"),
+        ({"runAsNonRoot": True, "runAsUser": 0}, {"uid": 1000}, "breaks non-root policy"),
+        ({"runAsNonRoot": True, "runAsUser": 7}, {"uid": 0}, ""),
+        ({"runAsNonRoot": True}, {"uid": 1000}, ""),
+        ({"runAsNonRoot": False, "runAsUser": 0}, {"username": "root"}, ""),
+    ],
+)
+def test_who_is_not_to_be_root_is_not(security: dict[str, Any], image_user: dict[str, Any], refused: str) -> None:
+    """The runtime does not look: in CRI there is no field for it."""
+    (made,) = pod({"securityContext": security}).containers
+    if refused:
+        with pytest.raises(StartError, match=refused):
+            configs.check_user(made.security, image_user)
+    else:
+        configs.check_user(made.security, image_user)
+
+
 def test_a_localhost_profile_is_named_with_its_path() -> None:
     profile = {"seccompProfile": {"type": "Localhost", "localhostProfile": "a/b.json"}}
     seccomp = container(pod({"securityContext": profile}))["linux"]["security_context"]["seccomp"]

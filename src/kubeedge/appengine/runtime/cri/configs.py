@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from kubeedge.api.names import Object
-from kubeedge.api.pod import ResourceRequirements
-from kubeedge.appengine.runtime.base import RANGE, BindMount, ContainerConfig, SandboxConfig
+from kubeedge.api.pod import ResourceRequirements, Security
+from kubeedge.appengine.runtime.base import RANGE, BindMount, ContainerConfig, SandboxConfig, StartError
 from kubeedge.appengine.runtime.capabilities import full_names
 from kubeedge.appengine.runtime.group_limits import swap_limit
 from kubeedge.appengine.runtime.oci_spec import MASKED, READ_ONLY, check_targets, expand, limits_of
@@ -198,6 +198,23 @@ def resources(wanted: ResourceRequirements, *, no_limit: int = 0) -> Object:
 def _huge_pages(wanted: ResourceRequirements) -> Object:
     pages = [{"page_size": size.replace("i", "") + "B", "limit": n} for size, n in wanted.huge_pages.items()]
     return {"hugepage_limits": pages} if pages else {}
+
+
+def check_user(security: Security, image_user: Object) -> None:
+    """Raises StartError for a container that is not to run as root and would, or might. CRI has no field for that: whoever asks the runtime
+    looks, as the kubelet does."""
+    if not security.non_root:
+        return
+    problem = ""
+    if security.user is not None:
+        problem = "container's runAsUser breaks non-root policy" if security.user == 0 else ""
+    elif "uid" not in image_user:  # the runtime alone can look it up, and does so when it is too late
+        name = image_user.get("username")
+        problem = f"container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root"
+    elif image_user["uid"] == 0:
+        problem = "container has runAsNonRoot and image will run as root"
+    if problem:
+        raise StartError("CreateContainerConfigError", problem)
 
 
 def _security(sandbox: SandboxConfig, config: ContainerConfig, image_user: Object, profiles: Path) -> Object:

@@ -107,12 +107,10 @@ class CriContainers:
         image = await self._images.find(config.image)
         if image is None:
             raise StartError("ErrImageNeverPull", f"image {config.image} is not on this node")
-        security = config.container.security
         user: Object = {"username": image["username"]} if image.get("username") else {"uid": 0}
         if "uid" in image:
             user = {"uid": int(image["uid"].get("value", 0))}
-        if security.non_root and security.user is None and user.get("uid") == 0:
-            raise StartError("CreateContainerConfigError", "container has runAsNonRoot and image will run as root")
+        configs.check_user(config.container.security, user)
         return user
 
     def _own_mounts(self, sandbox: SandboxConfig, config: ContainerConfig, message: Path) -> list[BindMount]:
