@@ -10,7 +10,7 @@ PREFIX ?= /opt/kubeedge
 LINKS  ?= /usr/local/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev wheel wheels deb image test-boot cloud-image manifests install uninstall demo test test-kubernetes test-containerd conformance lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
+.PHONY: help setup dev wheel wheels deb image test-boot cloud-image manifests install uninstall demo test test-kubernetes test-containerd conformance conformance-gateway lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -84,6 +84,10 @@ test-containerd: $(BUILT) ## the suite of container runtimes with containerd 2, 
 conformance: $(BUILT) ## Kubernetes' e2e tests with edge nodes of ours: [FOCUS=regex] [SKIP=regex] [NODES=2] [PARALLEL=2] [SECONDS=420 for one spec] [MISSING=1: not what passed before] [RUNTIME=cri] [LINE=bad]
 	$(BIN)/python -m tests.kit.upstream.build control-plane etcd kubectl kube-proxy e2e.test agnhost nonewprivs sample-apiserver
 	$(BIN)/python -m bench.conformance --nodes $(or $(NODES),2) --parallel $(or $(PARALLEL),2) --seconds $(or $(SECONDS),420) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)') $(if $(MISSING),--missing) $(if $(RUNTIME),--runtime $(RUNTIME)) $(if $(LINE),--line $(LINE))
+
+conformance-gateway: $(BUILT) ## Gateway API's conformance suite with Gateways of the cloud and pods of edge nodes: [TEST=ShortName] [PROFILES=GATEWAY-HTTP,...]
+	$(BIN)/python -m tests.kit.upstream.build control-plane etcd kubectl gateway-conformance echo-basic
+	$(BIN)/python -m bench.conformance.gateway $(if $(TEST),--test $(TEST)) $(if $(PROFILES),--profiles $(PROFILES))
 
 lint: $(STAMP)   ## ruff, formatters, mypy --strict, import-linter, docstrings
 	$(BIN)/ruff check $(PYTHON_CODE)

@@ -24,7 +24,7 @@ from tests.kit.upstream import build
 _REGISTRY = "registry.k8s.io/e2e-test-images"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: what Kubernetes' pause does: wait, and end when it is told
-_PAUSE = ["/bin/sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 100000 & wait; done"]
+PAUSE = ["/bin/sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 100000 & wait; done"]
 #: a user of the image with a group of the image, for supplementalGroupsPolicy
 _PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\nuser-defined-in-image:x:1000:1000::/home:/bin/sh\n"
 _GROUP = (
@@ -68,7 +68,7 @@ def write(directory: Path, kinds: Collection[str] = NAMES, *, network_tools: boo
 def _content(kind: str, network_tools: bool) -> tuple[bytes, dict[str, Any]]:
     """The layer above busybox, and what the image says of its process."""
     if kind == "pause":
-        return layer(), {"Entrypoint": _PAUSE, "Cmd": None}
+        return layer(), {"Entrypoint": PAUSE, "Cmd": None}
     if kind == "nonroot":
         return layer(), {"User": "1234"}
     if kind == "nonewprivs":

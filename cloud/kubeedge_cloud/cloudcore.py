@@ -48,6 +48,7 @@ from kubeedge_cloud.bushub.peers import PeersSettings
 from kubeedge_cloud.bushub.settings import BusHubSettings
 from kubeedge_cloud.bushub.tun import CloudTun
 from kubeedge_cloud.certificates.authority import check_authority, check_directory
+from kubeedge_cloud.certificates.filecertificate.module import modern
 from kubeedge_cloud.certificates.module import ServerCertificate
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from kubeedge_cloud.controllers.basics.core import Server
@@ -279,6 +280,8 @@ class Cloud:
             default=c.default_tenant,
             offload=self.registries.offload,
             member=self.membership,
+            cluster_client=partial(self.apis.edge_cluster, work="gateway") if c.cluster_gateways else None,
+            make_tls=lambda: modern(self.certificate.context(mutual=False, minimum=ssl.TLSVersion.TLSv1_2)),
         )
         self.web = Publishing(
             address=on.address,

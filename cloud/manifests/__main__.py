@@ -21,6 +21,7 @@ _FILES = HERE.parent / "chart/kubeedge/files"
 RULES = {
     _FILES / "rules.yaml": permissions.rules_file(),
     _FILES / "approval-rules.yaml": permissions.rules_file(permissions.APPROVAL_RULES),
+    _FILES / "gateway-rules.yaml": permissions.rules_file(permissions.GATEWAY_RULES),
 }
 #: the addresses are to be replaced
 VARIANTS = {

@@ -11,6 +11,7 @@ import itertools
 import os
 
 ADDRESS = str(ipaddress.IPv4Address("127.1.0.0") + os.getpid())  # ids have 22 bits
+MORE = tuple(str(ipaddress.IPv4Address(net) + os.getpid()) for net in ("127.65.0.0", "127.129.0.0"))  # two more
 _ports = itertools.count(20_000)  # below those that the kernel gives to who asks for any
 
 

@@ -16,6 +16,11 @@ from kubeedge_cloud.gateway.listeners import ListenerState
 CONTROLLER = "kubeedge.io/gateway"
 
 
+def is_ours(found: Object) -> bool:
+    """Whether a GatewayClass is."""
+    return (found.get("spec") or {}).get("controllerName") == CONTROLLER
+
+
 def condition(kind: str, fault: tuple[str, str] | None, *, good: str = "") -> Object:
     """True, or False with (reason, message). `good`: the reason of the former; "": like its type."""
     status, (reason, message) = ("False", fault) if fault else ("True", (good or kind, ""))
@@ -32,10 +37,13 @@ def merged(before: Any, new: Iterable[Object], obj: Object, now: float) -> list[
     return result
 
 
-def class_status(found: Object, now: float) -> Object:
-    """The status of a GatewayClass of ours."""
+def class_status(found: Object, features: Iterable[str], now: float) -> Object:
+    """The status of a GatewayClass of ours; `features`: names of Gateway API's that are supported here."""
     conditions = (found.get("status") or {}).get("conditions")
-    return {"conditions": merged(conditions, [condition("Accepted", None)], found, now)}
+    return {
+        "conditions": merged(conditions, [condition("Accepted", None)], found, now),
+        "supportedFeatures": [{"name": name} for name in sorted(features)],
+    }
 
 
 def gateway_refused(found: Object, limit: int, now: float) -> Object:
@@ -45,27 +53,43 @@ def gateway_refused(found: Object, limit: int, now: float) -> Object:
     return {"conditions": merged((found.get("status") or {}).get("conditions"), new, found, now), "listeners": []}
 
 
-def gateway_status(found: Object, listeners: Iterable[ListenerState], addresses: Iterable[str], now: float) -> Object:
-    """The status of a Gateway of ours; `addresses`: names and addresses of the cloud."""
+def gateway_status(
+    found: Object,
+    listeners: Iterable[ListenerState],
+    addresses: Iterable[str],
+    now: float,
+    *,
+    unsupported: str = "",
+    unusable: str = "",
+) -> Object:
+    """The status of a Gateway of ours; `addresses`: its own, or names and addresses of the cloud; `unsupported`, `unusable`: what is wrong with
+    those that it asks for."""
     before, listeners = found.get("status") or {}, list(listeners)
     known = {str(entry.get("name")): entry for entry in before.get("listeners") or () if isinstance(entry, dict)}
     invalid = None if all(s.works for s in listeners) else ("ListenersNotValid", "not every listener is programmed")
     accepted = None if any(s.works for s in listeners) or not listeners else invalid
+    programmed = ("Invalid", "no listener is programmed") if accepted else None
+    if unsupported:
+        accepted = programmed = ("UnsupportedAddress", unsupported)
+    elif unusable:  # its listeners may be good
+        accepted, invalid, programmed = None, None, ("AddressNotUsable", unusable)
     conditions = [
         condition("Accepted", accepted)
         if accepted or not invalid
         else {**condition("Accepted", None), "reason": invalid[0]},
-        condition("Programmed", ("Invalid", "no listener is programmed") if accepted else None),
+        condition("Programmed", programmed),
     ]
+    usable = () if unsupported or unusable else addresses
     return {
-        "addresses": [{"type": _address_type(address), "value": address} for address in addresses],
+        "addresses": [{"type": _address_type(address), "value": address} for address in usable],
         "conditions": merged(before.get("conditions"), conditions, found, now),
         "listeners": [_listener_status(s, known.get(s.name, {}), found, now) for s in listeners],
     }
 
 
 def _listener_status(state: ListenerState, before: Object, found: Object, now: float) -> Object:
-    refused = (state.refused.reason, state.refused.message) if state.refused else None
+    wrong = state.refused or state.failed
+    refused = (wrong.reason, wrong.message) if wrong else None
     reference = (state.reference.reason, state.reference.message) if state.reference else None
     conflict = "another listener of this Gateway has its port, and the same host name or another protocol"
     conflicted = {"type": "Conflicted", "status": "False", "reason": "NoConflicts", "message": ""}

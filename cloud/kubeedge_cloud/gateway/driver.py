@@ -24,11 +24,12 @@ from kubeedge_cloud.controllers.informer.driver import Informer
 from kubeedge_cloud.controllers.objects import merge_diff, only_metadata, uid_of
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.controllers.recorder import Recorder
+from kubeedge_cloud.gateway import conditions
 from kubeedge_cloud.gateway.backends import ReadyPods
 from kubeedge_cloud.gateway.certificates import context_of
 from kubeedge_cloud.gateway.claims import HostClaims
-from kubeedge_cloud.gateway.core import Compilation, compile_routes
-from kubeedge_cloud.gateway.model import CompiledRoutes, WebPorts
+from kubeedge_cloud.gateway.core import WITH_STATUS, Compilation, compile_routes
+from kubeedge_cloud.gateway.model import CompiledRoutes, GatewayPorts, ListenPoint
 from kubeedge_cloud.gateway.references import GatewayObjects, oldest
 from kubeedge_cloud.tenants.manager import TenantManager
 
@@ -37,11 +38,11 @@ log = logging.getLogger("kubeedge.gateway")
 _TOGETHER = 0.05  # seconds: what is applied at once is looked at once
 _OBJECT = 64  # bytes of JSON that cost as much as to look at one object, about
 _MAX_SECRETS = 256  # certificates of one tenant that are kept
-_WITH_STATUS = (gateway.GATEWAYCLASSES, gateway.GATEWAYS, gateway.HTTPROUTES, gateway.INGRESSES)
 
 
 class TenantGateways:
-    """`publish(routes)` is told of each new table. `ports` and `addresses`: of the web listener and of the cloud."""
+    """`publish(routes)` is told of each new table. `ports` and `addresses`: of the web listener and of the cloud; `failed`: points that could not
+    be opened. `resources`: those that the tenant's own cluster serves; None: the API is ours."""
 
     def __init__(
         self,
@@ -50,16 +51,19 @@ class TenantGateways:
         claims: HostClaims,
         tenants: TenantManager,
         *,
-        ports: WebPorts,
+        ports: GatewayPorts,
         addresses: Sequence[str],
         publish: Callable[[CompiledRoutes], None],
         fence: Callable[[], Sequence[Compare]],
         offload: Offload,
+        failed: Callable[[], Mapping[ListenPoint, str]] = dict,
+        resources: Collection[Resource] | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._tenant, self._claims, self._tenants = tenant, claims, tenants
         self._ports, self._addresses, self._publish = ports, addresses, publish
         self._fence, self._wall, self._offload = fence, wall, offload
+        self._failed, self._unclassed = failed, resources is None
         self._client = cached = CachedClient(client)
         self._classes = cached.informer(gateway.GATEWAYCLASSES)
         self._gateways = cached.informer(gateway.GATEWAYS)
@@ -67,12 +71,17 @@ class TenantGateways:
         self._ingressclasses = cached.informer(gateway.INGRESSCLASSES)
         self._first = list(cached.informers())
         self._routes = cached.informer(gateway.HTTPROUTES)
+        #: not every cluster has these
+        self._optional = [
+            cached.informer(r) if resources is None or r in resources else None
+            for r in (gateway.TLSROUTES, gateway.TCPROUTES)
+        ]
         self._grants = cached.informer(gateway.REFERENCEGRANTS)
         self._services = cached.informer(SERVICES)
         self._namespaces = cached.informer(NAMESPACES, keep=only_metadata)
         self._secrets = cached.informer(SECRETS, keep=only_metadata)
         self._slices = cached.informer(ENDPOINTSLICES)
-        self._wanted = asyncio.Event()  # there is a Gateway or an Ingress
+        self._wanted = asyncio.Event()  # there is a Gateway, an Ingress or a GatewayClass of ours
         self._leads = False
         self._recorder = Recorder(cached, wall=wall)
         self._told: dict[str, Collection[str]] = {}  # faults of Ingresses, by uid
@@ -92,7 +101,7 @@ class TenantGateways:
             for informer in self._first:
                 await informer.synced.wait()
                 informer.on_change(self._changed)
-            if not any(len(i) for i in (self._gateways, self._ingresses)):
+            if not self._has_any():
                 ready.set()
             await self._wanted.wait()
             later = [i for i in self._client.informers() if i not in self._first]
@@ -129,10 +138,14 @@ class TenantGateways:
         return found[1] if found else None
 
     def _changed(self, before: Object | None, after: Object | None) -> None:
-        if len(self._gateways) or len(self._ingresses):
+        if not self._wanted.is_set() and self._has_any():
             self._wanted.set()
         if not _same(before, after):
             self.look()
+
+    def _has_any(self) -> bool:
+        """Something that needs more than a look at what is there."""
+        return bool(len(self._gateways) or len(self._ingresses) or any(map(conditions.is_ours, self._classes)))
 
     # -- one look ------------------------------------------------------------------------------------------------------
 
@@ -162,18 +175,34 @@ class TenantGateways:
             classes=list(self._classes),
             gateways=list(self._gateways),
             routes=list(self._routes),
+            tlsroutes=list(self._optional[0] or ()),
+            tcproutes=list(self._optional[1] or ()),
             grants=grants,
             ingresses=list(self._ingresses),
             ingressclasses=list(self._ingressclasses),
             namespaces={meta.name_of(n): n for n in self._namespaces},
             service=self._services.get,
             certificate_fault=self._certificate_fault,
+            unclassed=self._unclassed,
         )
+        pool = self._ports.addresses
+        occupied = {a for a in pool if self._claims.owners.get(a, self._tenant) != self._tenant}
+        failed = dict(self._failed())
         now = self._wall()
-        size = sum(map(len, (self._gateways, self._routes, self._grants, self._ingresses))) * _OBJECT
+        counted = (self._gateways, self._routes, self._grants, self._ingresses, *filter(None, self._optional))
+        size = sum(map(len, counted)) * _OBJECT
 
         def work() -> Compilation:
-            return compile_routes(self._tenant, objects, self._ports, taken=taken, addresses=self._addresses, now=now)
+            return compile_routes(
+                self._tenant,
+                objects,
+                self._ports,
+                taken=taken,
+                occupied=occupied,
+                failed=failed,
+                addresses=self._addresses,
+                now=now,
+            )
 
         return await self._offload.run(self._tenant, size, work)
 
@@ -210,7 +239,9 @@ class TenantGateways:
     # -- what the objects say ------------------------------------------------------------------------------------------
 
     async def _write(self, found: Compilation) -> None:
-        for resource in _WITH_STATUS:
+        for resource in WITH_STATUS:
+            if not found.statuses[resource.plural]:
+                continue
             informer = self._informer(resource)
             for (namespace, name), status in found.statuses[resource.plural].items():
                 obj = informer.get(namespace, name)
@@ -247,6 +278,9 @@ def _version(obj: Object) -> str:
 def _same(before: Object | None, after: Object | None) -> bool:
     """Nothing but the status is another: what we write ourselves needs no second look. A Secret and a Namespace are kept without contents."""
     if before is None or after is None or "spec" not in after:
+        return False
+    held, holds = ((obj.get("status") or {}).get("addresses") for obj in (before, after))  # by the leader, of a Gateway
+    if held != holds:
         return False
     old, new = ({**meta.metadata(obj), "resourceVersion": "", "managedFields": None} for obj in (before, after))
     return before.get("spec") == after.get("spec") and old == new

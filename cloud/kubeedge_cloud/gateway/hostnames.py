@@ -2,6 +2,8 @@
 
     /gateway/hosts/HOST {"tenant": T, "since": milliseconds}
 
+HOST is a host name, an address that a Gateway has to itself, or "tcp:PORT" for a port of the cloud's addresses.
+
 A name and a "*." that covers it are one thing: the row that was made first holds, whatever its tenant. "*" stands for every host that nobody
 has and is the operator's to give (`publishing.defaultTenant`); the names of the cloud itself are nobody's: published services of all tenants
 are there.
@@ -15,6 +17,11 @@ from dataclasses import dataclass
 from kubeedge.api.names import TenantId
 from kubeedge_cloud.gateway.model import EVERY_HOST
 from kubeedge_cloud.gateway.table import covers, patterns
+
+
+def tcp_claim(port: int) -> str:
+    """What stands in place of a host name for a port of the cloud's addresses that speaks TCP: one tenant has it."""
+    return f"tcp:{port}"
 
 
 @dataclass(frozen=True, slots=True)

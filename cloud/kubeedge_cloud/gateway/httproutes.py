@@ -1,4 +1,4 @@
-"""The rules of an HTTPRoute, as rules and matches of the table. Pure.
+"""The rules of an HTTPRoute, a TLSRoute or a TCPRoute, as rules and matches of the table. Pure.
 
 What a rule asks for and we have not got makes the whole route unaccepted: a route that does half of what it says is worse than none.
 """
@@ -41,15 +41,15 @@ def size(route: Object) -> int:
     return 1 + sum(1 + len(r.get("matches") or ()) + len(r.get("backendRefs") or ()) for r in rules)
 
 
-def parsed(route: Object, objects: GatewayObjects) -> ParsedRoute:
-    """Of an HTTPRoute that is well-formed."""
+def parsed(route: Object, objects: GatewayObjects, kind: str = "HTTPRoute") -> ParsedRoute:
+    """Of a route of that kind that is well-formed."""
     found = ParsedRoute()
     for n, rule in enumerate((route.get("spec") or {}).get("rules") or [{}]):
         found.unsupported = found.unsupported or _unsupported(rule, f"spec.rules[{n}]")
         if found.unsupported:
             break
         found.rules.append(
-            (_rule(route, rule, objects, found.faults), [_match(m) for m in rule.get("matches") or [{}]])
+            (_rule(route, kind, rule, objects, found.faults), [_match(m) for m in rule.get("matches") or [{}]])
         )
     return found
 
@@ -92,19 +92,19 @@ def _pairs(items: Iterable[Object], *, lower: bool = False) -> tuple[tuple[str, 
     return tuple(found.items())
 
 
-def _rule(route: Object, rule: Object, objects: GatewayObjects, faults: list[ReferenceFault]) -> RouteRule:
+def _rule(route: Object, kind: str, rule: Object, objects: GatewayObjects, faults: list[ReferenceFault]) -> RouteRule:
     filters = rule.get("filters") or ()
     timeouts = rule.get("timeouts") or {}
     redirect, rewrite = (_body(filters, name) for name in ("requestRedirect", "urlRewrite"))
     return RouteRule(
-        name=f"HTTPRoute {title(route)}",
-        backends=tuple(_backend(route, ref, objects, faults) for ref in rule.get("backendRefs") or ()),
+        name=f"{kind} {title(route)}",
+        backends=tuple(_backend(route, kind, ref, objects, faults) for ref in rule.get("backendRefs") or ()),
         request=_change(_body(filters, "requestHeaderModifier")),
         response=_change(_body(filters, "responseHeaderModifier")),
         redirect=None if redirect is None else _redirect(redirect),
         rewrite=None if rewrite is None else UrlChange(str(rewrite.get("hostname") or ""), _path(rewrite.get("path"))),
         mirrors=tuple(
-            MirrorTarget(_backend(route, mirror.get("backendRef") or {}, objects, faults), _share(mirror))
+            MirrorTarget(_backend(route, kind, mirror.get("backendRef") or {}, objects, faults), _share(mirror))
             for mirror in (f.get("requestMirror") for f in filters)
             if mirror
         ),
@@ -113,13 +113,15 @@ def _rule(route: Object, rule: Object, objects: GatewayObjects, faults: list[Ref
     )
 
 
-def _backend(route: Object, ref: Object, objects: GatewayObjects, faults: list[ReferenceFault]) -> RouteBackend:
+def _backend(
+    route: Object, kind: str, ref: Object, objects: GatewayObjects, faults: list[ReferenceFault]
+) -> RouteBackend:
     own = meta.namespace_of(route)
     namespace, name = str(ref.get("namespace") or own), str(ref.get("name") or "")
     port_name, fault = "", None
     if (ref.get("group") or "") or (ref.get("kind") or "Service") != "Service":
         fault = ReferenceFault("InvalidKind", f"{ref.get('kind')} {name} is not a Service")
-    elif not granted(objects.grants, "HTTPRoute", own, "Service", namespace, name):
+    elif not granted(objects.grants, kind, own, "Service", namespace, name):
         fault = ReferenceFault("RefNotPermitted", f"no ReferenceGrant of namespace {namespace} allows Service {name}")
     elif (service := objects.service(namespace, name)) is None:
         fault = ReferenceFault("BackendNotFound", f"there is no Service {namespace}/{name}")

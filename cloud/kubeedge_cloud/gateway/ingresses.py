@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 
 from kubeedge.api import meta
 from kubeedge.api.names import Object
-from kubeedge_cloud.gateway.model import EVERY_HOST, CertificateRef, RouteBackend, RouteEntry, RouteMatch, RouteRule
+from kubeedge_cloud.gateway.model import (
+    EVERY_HOST,
+    CertificateRef,
+    GatewayPorts,
+    RouteBackend,
+    RouteEntry,
+    RouteMatch,
+    RouteRule,
+)
 from kubeedge_cloud.gateway.references import GatewayObjects, age, service_port, title
 
 INGRESS_CONTROLLER = "kubeedge.io/ingress"
@@ -30,8 +38,8 @@ class ParsedIngress:
     faults: list[str] = field(default_factory=list)
 
 
-def is_ours(ingress: Object, classes: Iterable[Object]) -> bool:
-    """Whether requests for the Ingress are ours to answer, by its class."""
+def is_ours(ingress: Object, classes: Iterable[Object], *, unclassed: bool = True) -> bool:
+    """Whether requests for the Ingress are ours to answer, by its class. `unclassed`: without any they are."""
     known = {meta.name_of(c): c for c in classes}
     annotations = meta.metadata(ingress).get("annotations") or {}
     name = (ingress.get("spec") or {}).get("ingressClassName") or annotations.get(_OLD_CLASS)
@@ -39,7 +47,7 @@ def is_ours(ingress: Object, classes: Iterable[Object]) -> bool:
         found = known.get(str(name))
         return name == CLASS_NAME if found is None else _controller(found) == INGRESS_CONTROLLER
     defaults = [c for c in known.values() if (meta.metadata(c).get("annotations") or {}).get(_DEFAULT) == "true"]
-    return not defaults or any(_controller(c) == INGRESS_CONTROLLER for c in defaults)
+    return (not defaults and unclassed) or any(_controller(c) == INGRESS_CONTROLLER for c in defaults)
 
 
 def size(ingress: Object) -> int:
@@ -50,20 +58,27 @@ def size(ingress: Object) -> int:
     return 1 + paths + sum(len(entry.get("hosts") or ()) or paths for entry in tls)
 
 
-def parsed(ingress: Object, objects: GatewayObjects, schemes: Iterable[str]) -> ParsedIngress:
-    """Of an Ingress that is well-formed. Over plain HTTP and HTTPS alike, as far as the web listener speaks them."""
-    found, schemes, spec = ParsedIngress(), list(schemes), ingress.get("spec") or {}
+def parsed(ingress: Object, objects: GatewayObjects, ports: GatewayPorts) -> ParsedIngress:
+    """Of an Ingress that is well-formed. Over plain HTTP and HTTPS alike, as far as the cloud's addresses speak them."""
+    found, spec = ParsedIngress(), ingress.get("spec") or {}
+    where = [(scheme, at) for scheme in ("http", "https") for at in ports.of_ingress(scheme)]
     created, name = age(ingress)
     for number, (host, match, backend) in enumerate(_paths(spec)):
         rule = RouteRule(
             name=f"Ingress {title(ingress)}", backends=(_backend(ingress, backend, objects, found.faults),)
         )
         origin = (created, name, number, 0)
-        found.entries += [RouteEntry(host, scheme, match, rule, origin, host.startswith("*.")) for scheme in schemes]
+        found.entries += [
+            RouteEntry(host, scheme, match, rule, origin, host.startswith("*."), at) for scheme, at in where
+        ]
     for entry in spec.get("tls") or ():
         if secret := entry.get("secretName"):
             hosts = entry.get("hosts") or [host for host, _, _ in _paths(spec)]
-            found.certificates += [CertificateRef(str(host), meta.namespace_of(ingress), secret) for host in hosts]
+            found.certificates += [
+                CertificateRef(str(host), meta.namespace_of(ingress), secret, at)
+                for host in hosts
+                for at in ports.of_ingress("https")
+            ]
             if fault := objects.certificate_fault(meta.namespace_of(ingress), secret):
                 found.faults.append(fault)
     return found

@@ -9,17 +9,19 @@ from dataclasses import dataclass, field
 from kubeedge.api import gateway, meta, selectors
 from kubeedge.api.names import Object
 from kubeedge.errors import Invalid
-from kubeedge_cloud.gateway.model import EVERY_HOST, CertificateRef, WebPorts
+from kubeedge_cloud.gateway.model import EVERY_HOST, WEB, CertificateRef, GatewayPorts, ListenPoint
 from kubeedge_cloud.gateway.references import GatewayObjects, ReferenceFault, granted
 
-_SCHEMES = {"HTTP": "http", "HTTPS": "https"}
-ROUTE_KINDS = ({"group": gateway.GROUP, "kind": "HTTPRoute"},)
+_SCHEMES = {"HTTP": "http", "HTTPS": "https", "TLS": "tls", "TCP": "tcp"}
+#: what is spoken at a port: listeners of one family can share it, by their host names
+_FAMILIES = {"HTTP": "HTTP", "HTTPS": "TLS", "TLS": "TLS", "TCP": "TCP"}
+_KINDS = {"http": "HTTPRoute", "https": "HTTPRoute", "tls": "TLSRoute", "tcp": "TCPRoute"}
 
 
 @dataclass(slots=True)
 class ListenerState:
     """One listener of a Gateway of ours. `refused`: why it is not accepted; `conflict`: with another of the Gateway; `reference`: one
-    that leads nowhere. `attached` counts routes."""
+    that leads nowhere; `failed`: its port cannot be opened. `attached` counts routes. `passes`: TLS does not end here."""
 
     gateway: Object
     listener: Object
@@ -27,7 +29,10 @@ class ListenerState:
     refused: ReferenceFault | None = None
     conflict: str = ""
     reference: ReferenceFault | None = None
-    kinds: Sequence[Object] = ROUTE_KINDS
+    failed: ReferenceFault | None = None
+    kinds: Sequence[Object] = ()
+    point: ListenPoint = WEB
+    passes: bool = False
     certificates: list[tuple[str, str]] = field(default_factory=list)  # (namespace, Secret)
     attached: int = 0
 
@@ -42,13 +47,24 @@ class ListenerState:
         return str(self.listener.get("hostname") or EVERY_HOST)
 
     @property
+    def family(self) -> str:
+        """HTTP, TLS or TCP; "" for what is not served."""
+        return _FAMILIES.get(str(self.listener.get("protocol")), "")
+
+    @property
     def works(self) -> bool:
         """Requests are answered by it."""
-        return not (self.refused or self.conflict or (self.reference and self.scheme == "https"))
+        unresolved = self.reference is not None and (not self.kinds or (self.family == "TLS" and not self.passes))
+        return not (self.refused or self.conflict or self.failed or unresolved)
 
-    def allows(self, route: Object, namespaces: Mapping[str, Object]) -> bool:
-        """Whether the listener takes routes of that namespace; of kinds it has HTTPRoute or none."""
-        if not self.kinds:
+    @property
+    def apart(self) -> str:
+        """Its host name where it has its address to itself: what it stands for is no other listener's then."""
+        return self.hostname if self.point.address else EVERY_HOST
+
+    def allows(self, route: Object, kind: str, namespaces: Mapping[str, Object]) -> bool:
+        """Whether the listener takes routes of that kind and namespace."""
+        if not any(found.get("kind") == kind for found in self.kinds):
             return False
         wanted = (self.listener.get("allowedRoutes") or {}).get("namespaces") or {}
         own, of_route = meta.namespace_of(self.gateway), meta.namespace_of(route)
@@ -66,7 +82,7 @@ class ListenerState:
 
     def certificates_for(self, hostname: str) -> list[CertificateRef]:
         """Those that it shows for a host."""
-        return [CertificateRef(hostname, *found) for found in self.certificates]
+        return [CertificateRef(hostname, *found, self.point) for found in self.certificates]
 
 
 def _selected(selector: Object, namespace: Object) -> bool:
@@ -76,53 +92,69 @@ def _selected(selector: Object, namespace: Object) -> bool:
         return False
 
 
-def of_gateway(found: Object, objects: GatewayObjects, ports: WebPorts) -> list[ListenerState]:
-    """All listeners of a Gateway, in its order."""
-    states = [_state(found, listener, objects, ports) for listener in (found.get("spec") or {}).get("listeners") or ()]
-    same = Counter((s.listener.get("port"), s.listener.get("protocol"), s.hostname) for s in states)
-    protocols: dict[object, set[object]] = {}
-    for state in states:
-        protocols.setdefault(state.listener.get("port"), set()).add(state.listener.get("protocol"))
-    for state in states:
-        port, protocol = state.listener.get("port"), state.listener.get("protocol")
-        if len(protocols[port]) > 1:
+def of_gateway(found: Object, objects: GatewayObjects, ports: GatewayPorts, address: str = "") -> list[ListenerState]:
+    """All listeners of a Gateway, in its order. `address`: its own, if it has one."""
+    listeners = (found.get("spec") or {}).get("listeners") or ()
+    states = [_state(found, listener, objects, ports, address) for listener in listeners]
+    served = [s for s in states if s.scheme]
+    same = Counter((s.listener.get("port"), s.family, "" if s.family == "TCP" else s.hostname) for s in served)
+    families: dict[object, set[str]] = {}
+    for state in served:
+        families.setdefault(state.listener.get("port"), set()).add(state.family)
+    for state in served:
+        port, hostname = state.listener.get("port"), "" if state.family == "TCP" else state.hostname
+        if len(families[port]) > 1:
             state.conflict = "ProtocolConflict"
-        elif same[port, protocol, state.hostname] > 1:
-            state.conflict = "HostnameConflict"
+        elif same[port, state.family, hostname] > 1:
+            protocols = {s.scheme for s in served if (s.listener.get("port"), s.hostname) == (port, hostname)}
+            state.conflict = "ProtocolConflict" if len(protocols) > 1 or state.family == "TCP" else "HostnameConflict"
     return states
 
 
-def _state(found: Object, listener: Object, objects: GatewayObjects, ports: WebPorts) -> ListenerState:
+def _state(
+    found: Object, listener: Object, objects: GatewayObjects, ports: GatewayPorts, address: str
+) -> ListenerState:
     state = ListenerState(found, listener)
-    protocol, port = str(listener.get("protocol")), listener.get("port")
+    protocol, port = str(listener.get("protocol")), listener.get("port") or 0
     state.scheme = _SCHEMES.get(protocol, "")
-    served = ports.http if state.scheme == "http" else ports.https
     if not state.scheme:
-        state.refused = ReferenceFault("UnsupportedProtocol", f"{protocol}: HTTP and HTTPS are served")
-        state.kinds = ()
-    elif port not in served:
-        text = ", ".join(map(str, sorted(served)))
+        state.refused = ReferenceFault("UnsupportedProtocol", f"{protocol}: HTTP, HTTPS, TLS and TCP are served")
+        return state
+    point = ports.point(port, state.family, address)
+    if point is None or (point == WEB and state.scheme == "tls"):
+        text = ", ".join(map(str, ports.of_family(state.family)))
         state.refused = ReferenceFault(
             "PortUnavailable",
             f"{protocol} is served at port {text}"
-            if served
-            else f"the web listener of this cloud does not speak {protocol}",
+            if text and point is None
+            else f"{protocol} is not served at port {port}",
         )
-    wanted = (listener.get("allowedRoutes") or {}).get("kinds")
-    if wanted and state.scheme:
-        good = [k for k in wanted if ((k.get("group") or gateway.GROUP), k.get("kind")) == (gateway.GROUP, "HTTPRoute")]
-        state.kinds = ROUTE_KINDS if good else ()
-        if len(good) < len(wanted):
-            state.reference = ReferenceFault("InvalidRouteKinds", "routes of kind HTTPRoute are served, and no others")
-    if state.scheme == "https":
+    state.point = point or WEB
+    _kinds(state)
+    if state.family == "TLS":
         _certificates(state, objects)
     return state
+
+
+def _kinds(state: ListenerState) -> None:
+    kind = _KINDS[state.scheme]
+    state.kinds = ({"group": gateway.GROUP, "kind": kind},)
+    wanted = (state.listener.get("allowedRoutes") or {}).get("kinds")
+    if wanted:
+        good = [k for k in wanted if ((k.get("group") or gateway.GROUP), k.get("kind")) == (gateway.GROUP, kind)]
+        state.kinds = state.kinds if good else ()
+        if len(good) < len(wanted):
+            state.reference = ReferenceFault(
+                "InvalidRouteKinds", f"routes of kind {kind} are served here, and no others"
+            )
 
 
 def _certificates(state: ListenerState, objects: GatewayObjects) -> None:
     tls, own = state.listener.get("tls") or {}, meta.namespace_of(state.gateway)
     if tls.get("mode") == "Passthrough":
-        state.refused = ReferenceFault("UnsupportedValue", "tls.mode Passthrough: HTTPS is terminated here")
+        if state.scheme == "https":
+            state.refused = ReferenceFault("UnsupportedValue", "tls.mode Passthrough: HTTPS is terminated here")
+        state.passes = True
         return
     fault = (
         None if tls.get("certificateRefs") else ReferenceFault("InvalidCertificateRef", "there are no certificateRefs")

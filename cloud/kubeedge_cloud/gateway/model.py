@@ -5,11 +5,24 @@ An entry says which requests it takes (host name, scheme, match) and a rule what
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kubeedge.api.names import TenantId
 
 EVERY_HOST = "*"
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class ListenPoint:
+    """Where requests come in. `address`: one that a Gateway has to itself; "": those of the cloud. `port` 0: the web listener, whatever its
+    port is."""
+
+    address: str = ""
+    port: int = 0
+
+
+WEB = ListenPoint()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +111,7 @@ class RouteMatch:
 @dataclass(frozen=True, slots=True)
 class RouteEntry:
     """A match of a rule for a host name of a scheme. `origin`: creation, namespace/name, number of the rule, of the match: what decides
-    between equals. `one_label`: "*." stands for one label, as with Ingress."""
+    between equals. `one_label`: "*." stands for one label, as with Ingress. `listener`: its host name, where listeners are apart."""
 
     hostname: str
     scheme: str
@@ -106,6 +119,8 @@ class RouteEntry:
     rule: RouteRule
     origin: tuple[str, str, int, int] = ("", "", 0, 0)
     one_label: bool = False
+    at: ListenPoint = WEB
+    listener: str = EVERY_HOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +133,7 @@ class RouteRequest:
     query: str = ""
     method: str = "GET"
     headers: tuple[tuple[str, str], ...] = ()
+    at: ListenPoint = WEB
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,21 +143,62 @@ class CertificateRef:
     hostname: str
     namespace: str
     secret: str
+    at: ListenPoint = WEB
 
 
 @dataclass(frozen=True, slots=True)
-class WebPorts:
-    """The ports of Gateway listeners that the web listener stands for, by what it speaks; empty: it does not."""
+class GatewayPorts:
+    """What Gateways may listen at. `http`, `https`: the ports that the web listener stands for, by what it speaks; empty: it does not.
+    `shared`: further ports of the cloud's addresses, with HTTP, TLS or TCP. `addresses`: each for one Gateway, `per_tenant` at most.
+    """
 
     http: frozenset[int] = frozenset()
     https: frozenset[int] = frozenset()
+    shared: Mapping[int, str] = field(default_factory=dict)
+    addresses: tuple[str, ...] = ()
+    per_tenant: int = 0
+
+    def point(self, port: int, family: str, address: str = "") -> ListenPoint | None:
+        """Of a listener that speaks HTTP, TLS or TCP; None: not at this port."""
+        if address:
+            return ListenPoint(address, port)
+        if port in {"HTTP": self.http, "TLS": self.https}.get(family, ()):
+            return WEB
+        return ListenPoint("", port) if self.shared.get(port) == family else None
+
+    def of_family(self, family: str) -> list[int]:
+        """The ports of the cloud's addresses where that is spoken."""
+        own = {"HTTP": self.http, "TLS": self.https}.get(family, frozenset())
+        return sorted(own | {port for port, spoken in self.shared.items() if spoken == family})
+
+    def of_ingress(self, scheme: str) -> list[ListenPoint]:
+        """Where Ingresses are served: the web listener, or the ports that everybody means."""
+        port, family = {"http": (80, "HTTP"), "https": (443, "TLS")}[scheme]
+        found = self.point(port, family)
+        return [] if found is None else [found]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEntry:
+    """Connections that go to a backend as they are, by the name in their TLS handshake ("": plain TCP). `terminate`: TLS ends here."""
+
+    at: ListenPoint
+    hostname: str
+    rule: RouteRule
+    terminate: bool = False
+    origin: tuple[str, str, int, int] = ("", "", 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledRoutes:
-    """All that one tenant's objects say. `hostnames`: what it wants, whether another tenant has it or not."""
+    """All that one tenant's objects say. `hostnames`: what it wants, whether another tenant has it or not; addresses and ports that are
+    for one tenant are among them. `points`: where it listens besides the web listener, and what is spoken there."""
 
     tenant: TenantId
     entries: tuple[RouteEntry, ...] = ()
     certificates: tuple[CertificateRef, ...] = ()
     hostnames: frozenset[str] = field(default_factory=frozenset)
+    points: Mapping[ListenPoint, str] = field(default_factory=dict)
+    streams: tuple[StreamEntry, ...] = ()
+    #: host names of listeners, where they are, and their schemes
+    listeners: Mapping[tuple[ListenPoint, str], str] = field(default_factory=dict)

@@ -5,27 +5,35 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from kubeedge.api.client import KubeClient
+from kubeedge.api.client import KubeClient, Resource
+from kubeedge.api.gateway import GATEWAYS, HTTPROUTES
 from kubeedge.api.names import TenantId
 from kubeedge.apiserver.offload import Offload
+from kubeedge.errors import KubeEdgeError
 from kubeedge.store.model import Store
 from kubeedge_cloud.gateway.backends import PodEndpoint
 from kubeedge_cloud.gateway.claims import HostClaims
 from kubeedge_cloud.gateway.driver import TenantGateways
-from kubeedge_cloud.gateway.model import CompiledRoutes, RouteBackend, WebPorts
+from kubeedge_cloud.gateway.hostnames import tcp_claim
+from kubeedge_cloud.gateway.model import WEB, CompiledRoutes, GatewayPorts, ListenPoint, RouteBackend
+from kubeedge_cloud.gateway.points import StreamTable
 from kubeedge_cloud.gateway.table import HostTable, RouteTable, patterns
 from kubeedge_cloud.processes.membership import Alone, Membership, led
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import TenantRecord
 
+_LOOK = 30.0  # seconds between two looks whether a cluster has the CustomResourceDefinitions
+
 
 class Gateways:
-    """`ports` of the web listener, `addresses` and `reserved` names of the cloud, `default`: the tenant for hosts that nobody has, "": none."""
+    """`ports` of the web listener, `addresses` and `reserved` names of the cloud, `default`: the tenant for hosts that nobody has, "": none.
+    `cluster_client`: the API of a tenant's own cluster; None: Gateways there are not ours. `make_tls`: contexts with the cloud's certificate,
+    for names without one."""
 
     name = "gateway"
 
@@ -35,12 +43,14 @@ class Gateways:
         client_for: Callable[[TenantId], KubeClient],
         tenants: TenantManager,
         *,
-        ports: WebPorts,
+        ports: GatewayPorts,
         addresses: Sequence[str],
         reserved: Collection[str],
         default: str,
         offload: Offload | None = None,
         member: Membership | None = None,
+        cluster_client: Callable[[TenantRecord], KubeClient] | None = None,
+        make_tls: Callable[[], ssl.SSLContext] | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._client_for, self._tenants = client_for, tenants
@@ -52,10 +62,16 @@ class Gateways:
         self._running: dict[TenantId, TenantGateways] = {}
         self._routes: dict[TenantId, CompiledRoutes] = {}
         self._tables: dict[TenantId, RouteTable] = {}
-        self._certificates: dict[str, ssl.SSLContext] = {}  # by host name or "*."
+        self._certificates: dict[tuple[ListenPoint, str], ssl.SSLContext] = {}  # by host name or "*."
+        self._cluster_client, self._make_tls = cluster_client, make_tls
+        self._failed: dict[ListenPoint, str] = {}
+        self._contexts: dict[ListenPoint, ssl.SSLContext] = {}
         self._names: set[TenantId] = set()
         self.on_hosts: Callable[[list[str]], None] = lambda hosts: None  # is told of each change
+        self.on_points: Callable[[Mapping[ListenPoint, str]], None] = lambda points: None
         self.table = HostTable({}, {})
+        self.streams = StreamTable({}, {})
+        self.points: Mapping[ListenPoint, str] = {}  # that tenants want, and may have
 
     async def run(self, ready: asyncio.Event) -> None:
         """Serves tenants as they come and go."""
@@ -74,30 +90,63 @@ class Gateways:
         found = self._running.get(tenant)
         return found.pods.in_turn(backend.namespace, backend.service, backend.port_name) if found else []
 
-    def choose_certificate(self, connection: Any, server_name: str | None, context: ssl.SSLContext) -> None:
+    def choose_certificate(
+        self, connection: Any, server_name: str | None, context: ssl.SSLContext, at: ListenPoint = WEB
+    ) -> None:
         """What the TLS context of the web listener has as `sni_callback`."""
-        if server_name is None:
+        if server_name is None and not at.address:
             return
-        for pattern in patterns(server_name.lower()):
-            if (found := self._certificates.get(pattern)) is not None:
+        for pattern in patterns((server_name or "").lower()):
+            if (found := self._certificates.get((at, pattern))) is not None:
                 connection.context = found
                 return
+
+    def tls_context(self, at: ListenPoint) -> ssl.SSLContext:
+        """With the certificates of the Gateways there; for other names it has the cloud's."""
+        if (context := self._contexts.get(at)) is None:
+            if self._make_tls is None:
+                raise ConnectionAbortedError("this cloud has no certificate")
+            context = self._contexts[at] = self._make_tls()
+            context.sni_callback = partial(self.choose_certificate, at=at)
+        return context
+
+    def opened(self, at: ListenPoint, why: str) -> None:
+        """A port is open, or `why` it is not: those who want it say so."""
+        if self._failed.get(at, "") == why:
+            return
+        self._failed[at] = why
+        if not why:
+            del self._failed[at]
+        for tenant, routes in self._routes.items():
+            if at in routes.points and tenant in self._running:
+                self._running[tenant].look()
 
     async def _serve(self, record: TenantRecord, serving: asyncio.Event) -> None:
         self._names.add(record.name)
         try:
-            if record.cluster:  # of its own, whose Gateways are its own
-                serving.set()
+            if not record.cluster:
+                await self._run(record.name, self._client_for(record.name), serving)
+                return
+            serving.set()  # the others must not wait for a cluster that may never have Gateways
+            if self._cluster_client is None:
                 await asyncio.Event().wait()
-            await self._run(record.name, serving)
+            else:
+                client = self._cluster_client(record)
+                await self._run(record.name, client, serving, await _served(client))
         finally:
             self._names.discard(record.name)
 
-    async def _run(self, tenant: TenantId, serving: asyncio.Event) -> None:
+    async def _run(
+        self,
+        tenant: TenantId,
+        client: KubeClient,
+        serving: asyncio.Event,
+        resources: Collection[Resource] | None = None,
+    ) -> None:
         work = f"gateway/{tenant}"
         found = TenantGateways(
             tenant,
-            self._client_for(tenant),
+            client,
             self._claims,
             self._tenants,
             ports=self._ports,
@@ -105,6 +154,8 @@ class Gateways:
             publish=self._publish,
             fence=partial(self._member.fence, work),
             offload=self._offload,
+            failed=lambda: self._failed,
+            resources=resources,
             wall=self._wall,
         )
         self._running[tenant] = found
@@ -124,7 +175,7 @@ class Gateways:
 
     def _publish(self, routes: CompiledRoutes) -> None:
         self._routes[routes.tenant] = routes
-        self._tables[routes.tenant] = RouteTable(routes.entries)
+        self._tables[routes.tenant] = RouteTable(routes.entries, routes.listeners)
         self._settle()
 
     def _claims_changed(self) -> None:
@@ -135,13 +186,35 @@ class Gateways:
     def _settle(self) -> None:
         before = self.table.names
         self.table = HostTable(self._claims.owners, self._tables)
-        certificates: dict[str, ssl.SSLContext] = {}
+        self.streams = StreamTable(self._claims.owners, self._routes)
+        certificates: dict[tuple[ListenPoint, str], ssl.SSLContext] = {}
+        points: dict[ListenPoint, str] = {}
         for tenant, routes in self._routes.items():
             for ref in routes.certificates:
-                if self._claims.owners.get(ref.hostname) == tenant and tenant in self._running:
+                if self._claims.owners.get(ref.at.address or ref.hostname) == tenant and tenant in self._running:
                     context = self._running[tenant].context(ref.namespace, ref.secret)
                     if context is not None:
-                        certificates.setdefault(ref.hostname, context)
+                        certificates.setdefault((ref.at, ref.hostname), context)
+            for at, family in routes.points.items():
+                claim = at.address or (tcp_claim(at.port) if family == "TCP" else "")
+                if not claim or self._claims.owners.get(claim) == tenant:
+                    points[at] = family
         self._certificates = certificates
+        self._contexts = {at: context for at, context in self._contexts.items() if at in points}
         if self.table.names != before:
             self.on_hosts(self.table.names)
+        if points != self.points:
+            self.points = points
+            self.on_points(points)
+
+
+async def _served(client: KubeClient) -> Collection[Resource]:
+    """Waits until the API serves Gateways and HTTPRoutes, and gives all that it serves."""
+    while True:
+        try:
+            found = await client.resources()
+            if {GATEWAYS, HTTPROUTES} <= set(found):
+                return found
+        except (KubeEdgeError, OSError):
+            pass  # it comes back
+        await asyncio.sleep(_LOOK)

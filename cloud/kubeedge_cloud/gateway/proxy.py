@@ -17,10 +17,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-from kubeedge.api.names import NodeName, TenantId
-from kubeedge.errors import KubeEdgeError, PeerError, Unavailable
+from kubeedge.api.names import TenantId
+from kubeedge.errors import KubeEdgeError, PeerError
 from kubeedge.kit.headers import HeaderList, Headers
-from kubeedge.kit.http1 import ClientResponse, Connection, Limits, Request, Response, Upgrade
+from kubeedge.kit.http1 import ClientResponse, Connection, Limits, Request, Response, Upgrade, serve_connection
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http import headers as h
 from kubeedge.kubebus.http.accounts import Accounts
@@ -28,17 +28,24 @@ from kubeedge.kubebus.http.client_proxy import ConnectUpstream, client_of
 from kubeedge.kubebus.http.forward import error_response, exchange, has_body, relay, status_of
 from kubeedge.kubebus.http.limits import ProxyLimits, RequestLimiter
 from kubeedge.kubebus.http.pool import Pool
-from kubeedge.kubebus.pod_streams import PODS_PORT, to_pod
 from kubeedge_cloud.gateway import filters
 from kubeedge_cloud.gateway.backends import PodEndpoint
-from kubeedge_cloud.gateway.model import HeaderChange, MirrorTarget, RouteBackend, RouteEntry, RouteRequest
+from kubeedge_cloud.gateway.model import (
+    WEB,
+    HeaderChange,
+    ListenPoint,
+    MirrorTarget,
+    RouteBackend,
+    RouteEntry,
+    RouteRequest,
+)
+from kubeedge_cloud.gateway.pods import PodConnector, chosen
 from kubeedge_cloud.gateway.table import HostTable
 
 log = logging.getLogger("kubeedge.gateway")
 
 _MAY_BE_REPEATED = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 _HOLD = 1.0  # seconds that an upload waits for a service to ask for it
-_TRIES = 3  # pods that a request is tried at, while none has been reached
 _MIRRORS = 64  # copies of requests on their way at once; more are left out
 _OF_TENANT = 16  # of them, of one tenant
 _MIRROR_SECONDS = 10.0
@@ -75,7 +82,8 @@ class GatewayProxy:
         trust_forwarded: bool = False,
         rng: random.Random | None = None,
     ) -> None:
-        self._routes, self._connect, self._slots, self._accounts = routes, connect, slots, accounts
+        self._routes, self._slots, self._accounts = routes, slots, accounts
+        self._pods = PodConnector(connect, limits.connect)
         self._limits, self._trust_forwarded = limits, trust_forwarded
         self._rng = rng or random.Random()
         self._pool: Pool[PodKey] = Pool(per_node=limits.pooled, seconds=limits.pooled_seconds)
@@ -87,13 +95,26 @@ class GatewayProxy:
         await self._copies.aclose()
         await self._pool.aclose()
 
-    async def serve(self, request: Request) -> Response | Upgrade | None:
+    async def handle(
+        self, at: ListenPoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rests: Callable[[bool], None]
+    ) -> None:
+        """Serve one client's connection that came in somewhere else than at the web listener."""
+
+        async def answer(request: Request) -> Response | Upgrade:
+            found = await self.serve(request, at)
+            return error_response(404, "no route takes this request") if found is None else found
+
+        await serve_connection(reader, writer, answer, limits=self._limits.http, rests=rests)
+
+    async def serve(self, request: Request, at: ListenPoint = WEB) -> Response | Upgrade | None:
         """None: the host is nobody's, and no route without a host takes the request."""
-        facts = _facts(request)
+        facts = _facts(request, at)
         table = self._routes.table
-        tenant, entry = table.owner(facts.host), None
+        tenant, entry = table.tenant_of(at.address) if at.address else table.owner(facts.host), None
         if tenant is None:
-            if (default := table.default) is None or self._routes.is_tenant(facts.path.split("/", 2)[1]):
+            if at.address or (default := table.default) is None:
+                return None
+            if at == WEB and self._routes.is_tenant(facts.path.split("/", 2)[1]):
                 return None
             if (entry := table.find(default, facts)) is None:
                 return None
@@ -148,7 +169,7 @@ class GatewayProxy:
         headers = self._headers(request, facts, rule.request, host)
         for mirror in rule.mirrors:
             self._mirror(request, tenant, mirror, target, headers)
-        backend = self._chosen(rule.backends)
+        backend = chosen(rule.backends, self._rng)
         if backend is None or backend.fault:
             give_back()
             return error_response(500, backend.fault if backend else "the route has no backend for this request")
@@ -186,11 +207,6 @@ class GatewayProxy:
         changed = filters.changed(own, change)
         return [(name, host if host and name == "host" else value) for name, value in changed]
 
-    def _chosen(self, backends: tuple[RouteBackend, ...]) -> RouteBackend | None:
-        """By weight. None: there is none, or none with a weight."""
-        weights = [backend.weight for backend in backends]
-        return self._rng.choices(backends, weights)[0] if any(weights) else None
-
     # -- connections ---------------------------------------------------------------------------------------------------
 
     async def _ask(
@@ -223,24 +239,13 @@ class GatewayProxy:
                 raise
             except (OSError, PeerError) as exc:
                 status_of(exc)  # raises again what is the client's fault
-        key, connection = await self._reached(tenant, endpoints)
+        key, connection = await self._open(tenant, endpoints)
         return key, connection, await ask(connection)
 
-    async def _reached(self, tenant: TenantId, endpoints: list[PodEndpoint]) -> tuple[PodKey, Connection]:
+    async def _open(self, tenant: TenantId, endpoints: list[PodEndpoint]) -> tuple[PodKey, Connection]:
         """A new connection to the first of a few pods that can be reached: nothing of the request has been sent yet."""
-        failed: Exception = Unavailable("there is no pod")
-        for endpoint in endpoints[:_TRIES]:
-            try:
-                return (tenant, endpoint), await self._open(tenant, endpoint)
-            except (OSError, KubeEdgeError) as exc:
-                failed = exc
-        raise Unavailable(f"no pod could be reached: {str(failed) or type(failed).__name__}") from failed
-
-    async def _open(self, tenant: TenantId, endpoint: PodEndpoint) -> Connection:
-        async with asyncio.timeout(self._limits.connect):
-            stream = await self._connect(tenant, NodeName(endpoint.node), PODS_PORT)
-            reader, writer = await to_pod(stream, endpoint.address, endpoint.port)
-        return Connection(reader, writer, limits=_HEAD)
+        endpoint, (reader, writer) = await self._pods.reach(tenant, endpoints)
+        return (tenant, endpoint), Connection(reader, writer, limits=_HEAD)
 
     # -- copies --------------------------------------------------------------------------------------------------------
 
@@ -270,7 +275,7 @@ class GatewayProxy:
     ) -> None:
         try:
             async with asyncio.timeout(_MIRROR_SECONDS):
-                connection = await self._open(tenant, endpoint)
+                _, connection = await self._open(tenant, [endpoint])
                 try:
                     await connection.request(method, target, headers)
                 finally:
@@ -279,7 +284,7 @@ class GatewayProxy:
             log.debug("a copy of a request was lost tenant=%s node=%s: %s", tenant, endpoint.node, exc)
 
 
-def _facts(request: Request) -> RouteRequest:
+def _facts(request: Request, at: ListenPoint) -> RouteRequest:
     target, authority, headers = request.target, request.header("host") or "", tuple(request.headers)
     scheme, separator, rest = target.partition("://")
     if separator and "/" not in scheme and "?" not in scheme:  # absolute form: what it names is the host
@@ -295,6 +300,7 @@ def _facts(request: Request) -> RouteRequest:
         query,
         request.method,
         headers,
+        at,
     )
 
 

@@ -16,17 +16,21 @@ CertificateFault = Callable[[str, str], str]
 
 @dataclass(frozen=True, slots=True)
 class GatewayObjects:
-    """The objects of a tenant that say something about its routes. `service(namespace, name)`: None: there is none."""
+    """The objects of a tenant that say something about its routes. `service(namespace, name)`: None: there is none. `unclassed`: an Ingress
+    without a class may be ours."""
 
     classes: Sequence[Object] = ()
     gateways: Sequence[Object] = ()
     routes: Sequence[Object] = ()
+    tlsroutes: Sequence[Object] = ()
+    tcproutes: Sequence[Object] = ()
     grants: Mapping[str, Sequence[Object]] = field(default_factory=dict)  # by namespace
     ingresses: Sequence[Object] = ()
     ingressclasses: Sequence[Object] = ()
     namespaces: Mapping[str, Object] = field(default_factory=dict)  # by name
     service: Callable[[str, str], Object | None] = field(default=lambda namespace, name: None)
     certificate_fault: CertificateFault = field(default=lambda namespace, name: "")
+    unclassed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import unquote_plus
 
+from kubeedge.api.gateway import is_hostname
 from kubeedge.api.names import TenantId
-from kubeedge_cloud.gateway.model import EVERY_HOST, RouteEntry, RouteMatch, RouteRequest
+from kubeedge_cloud.gateway.model import EVERY_HOST, ListenPoint, RouteEntry, RouteMatch, RouteRequest
 
+_NONE: Mapping[tuple[ListenPoint, str], str] = {}
 _MAX_FIELDS = 256  # of a query, that are looked at
 
 
@@ -42,17 +44,27 @@ def intersection(one: str, other: str) -> str | None:
 class RouteTable:
     """The entries of one tenant."""
 
-    def __init__(self, entries: Iterable[RouteEntry] = ()) -> None:
-        self._hosts: dict[tuple[str, str], list[RouteEntry]] = {}
+    def __init__(
+        self, entries: Iterable[RouteEntry] = (), listeners: Mapping[tuple[ListenPoint, str], str] = _NONE
+    ) -> None:
+        #: where and how -> host name of the listener -> that of the route -> entries
+        self._listeners: dict[tuple[ListenPoint, str], dict[str, dict[str, list[RouteEntry]]]] = {}
         for entry in sorted(entries, key=_precedence):
-            self._hosts.setdefault((entry.scheme, entry.hostname), []).append(entry)
+            apart = self._listeners.setdefault((entry.at, entry.scheme), {})
+            apart.setdefault(entry.listener, {}).setdefault(entry.hostname, []).append(entry)
+
+        for (at, hostname), scheme in listeners.items():
+            if at.address:  # one without routes hides those that are less specific, too
+                self._listeners.setdefault((at, scheme), {}).setdefault(hostname, {})
 
     def find(self, request: RouteRequest) -> RouteEntry | None:
         """None: no entry takes it."""
         headers = dict(reversed(request.headers))
         query: Mapping[str, str] | None = None
+        listeners = self._listeners.get((request.at, request.scheme), {})
+        hosts = next((listeners[p] for p in patterns(request.host) if p in listeners), {})
         for pattern in patterns(request.host):
-            for entry in self._hosts.get((request.scheme, pattern), ()):
+            for entry in hosts.get(pattern, ()):
                 if not path_matches(entry.match, request.path) or (
                     entry.one_label and not _one_label(pattern, request)
                 ):
@@ -80,6 +92,10 @@ class HostTable:
         """The tenant that has the host name by itself or by a "*." above it; None: nobody, or by "*" alone."""
         return next((self._owners[p] for p in patterns(host) if p != EVERY_HOST and p in self._owners), None)
 
+    def tenant_of(self, claim: str) -> TenantId | None:
+        """Who has an address, or a port of the cloud's."""
+        return self._owners.get(claim)
+
     @property
     def default(self) -> TenantId | None:
         """The tenant that answers for every host that nobody has."""
@@ -93,7 +109,7 @@ class HostTable:
     @property
     def names(self) -> list[str]:
         """Every host name and "*." that a tenant has."""
-        return sorted(name for name in self._owners if name != EVERY_HOST)
+        return sorted(name for name in self._owners if name != EVERY_HOST and is_hostname(name))
 
 
 def path_matches(match: RouteMatch, path: str) -> bool:

@@ -141,6 +141,8 @@ class Installer:
         namespace, rules = request.namespace, list(permissions.RULES)
         if request.values.get("kubelets", {}).get("approveCertificates"):
             rules += permissions.APPROVAL_RULES
+        if request.values.get("gateways", {}).get("enabled"):
+            rules += permissions.GATEWAY_RULES
         if self.cluster.may("*", "*", "*"):
             return
         asked = []

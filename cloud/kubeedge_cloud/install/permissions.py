@@ -96,6 +96,26 @@ APPROVAL_RULES = (
     ),
 )
 
+_GATEWAY = "gateway.networking.k8s.io"
+#: where publishing.clusterGateways is on
+GATEWAY_RULES = (
+    AccessRule(
+        _GATEWAY,
+        ("gatewayclasses", "gateways", "httproutes", "tlsroutes", "tcproutes", "referencegrants"),
+        _READ,
+        "which requests from outside lead to which pods",
+    ),
+    AccessRule(
+        _GATEWAY,
+        ("gatewayclasses/status", "gateways/status", "httproutes/status", "tlsroutes/status", "tcproutes/status"),
+        ("patch",),
+        "addresses and conditions of those of our class",
+    ),
+    AccessRule("networking.k8s.io", ("ingresses", "ingressclasses"), _READ, "the same by Ingresses of our class"),
+    AccessRule("networking.k8s.io", ("ingresses/status",), ("patch",), "their addresses"),
+    AccessRule("", ("secrets",), _READ, "certificates that listeners show; Gateways may refer to any Secret"),
+)
+
 
 def rules(table: Iterable[AccessRule] = RULES) -> list[dict[str, Any]]:
     """The rules of a ClusterRole that grants the rows of a table."""
@@ -111,7 +131,7 @@ def rules(table: Iterable[AccessRule] = RULES) -> list[dict[str, Any]]:
 
 
 def rules_file(table: Iterable[AccessRule] = RULES) -> str:
-    """files/rules.yaml of the chart, and approval-rules.yaml of APPROVAL_RULES: the same with the reasons."""
+    """files/rules.yaml of the chart, and approval-rules.yaml and gateway-rules.yaml of the other tables: the same with the reasons."""
     lines = ["# made by `make manifests` from kubeedge_cloud/install/permissions.py"]
     for rule in table:
         lines += [

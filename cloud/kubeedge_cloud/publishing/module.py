@@ -25,7 +25,10 @@ from kubeedge.kubebus.http.client_proxy import ClientProxy, ConnectUpstream
 from kubeedge.kubebus.http.limits import ProxyLimits, RequestLimiter
 from kubeedge.kubebus.http.listener import listening
 from kubeedge_cloud.gateway.module import Gateways
+from kubeedge_cloud.gateway.openports import OpenPorts
+from kubeedge_cloud.gateway.pods import PodConnector
 from kubeedge_cloud.gateway.proxy import GatewayProxy
+from kubeedge_cloud.gateway.streams import StreamProxy
 from kubeedge_cloud.publishing import observe
 
 log = logging.getLogger("kubeedge.publishing")
@@ -80,6 +83,7 @@ class Publishing:
                 tasks.start(self._answer(fast_path, upstream), "where a node is")
 
             routed = self._routed()
+            ports = self._ports(routed) if routed is not None else contextlib.nullcontext()
             proxy = self._slow = ClientProxy(
                 self._connect,
                 trust_forwarded=self._trust_forwarded,
@@ -88,15 +92,18 @@ class Publishing:
                 first=routed.serve if routed is not None else None,
             )
             try:
-                async with listening(
-                    *self._where,
-                    proxy.handle,
-                    limits=self._limits,
-                    tls=self._tls,
-                    fast_path=self._start_fast_path,
-                    asked=asked,
-                    refused=self._reject,
-                ) as (self.address, gone):
+                async with (
+                    listening(
+                        *self._where,
+                        proxy.handle,
+                        limits=self._limits,
+                        tls=self._tls,
+                        fast_path=self._start_fast_path,
+                        asked=asked,
+                        refused=self._reject,
+                    ) as (self.address, gone),
+                    ports,
+                ):
                     how = ", fast" if self._proxy is not None else ", with TLS" if self._tls is not None else ""
                     log.info("published web services at %s port %d%s", *self.address, how)
                     ready.set()
@@ -119,6 +126,16 @@ class Publishing:
             limits=self._limits,
             trust_forwarded=self._trust_forwarded,
         )
+
+    def _ports(self, routed: GatewayProxy) -> contextlib.AbstractAsyncContextManager[None]:
+        """The ports of Gateways besides this one."""
+        assert self._gateways is not None
+        pods = PodConnector(self._connect, self._limits.connect)
+        streams = StreamProxy(self._gateways.endpoints, pods, slots=self._slots, accounts=self._accounts)
+        ports = OpenPorts(self._where[0], self._gateways, routed, streams, self._limits)
+        self._gateways.on_points = ports.settle
+        ports.settle(self._gateways.points)
+        return ports.running()
 
     def _slots(self) -> RequestLimiter:
         if self._slow is None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from ipaddress import ip_address
 
 from kubeedge.beehive.module import Module
+from kubeedge.config import forms
 from kubeedge.config.cloud import PublicTls, PublishingConfig
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge_cloud.certificates.filecertificate.module import FileCertificate, modern
 from kubeedge_cloud.certificates.module import ServerCertificate
-from kubeedge_cloud.gateway.model import WebPorts
+from kubeedge_cloud.gateway.model import GatewayPorts
 
 
 def limits_of(c: PublishingConfig) -> ProxyLimits:
@@ -34,6 +36,14 @@ def tls_of(c: PublishingConfig, certificate: ServerCertificate) -> tuple[ssl.SSL
     return None, []
 
 
-def ports_of(c: PublishingConfig, port: int) -> WebPorts:
-    """The ports of Gateways' listeners that the web listener at `port` stands for: its own, and the one that everybody means."""
-    return WebPorts(https=frozenset((443, port))) if c.tls else WebPorts(http=frozenset((80, port)))
+def ports_of(c: PublishingConfig, port: int) -> GatewayPorts:
+    """The ports of Gateways' listeners that the web listener at `port` stands for, its own and the one that everybody means, and all others."""
+    shared = {number: family for number, family in map(forms.gateway_port, c.gateway_ports) if number != port}
+    own = frozenset((443 if c.tls else 80, port)) - shared.keys()
+    return GatewayPorts(
+        http=frozenset() if c.tls else own,
+        https=own if c.tls else frozenset(),
+        shared=shared,
+        addresses=tuple(dict.fromkeys(str(ip_address(text)) for text in c.gateway_addresses)),
+        per_tenant=c.addresses_of_tenant,
+    )

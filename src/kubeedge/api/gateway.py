@@ -22,6 +22,8 @@ GROUP = "gateway.networking.k8s.io"
 GATEWAYCLASSES = Resource(GROUP, "v1", "gatewayclasses", "GatewayClass", namespaced=False)
 GATEWAYS = Resource(GROUP, "v1", "gateways", "Gateway")
 HTTPROUTES = Resource(GROUP, "v1", "httproutes", "HTTPRoute")
+TLSROUTES = Resource(GROUP, "v1", "tlsroutes", "TLSRoute")
+TCPROUTES = Resource(GROUP, "v1", "tcproutes", "TCPRoute")
 REFERENCEGRANTS = Resource(GROUP, "v1beta1", "referencegrants", "ReferenceGrant")
 INGRESSES = Resource("networking.k8s.io", "v1", "ingresses", "Ingress")
 INGRESSCLASSES = Resource("networking.k8s.io", "v1", "ingressclasses", "IngressClass", namespaced=False)
@@ -94,6 +96,28 @@ def httproute(obj: Object) -> list[FieldError]:
         lambda: _most("spec.rules", rules, MAX_RULES),
         lambda: [error for n, rule in enumerate(rules) for error in _rule(rule, f"spec.rules[{n}]")],
     )
+
+
+def tlsroute(obj: Object) -> list[FieldError]:
+    """Rules of a TLSRoute beyond its types."""
+    hostnames = (obj.get("spec") or {}).get("hostnames") or ()
+    errors = [] if hostnames else [required("spec.hostnames")]
+    return [*errors, *collect(lambda: _hostnames(hostnames)), *tcproute(obj)]
+
+
+def tcproute(obj: Object) -> list[FieldError]:
+    """Rules of a TCPRoute beyond its types."""
+    spec = obj.get("spec") or {}
+    rules = spec.get("rules") or ()
+    errors = [] if rules else [required("spec.rules")]
+    return [
+        *errors,
+        *collect(
+            lambda: _parents(spec.get("parentRefs") or ()),
+            lambda: _most("spec.rules", rules, 1),
+            lambda: [error for n, rule in enumerate(rules[:1]) for error in _backends(rule, f"spec.rules[{n}]")],
+        ),
+    ]
 
 
 def referencegrant(obj: Object) -> list[FieldError]:
@@ -187,6 +211,15 @@ def _rule(rule: Object, path: str) -> Iterable[FieldError]:
     for name in ("request", "backendRequest"):
         if (text := timeouts.get(name)) is not None and not _DURATION.fullmatch(text):
             yield invalid(f"{path}.timeouts.{name}", text, "must be a duration such as 10s or 1m30s")
+
+
+def _backends(rule: Object, path: str) -> Iterable[FieldError]:
+    backends = rule.get("backendRefs") or ()
+    if not backends:
+        yield required(f"{path}.backendRefs")
+    yield from _most(f"{path}.backendRefs", backends, 16)
+    for n, backend in enumerate(backends[:16]):
+        yield from _backend(backend, f"{path}.backendRefs[{n}]")
 
 
 def _match(match: Object, path: str) -> Iterable[FieldError]:

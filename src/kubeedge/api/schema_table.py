@@ -947,6 +947,30 @@ HTTPBackendRef
 HTTPRouteTimeouts
   request str
   backendRequest str
+TLSRoute
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec TLSRouteSpec
+  status HTTPRouteStatus
+TLSRouteSpec
+  parentRefs [GatewayParentReference]
+  useDefaultGateways str
+  hostnames [str]
+  rules [StreamRouteRule]
+TCPRoute
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec TCPRouteSpec
+  status HTTPRouteStatus
+TCPRouteSpec
+  parentRefs [GatewayParentReference]
+  useDefaultGateways str
+  rules [StreamRouteRule]
+StreamRouteRule
+  name str
+  backendRefs [HTTPBackendRef]
 ReferenceGrant
   apiVersion str
   kind str

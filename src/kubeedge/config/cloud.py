@@ -238,6 +238,23 @@ class PublishingConfig:
         '(docs/guide/gateway.md); "": none',
         form=forms.label_or_none,
     )
+    cluster_gateways: bool = setting(
+        False,
+        "serve the Gateways of tenants with a Kubernetes cluster of their own, too, which takes rights there, on Secrets among them "
+        "(docs/guide/gateway.md)",
+    )
+    gateway_addresses: tuple[str, ...] = setting(
+        (),
+        "IP addresses of this machine, each for one Gateway, which has every port and host name there",
+        form=forms.address,
+    )
+    addresses_of_tenant: int = setting(4, "of these addresses, those that one tenant may have", low=1, high=256)
+    gateway_ports: tuple[str, ...] = setting(
+        (),
+        "PORT/HTTP, PORT/TLS or PORT/TCP: more ports of listeners.web.address that Gateways may use; a port of TCP is for the first tenant that "
+        "asks for it, the others are shared by host names",
+        form=forms.gateway_port,
+    )
     services: tuple[str, ...] = setting(
         (),
         "NAME=HOST:PORT, or TENANT/NAME=HOST:PORT for one tenant: services of the cloud that edge nodes reach at "

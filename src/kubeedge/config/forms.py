@@ -116,6 +116,14 @@ def host(text: str) -> None:
             raise ValueError("is not an IP address or a DNS name") from exc
 
 
+def gateway_port(text: str) -> tuple[int, str]:
+    """ "5432/TCP" as (port, TCP). Raises ValueError."""
+    number, _, family = text.partition("/")
+    if not (number.isascii() and number.isdigit() and 0 < int(number) < 65536) or family not in ("HTTP", "TLS", "TCP"):
+        raise ValueError("is not PORT/HTTP, PORT/TLS or PORT/TCP")
+    return int(number), family
+
+
 def host_or_none(text: str) -> None:
     """An IP address, a DNS name or "". Raises ValueError."""
     if text:

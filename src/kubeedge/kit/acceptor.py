@@ -153,7 +153,7 @@ class Acceptor:
     async def _accept(self, listener: socket.socket) -> None:
         for turn in itertools.count(1):
             try:
-                connection, _ = await self._loop.sock_accept(listener)
+                connection = await _taken(listener)
             except OSError as exc:  # no descriptors left, say: the connections that are there must not pay for it
                 self._make_room(exc)
                 await asyncio.sleep(_NO_DESCRIPTORS)
@@ -210,6 +210,15 @@ class Acceptor:
         if accepted is None or accepted.socket.fileno() < 0:
             return 0.0
         return tcp.silence(accepted.socket)
+
+
+async def _taken(listener: socket.socket) -> socket.socket:
+    """The next connection. Unlike loop.sock_accept it loses none when it is cancelled at that very moment."""
+    while True:
+        try:
+            return listener.accept()[0]
+        except BlockingIOError:
+            await tcp.readable(listener)
 
 
 def _is_gone(connection: socket.socket) -> bool:

@@ -80,3 +80,14 @@ async def connect(host: str, port: int) -> socket.socket:
             connection.close()
             raise
     raise error
+
+
+async def readable(sock: socket.socket) -> None:
+    """Wait until there is something to read from it, or a connection to accept."""
+    loop, arrived = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+    loop.add_reader(sock, lambda: None if arrived.done() else arrived.set_result(None))
+    try:
+        await arrived
+    finally:
+        if sock.fileno() >= 0:
+            loop.remove_reader(sock)

@@ -37,6 +37,22 @@ APPROVAL = [
 ]
 
 
+_GATEWAY = "gateway.networking.k8s.io"
+#: where publishing.clusterGateways is on
+GATEWAYS = [
+    _rule(_GATEWAY, ["gatewayclasses", "gateways", "httproutes", "tlsroutes", "tcproutes"], ["get", "list", "watch"]),
+    _rule(_GATEWAY, ["referencegrants"], ["get", "list", "watch"]),
+    _rule(
+        _GATEWAY,
+        ["gatewayclasses/status", "gateways/status", "httproutes/status", "tlsroutes/status", "tcproutes/status"],
+        ["patch"],
+    ),
+    _rule("networking.k8s.io", ["ingresses", "ingressclasses"], ["get", "list", "watch"]),
+    _rule("networking.k8s.io", ["ingresses/status"], ["patch"]),
+    _rule("", ["secrets"], ["get", "list", "watch"]),
+]
+
+
 def objects(more: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
     """The role and its binding; `more` rules."""
     rbac = "rbac.authorization.k8s.io"

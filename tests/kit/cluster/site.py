@@ -65,8 +65,10 @@ class Site:
         tenants: Sequence[str],
         kubelets: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
-        """Returns when it can be administrated. `kubelets`: instead of a certificate that the API server believes; `env`: more variables."""
+        """Returns when it can be administrated. `kubelets`: instead of a certificate that the API server believes; `env`: more variables; `more`:
+        other sections of the configuration."""
         config = self.directory / "cloud.yaml"
         if kubelets is None:
             file = f"serving-{self.address}"
@@ -81,6 +83,7 @@ class Site:
                     "listeners": {"api": {"port": 7443}, "web": {"port": 80}},
                     "kubelets": {"enable": True, **kubelets},
                     "paths": {"state": str(self.directory / "state"), "run": str(self.directory / "run")},
+                    **(more or {}),
                 }
             )
         )

@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -67,6 +68,10 @@ PROGRAMS = {
         "k8s.io/kubernetes",
     ),
     "coredns": Program("coredns", ".", ("coredns",)),
+    "gateway-conformance": Program(
+        "gateway", "sigs.k8s.io/gateway-api/conformance", ("gateway-conformance",), test=True
+    ),
+    "echo-basic": Program("gateway", "sigs.k8s.io/gateway-api/conformance/echo-basic", ("echo-basic",)),
     "csi-mock": Program("csi-mock", ".", ("csi-mock",)),
     "yggdrasil": Program("overlays", "github.com/yggdrasil-network/yggdrasil-go/cmd/yggdrasil", ("yggdrasil",)),
     "wireguard-go": Program("overlays", "golang.zx2c4.com/wireguard", ("wireguard-go",)),
@@ -110,6 +115,15 @@ def version(module: str, name: str) -> str:
     if found is None:
         raise KeyError(name)
     return found[1]
+
+
+def sources(module: str, name: str) -> Path:
+    """The files of a module that go.mod requires, as Go keeps them. Raises subprocess.CalledProcessError."""
+    said = subprocess.run(
+        [str(_go()), "mod", "download", "-json", f"{name}@v{version(module, name)}"],
+        cwd=HERE / module, capture_output=True, text=True, check=True, env={**os.environ, "GOTOOLCHAIN": "local"},
+    ).stdout  # fmt: skip
+    return Path(json.loads(said)["Dir"])
 
 
 def _fingerprint(made: Program) -> str:

@@ -12,14 +12,14 @@ from typing import Any
 from kubeedge.api import meta
 from kubeedge.api.names import Object, TenantId
 from kubeedge_cloud.gateway.core import Compilation, compile_routes
-from kubeedge_cloud.gateway.model import RouteEntry, RouteRequest, WebPorts
+from kubeedge_cloud.gateway.model import GatewayPorts, RouteEntry, RouteRequest
 from kubeedge_cloud.gateway.references import GatewayObjects
 from kubeedge_cloud.gateway.table import RouteTable
 from tests.kit.certs import TestAuthority
 
 T = TenantId("acme")
-PORTS = WebPorts(http=frozenset((80, 8080)))
-TLS_PORTS = WebPorts(https=frozenset((443, 8443)))
+PORTS = GatewayPorts(http=frozenset((80, 8080)))
+TLS_PORTS = GatewayPorts(https=frozenset((443, 8443)))
 CLASS: Object = {"metadata": {"name": "kubeedge", "generation": 1}, "spec": {"controllerName": "kubeedge.io/gateway"}}
 _created = itertools.count()
 
@@ -67,7 +67,7 @@ def service(namespace: str, name: str) -> Object | None:
 
 
 def compiled(
-    *objects: Object, taken: dict[str, str] | None = None, ports: WebPorts = PORTS, **more: Any
+    *objects: Object, taken: dict[str, str] | None = None, ports: GatewayPorts = PORTS, **more: Any
 ) -> Compilation:
     """Sorted by what they are."""
     gateways = [o for o in objects if "listeners" in o["spec"]]

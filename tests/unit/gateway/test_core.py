@@ -135,7 +135,8 @@ def test_host_names_of_listener_and_route_meet(of_listener: str | None, of_route
     ("one", "reasons"),
     [
         (listener(port=81), {"Accepted": "!PortUnavailable", "Programmed": "!Invalid"}),
-        (listener(protocol="TCP"), {"Accepted": "!UnsupportedProtocol"}),
+        (listener(protocol="UDP"), {"Accepted": "!UnsupportedProtocol"}),
+        (listener(protocol="TCP"), {"Accepted": "!PortUnavailable"}),
         (listener(port=443, protocol="HTTPS"), {"Accepted": "!PortUnavailable"}),
         (listener(allowedRoutes={"kinds": [{"kind": "UDPRoute"}]}), {"ResolvedRefs": "!InvalidRouteKinds"}),
     ],

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 from kubeedge.api import gateway as kinds
 from kubeedge.api import keys
 from kubeedge.api.names import Object, TenantId
 from kubeedge.api.resources import ENDPOINTSLICES, EVENTS, NAMESPACES, SECRETS, SERVICES
 from kubeedge.apiserver.gateways import ROWS
-from kubeedge_cloud.gateway.model import RouteRequest, WebPorts
+from kubeedge_cloud.gateway.model import GatewayPorts, RouteRequest
 from kubeedge_cloud.gateway.module import Gateways
 from tests.unit.controllers.world import TENANT, World, in_world
 from tests.unit.gateway.objects import CLASS, PORTS, TLS_PORTS, conditions, gateway, listener, route, rule, tls_secret
@@ -20,7 +21,9 @@ OTHER = TenantId("other")
 
 
 @contextlib.asynccontextmanager
-async def cloud(world: World, *, ports: WebPorts = PORTS, default: str = "") -> AsyncIterator[Gateways]:
+async def cloud(
+    world: World, *, ports: GatewayPorts = PORTS, default: str = "", cluster_client: Any = None
+) -> AsyncIterator[Gateways]:
     for tenant in (TENANT, OTHER):
         await world.tenants.ensure_tenant(tenant)
         served = world.api(tenant).served
@@ -30,6 +33,7 @@ async def cloud(world: World, *, ports: WebPorts = PORTS, default: str = "") -> 
     module = Gateways(
         world.store, world.api, world.tenants,
         ports=ports, addresses=["cloud.example"], reserved=["cloud.example"], default=default, wall=world.wall,
+        cluster_client=cluster_client,
     )  # fmt: skip
     ready = asyncio.Event()
     task = asyncio.create_task(module.run(ready))
@@ -259,3 +263,33 @@ async def test_a_tenant_without_gateways_costs_four_watches(world: World) -> Non
         await world.api().create(NAMESPACES, "", {"metadata": {"name": "n"}})
         await world.settle()
         assert [len(found._services) for found in module._running.values()] == [0, 0]
+
+
+@in_world
+async def test_gateways_of_a_cluster_are_served_where_the_operator_says_so(world: World) -> None:
+    """The cluster is an API of its own; an Ingress without a class is another controller's there."""
+    plain: Object = {
+        "metadata": {"name": "plain"},
+        "spec": {"defaultBackend": {"service": {"name": "web", "port": {"number": 80}}}},
+    }
+    await world.tenants.ensure_tenant(OTHER)
+    await world.tenants.use_cluster(OTHER, "/etc/kubeconfig")
+    for served in (False, True):
+        client = (lambda record: world.api(record.name)) if served else None
+        async with cloud(world, default=OTHER, cluster_client=client) as module:
+            if not served:
+                await apply(world, CLASS, gateway(), route(hostnames=["shop.example"]), plain, tenant=OTHER)
+                await service(world, tenant=OTHER)
+            await world.settle()
+            assert serves(module, "shop.example") == ((OTHER, "web") if served else None)
+            assert serves(module, "any.example") is None
+    assert await accepted(world, tenant=OTHER) == {"Accepted": "Accepted", "ResolvedRefs": "ResolvedRefs"}
+
+
+@in_world
+async def test_a_class_alone_says_what_is_supported(world: World) -> None:
+    async with cloud(world):
+        await apply(world, CLASS)
+        await world.settle()
+        status = (await world.get(kinds.GATEWAYCLASSES, "kubeedge", namespace=""))["status"]
+        assert {"name": "HTTPRoute"} in status["supportedFeatures"] and conditions(status) == {"Accepted": "Accepted"}

@@ -43,6 +43,7 @@ VARIANTS = {
         "topologySpreadConstraints[0].maxSkew=1,config.logging.level=debug,config.publishing.rate=2,config.listeners.hub.address=::",
     ],
     "certificates of a Secret": [HOSTS, "kubelets.certificateSecret=serving"],
+    "gateways of the cluster": [HOSTS, "gateways.enabled=true"],
     "certificates of the cluster": [HOSTS, "kubelets.serverTlsBootstrap=true,kubelets.approveCertificates=true"],
     "a virtual router": [HOSTS, "router.enabled=true,router.networks={10.96.0.0/12,10.50.0.0/24},imagePullSecrets[0].name=pull"],
     "a router without a DaemonSet": [HOSTS, "router.enabled=true,router.routes.enabled=false,rbac.create=false,expose.type=NodePort"],
@@ -139,6 +140,11 @@ def test_the_rights_are_those_of_the_table() -> None:
     both = (*permissions.RULES, *permissions.APPROVAL_RULES)
     assert approving["ClusterRole", "kubeedge-cloud"]["rules"] == permissions.rules(both)
     assert (CHART / "files/approval-rules.yaml").read_text() == permissions.rules_file(permissions.APPROVAL_RULES)
+    serving = ours([HOSTS, "gateways.enabled=true"])
+    assert serving["ClusterRole", "kubeedge-cloud"]["rules"] == permissions.rules(
+        (*permissions.RULES, *permissions.GATEWAY_RULES)
+    )
+    assert (CHART / "files/gateway-rules.yaml").read_text() == permissions.rules_file(permissions.GATEWAY_RULES)
     everything = [word for rule in both for word in (rule.group, *rule.resources, *rule.verbs)]
     assert "*" not in everything and "secrets" not in everything
 

@@ -12,7 +12,7 @@ import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeAlias
 
 from kubeedge.errors import Unavailable
 from kubeedge.kit.acceptor import BACKLOG, Accepted, Acceptor, in_tasks, open_streams
@@ -28,6 +28,9 @@ StreamHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter, Callable[[
 #: a proxy in C in front of this listening descriptor, which is then its own; None: there is none, and the descriptor is still ours
 ClientFastPath = Callable[[int], Any]
 Asked = Callable[[Any, str], None]
+#: how a connection that was just accepted is served, by what it sends first: with TLS or without; None: not at all. Takes nothing from it
+ChooseService = Callable[[socket.socket], Awaitable["ChosenService | None"]]
+ChosenService: TypeAlias = tuple[StreamHandler, ssl.SSLContext | None]
 CountRejection = Callable[[int], None]  # with the status
 
 # A client that disappears without a FIN is noticed after about two minutes, though a stream to it has nothing to say.
@@ -48,15 +51,17 @@ async def listening(
     fast_path: ClientFastPath | None = None,
     asked: Asked = lambda proxy, upstream: proxy.deny(upstream),
     refused: CountRejection = lambda status: None,
+    choose: ChooseService | None = None,
 ) -> AsyncIterator[tuple[tuple[str, int], asyncio.Future[None]]]:
     """Serve while the block runs; yields where (port 0: the kernel's choice), and a future that fails with Unavailable when the fast path is
-    gone. `asked(proxy, "tenant/node")`: the fast path wants to know an upstream. Connections are cancelled at the end."""
+    gone. `asked(proxy, "tenant/node")`: the fast path wants to know an upstream. `choose`: instead of `handle` and `tls` for all of them.
+    Connections are cancelled at the end."""
     gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     with contextlib.ExitStack() as sockets:
         listeners = await _bound(address, port, sockets)
         where = listeners[0].getsockname()[:2]
         async with TaskSet("web connections") as tasks, TaskSet("web listeners") as accepting:
-            clients = _Clients(handle, limits, tls, tasks, refused)
+            clients = _Clients(handle, limits, tls, tasks, refused, choose)
             may = fast_path is not None and tls is None and len(listeners) == 1
             proxy = fast_path(listeners[0].fileno()) if fast_path is not None and may else None
             if proxy is not None:
@@ -126,8 +131,10 @@ class _Clients:
         tls: ssl.SSLContext | None,
         tasks: TaskSet,
         refused: CountRejection,
+        choose: ChooseService | None = None,
     ) -> None:
         self._handle = handle
+        self._choose = choose
         self._limits = limits
         self._tls = tls
         self._tasks = tasks
@@ -153,12 +160,26 @@ class _Clients:
     async def _serve(self, accepted: Accepted, first: bytes) -> None:
         _keep_alive(accepted.socket)
         accepted.rests(True)
+        handle, tls = self._handle, self._tls
         try:
-            reader, writer = await open_streams(accepted.socket, tls=self._tls, first=first, limit=STREAM_BUFFER)
+            if self._choose is not None:
+                handle, tls = await self._chosen(accepted.socket)
+            reader, writer = await open_streams(accepted.socket, tls=tls, first=first, limit=STREAM_BUFFER)
         except OSError as exc:
             log.debug("connection ended before it was served: %s", exc)
             return
-        await self._handle(reader, writer, accepted.rests)
+        await handle(reader, writer, accepted.rests)
+
+    async def _chosen(self, connection: socket.socket) -> ChosenService:
+        """Raises OSError; the connection is closed then."""
+        assert self._choose is not None
+        try:
+            if (found := await self._choose(connection)) is None:
+                raise ConnectionAbortedError("nobody serves it")
+        except BaseException:
+            connection.close()
+            raise
+        return found
 
     def _reject(self, connection: socket.socket, reason: Refusal) -> None:
         if reason is Refusal.ADDRESS:
@@ -171,7 +192,7 @@ class _Clients:
     def _refuse(self, connection: socket.socket, status: int, why: str) -> None:
         self._refused(status)
         log.debug("connection refused: %s", why)
-        if self._tls or self._told >= _TOLD:  # a handshake would cost what we have not got
+        if self._tls or self._choose or self._told >= _TOLD:  # a handshake would cost what we have not got
             connection.close()
             return
         self._told += 1

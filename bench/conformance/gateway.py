@@ -1,0 +1,203 @@
+"""`make conformance-gateway`: Gateway API's conformance suite against a real control plane, with the cloud's Gateways and pods of edge nodes.
+
+    python -m bench.conformance.gateway [--test NAME] [--profiles GATEWAY-HTTP,...] [--nodes 2]
+
+The features are those that the GatewayClass declares. What was found of each test is in bench/results/gateway.json; a run of one test
+alone replaces what is known of that one. Logs and upstream's report are in build/conformance-gateway. The exit status is 1 when a test failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bench.conformance import archives
+from bench.report import RESULTS, ROOT, commit
+from tests.kit import images
+from tests.kit.cluster import rights
+from tests.kit.cluster.site import Site, kubernetes_site
+from tests.kit.topology import until
+from tests.kit.upstream import build
+
+BUILD = ROOT / "build" / "conformance-gateway"
+FILE = RESULTS / "gateway.json"
+MODULE = "sigs.k8s.io/gateway-api"
+CLASS = "kubeedge"
+PROFILES = "GATEWAY-HTTP,GATEWAY-TLS,GATEWAY-TCP"
+#: of the cloud's machine; one for each Gateway that the suite has at a time
+ADDRESSES = [f"203.0.113.{number}" for number in range(10, 42)]
+#: at the cloud's own namespace, and at no interface of it
+UNUSABLE = "192.0.2.77"
+
+_ECHO = "registry.k8s.io/gateway-api/echo-basic"
+_COREDNS = "registry.k8s.io/coredns/coredns:v1.12.2"
+_TAGS = ("v1.5.1", "v1.6.0-dev.3")
+_RESULT = re.compile(r"^ *--- (PASS|FAIL|SKIP): TestConformance/(\S+) \(([0-9.]+)s\)$")
+_SECONDS = 3600
+_STATES = {"PASS": "passed", "FAIL": "failed", "SKIP": "skipped"}
+
+
+def main() -> int:
+    """0 when every test that was run passed."""
+    options = _options()
+    if os.geteuid() != 0:
+        print("make conformance-gateway needs root: it makes network namespaces")
+        return 2
+    shutil.rmtree(BUILD, ignore_errors=True)
+    BUILD.mkdir(parents=True)
+    with kubernetes_site(f"kbg{os.getpid()}", options.nodes) as site:
+        try:
+            _start(site)
+            features = _class(site)
+            _suite(site, options)
+        finally:
+            _keep_logs(site)
+    found = outcomes((BUILD / "suite.log").read_text(errors="replace").splitlines())
+    document = _document(found, features, whole=not options.test)
+    FILE.write_text(json.dumps(document, indent=1) + "\n")
+    for name, entry in sorted(found.items()):
+        if entry["state"] != "skipped":
+            print(f"{entry['state']:8} {entry['seconds']:6.1f} s  {name}")
+    states = [entry["state"] for entry in found.values()]
+    print(f"{states.count('passed')} passed, {states.count('failed')} failed, {states.count('skipped')} not asked for")
+    return int("failed" in states or "passed" not in states)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make conformance-gateway", description=__doc__)
+    parser.add_argument("--test", default="", help="the short name of one test")
+    parser.add_argument("--profiles", default=PROFILES)
+    parser.add_argument("--nodes", type=int, default=2)
+    return parser.parse_args()
+
+
+def _start(site: Site) -> None:
+    """Everything, until all nodes are Ready."""
+    for address in ADDRESSES:
+        site.cloud.run("ip", "address", "add", f"{address}/32", "dev", "lo")
+    cluster = site.start_cluster()
+    cluster.apply(*rights.objects(rights.GATEWAYS))
+    crds = build.sources("gateway", MODULE) / "config/crd/standard"
+    files = [option for path in sorted(crds.glob("gateway*.yaml")) for option in ("-f", str(path))]
+    cluster.kubectl("apply", "--server-side", *files, timeout=120)
+    site.start_cloud(
+        [f"default={site.kubeconfig()}"],
+        more={
+            "publishing": {
+                "clusterGateways": True, "gatewayAddresses": ADDRESSES, "addressesOfTenant": len(ADDRESSES),
+                "timeout": 60,
+            },
+            "listeners": {"api": {"port": 7443}, "web": {"port": 8080, "address": "203.0.113.1"}},
+            "logging": {"level": "debug"},
+        },
+    )  # fmt: skip
+    made = _images(site.directory / "archives")
+    for name in site.edges:
+        preload = site.directory / name / "var/lib/kubeedge/edge/images/preload"
+        preload.mkdir(parents=True)
+        for archive in made:
+            (preload / archive.name).hardlink_to(archive)
+        site.join(name)
+    for name in site.edges:
+        site.cluster.kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=300s", timeout=330)
+    print("the nodes are Ready", flush=True)
+
+
+def _images(directory: Path) -> list[Path]:
+    """The program of the backends, and what stands for the name server behind UDPRoutes, which are not tested: its pods have to be ready."""
+    directory.mkdir(parents=True)
+    programs = {"bin/echo-basic": build.program("echo-basic").read_bytes()}
+    config = {"Entrypoint": ["/bin/echo-basic"], "Cmd": None}
+    waits = {"Entrypoint": archives.PAUSE, "Cmd": None}
+    return [
+        *(
+            images.build(directory / f"echo-basic-{tag}.tar", f"{_ECHO}:{tag}", programs=programs, config=config)
+            for tag in _TAGS
+        ),
+        images.build(directory / "coredns.tar", _COREDNS, config=waits),
+    ]
+
+
+def _class(site: Site) -> list[str]:
+    """Makes the GatewayClass, and waits for the features that it declares."""
+    site.cluster.apply(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": CLASS},
+            "spec": {"controllerName": "kubeedge.io/gateway"},
+        }
+    )  # fmt: skip
+
+    def declared() -> list[str]:
+        text = site.cluster.kubectl("get", "gatewayclass", CLASS, "-o", "jsonpath={.status.supportedFeatures[*].name}")
+        return text.split()
+
+    until(lambda: bool(declared()), timeout=120, what="the features of the GatewayClass")
+    return declared()
+
+
+def _suite(site: Site, options: argparse.Namespace) -> None:
+    log = BUILD / "suite.log"
+    one = ["-run-test", options.test] if options.test else []
+    process = site.cloud.spawn(
+        str(build.program("gateway-conformance")), "-test.v", "-test.run", "^TestConformance$", f"-test.timeout={_SECONDS}s",
+        "-gateway-class", CLASS, "-conformance-profiles", options.profiles, "-disable-parallel-tests",
+        "-usable-address", ADDRESSES[-1], "-unusable-address", UNUSABLE,
+        "-report-output", str(BUILD / "report.yaml"), "-organization", "kubeedge", "-project", "kubeedge",
+        "-url", "https://kubeedge.io", "-version", commit(), "-contact", "none",
+        "-timeout-config-overrides", "DefaultTestTimeout:120s", *one,
+        log=log, env={"HOME": str(BUILD), "KUBECONFIG": str(site.cluster.kubeconfig())},
+    )  # fmt: skip
+    try:
+        process.wait(_SECONDS + 60)
+    except subprocess.TimeoutExpired:
+        site.cloud.stop(process)
+
+
+def outcomes(lines: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Of each test by its short name; one that failed with the names of its parts that did, and what the first of them said."""
+    found: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        if (told := _RESULT.match(line)) is None:
+            continue
+        state, path, seconds = told.groups()
+        name, _, part = path.partition("/")
+        entry = found.setdefault(name, {"state": "", "seconds": 0.0})
+        if not part:
+            entry |= {"state": _STATES[state], "seconds": float(seconds)}
+        elif state == "FAIL":
+            entry.setdefault("parts", []).append(part)
+    return found
+
+
+def _document(found: dict[str, dict[str, Any]], features: list[str], *, whole: bool) -> dict[str, Any]:
+    before = {} if whole or not FILE.exists() else json.loads(FILE.read_text()).get("tests", {})
+    ran = {name: entry for name, entry in found.items() if entry["state"] != "skipped"}
+    tests = {**before, **{name: {**entry, "commit": commit()} for name, entry in ran.items()}}
+    states = [entry["state"] for entry in tests.values()]
+    return {
+        "gateway-api": build.version("gateway", MODULE),
+        "kubernetes": build.version("kubernetes", "k8s.io/kubernetes"),
+        "machine": platform.machine(), "cores": os.cpu_count(), "kernel": platform.release(),
+        "commit": commit(), "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "features": features,
+        "table": {state: states.count(state) for state in ("passed", "failed")},
+        "tests": dict(sorted(tests.items())),
+    }  # fmt: skip
+
+
+def _keep_logs(site: Site) -> None:
+    for path in site.directory.glob("*.log"):
+        shutil.copy(path, BUILD / path.name)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
