@@ -40,7 +40,7 @@ UNUSABLE = "192.0.2.77"
 
 _ECHO = "registry.k8s.io/gateway-api/echo-basic"
 _COREDNS = "registry.k8s.io/coredns/coredns:v1.12.2"
-_TAGS = ("v1.5.1", "v1.6.0-dev.3")
+_TAGS = ("v1.5.1", "v1.6.0-dev.2", "v1.6.0-dev.3")
 _RESULT = re.compile(r"^ *--- (PASS|FAIL|SKIP): TestConformance/(\S+) \(([0-9.]+)s\)$")
 _SECONDS = 3600
 _STATES = {"PASS": "passed", "FAIL": "failed", "SKIP": "skipped"}

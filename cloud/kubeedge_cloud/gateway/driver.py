@@ -78,7 +78,7 @@ class TenantGateways:
         ]
         self._grants = cached.informer(gateway.REFERENCEGRANTS)
         self._services = cached.informer(SERVICES)
-        self._namespaces = cached.informer(NAMESPACES, keep=only_metadata)
+        self._namespaces = cached.informer(NAMESPACES, keep=_labelled)
         self._secrets = cached.informer(SECRETS, keep=only_metadata)
         self._slices = cached.informer(ENDPOINTSLICES)
         self._wanted = asyncio.Event()  # there is a Gateway, an Ingress or a GatewayClass of ours
@@ -269,6 +269,12 @@ class TenantGateways:
 
     def _informer(self, resource: Resource) -> Informer:
         return next(i for i in self._client.informers() if i.resource == resource)
+
+
+def _labelled(namespace: Object) -> Object:
+    """What selectors of listeners look at."""
+    found = only_metadata(namespace)
+    return {"metadata": {**found["metadata"], "labels": dict(meta.labels_of(namespace))}}
 
 
 def _version(obj: Object) -> str:

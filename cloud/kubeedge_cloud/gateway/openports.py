@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -126,6 +126,7 @@ class OpenPorts:
         entry: StreamEntry,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        rests: object,
+        rests: Callable[[bool], None],
     ) -> None:
+        rests(False)  # it gives way to nobody
         await self._streams.serve(tenant, entry, reader, writer)

@@ -12,7 +12,7 @@ from kubeedge.api import keys
 from kubeedge.api.names import Object, TenantId
 from kubeedge.api.resources import ENDPOINTSLICES, EVENTS, NAMESPACES, SECRETS, SERVICES
 from kubeedge.apiserver.gateways import ROWS
-from kubeedge_cloud.gateway.model import GatewayPorts, RouteRequest
+from kubeedge_cloud.gateway.model import GatewayPorts, ListenPoint, RouteRequest
 from kubeedge_cloud.gateway.module import Gateways
 from tests.unit.controllers.world import TENANT, World, in_world
 from tests.unit.gateway.objects import CLASS, PORTS, TLS_PORTS, conditions, gateway, listener, route, rule, tls_secret
@@ -293,3 +293,56 @@ async def test_a_class_alone_says_what_is_supported(world: World) -> None:
         await world.settle()
         status = (await world.get(kinds.GATEWAYCLASSES, "kubeedge", namespace=""))["status"]
         assert {"name": "HTTPRoute"} in status["supportedFeatures"] and conditions(status) == {"Accepted": "Accepted"}
+
+
+@in_world
+async def test_namespaces_are_selected_by_their_labels(world: World) -> None:
+    selector = {"namespaces": {"from": "Selector", "selector": {"matchLabels": {"shop": "yes"}}}}
+    async with cloud(world):
+        await apply(world, CLASS, gateway(listener(allowedRoutes=selector)), route(hostnames=["shop.example"]))
+        await world.settle()
+        assert (await accepted(world))["Accepted"] == "!NotAllowedByListeners"
+        await world.api().merge_patch(NAMESPACES, "", "default", {"metadata": {"labels": {"shop": "yes"}}})
+        await world.settle()
+        assert (await accepted(world))["Accepted"] == "Accepted"
+
+
+@in_world
+async def test_a_port_and_an_address_are_of_one_tenant(world: World) -> None:
+    """The first has the port of TCP, and keeps it; each has an address that the other has not. What the first gives up is the second's."""
+    shared = GatewayPorts(http=frozenset((80,)), shared={5432: "TCP"})
+    tcp = listener("db", port=5432, protocol="TCP")
+    async with cloud(world, ports=shared) as module:
+        for tenant in (TENANT, OTHER):
+            await apply(world, CLASS, gateway(tcp), tenant=tenant)
+            await world.settle()
+        first, second = [await listeners(world, tenant) for tenant in (TENANT, OTHER)]
+        assert (first, second) == (["Accepted"], ["!PortUnavailable"])
+        assert module.streams.tenant(ListenPoint("", 5432), None) == TENANT
+        await world.api().delete(kinds.GATEWAYS, "default", "edge")
+        await world.settle()
+        assert await listeners(world, OTHER) == ["Accepted"]
+        assert module.streams.tenant(ListenPoint("", 5432), None) == OTHER
+
+
+@in_world
+async def test_two_tenants_have_two_addresses(world: World) -> None:
+    own = GatewayPorts(http=frozenset((80,)), addresses=("203.0.113.10", "203.0.113.11"), per_tenant=2)
+    async with cloud(world, ports=own) as module:
+        for tenant in (TENANT, OTHER):
+            await apply(world, CLASS, gateway(), route(), tenant=tenant)
+            await world.settle()
+        found = {}
+        for tenant in (TENANT, OTHER):
+            status = (await world.get(kinds.GATEWAYS, "edge", tenant=tenant))["status"]
+            found[tenant] = [address["value"] for address in status["addresses"]]
+        assert found == {TENANT: ["203.0.113.10"], OTHER: ["203.0.113.11"]}
+        assert set(module.points) == {ListenPoint("203.0.113.10", 80), ListenPoint("203.0.113.11", 80)}
+        # routes without a host name are good there, though the operator names no default tenant
+        assert (await accepted(world, tenant=OTHER))["Accepted"] == "Accepted"
+        assert module.table.tenant_of("203.0.113.11") == OTHER and module.table.names == []
+
+
+async def listeners(world: World, tenant: TenantId) -> list[str]:
+    status = (await world.get(kinds.GATEWAYS, "edge", tenant=tenant))["status"]
+    return [conditions(found)["Accepted"] for found in status["listeners"]]
