@@ -102,7 +102,7 @@ class GatewayProxy:
 
         async def answer(request: Request) -> Response | Upgrade:
             found = await self.serve(request, at)
-            return error_response(404, "no route takes this request") if found is None else found
+            return _error(request, 404, "no route takes this request") if found is None else found
 
         await serve_connection(reader, writer, answer, limits=self._limits.http, rests=rests)
 
@@ -132,15 +132,15 @@ class GatewayProxy:
             give_back = self._slots().take(tenant)
         except KubeEdgeError as exc:
             self._accounts.of(tenant).refused += 1
-            return error_response(status_of(exc), str(exc), retry_after=getattr(exc, "retry_after", None))
+            return _error(request, status_of(exc), str(exc), retry_after=getattr(exc, "retry_after", None))
         handed_on = False
         try:
             if request.method == "CONNECT":
-                return error_response(405, "CONNECT is not supported")
+                return _error(request, 405, "CONNECT is not supported")
             if _leaves(facts.path):
-                return error_response(400, "the path has . or .. as an element")
+                return _error(request, 400, "the path has . or .. as an element")
             if entry is None:
-                return error_response(404, f"no route of {facts.host:.253} takes this request")
+                return _error(request, 404, f"no route of {facts.host:.253} takes this request")
             if entry.rule.redirect is not None:
                 authority = next((value for name, value in facts.headers if name == "host"), "") or facts.host
                 where = filters.location(entry.rule.redirect, entry.match, facts, authority)
@@ -156,7 +156,7 @@ class GatewayProxy:
             reason = "it took too long" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__
             name = entry.rule.name if entry else ""
             log.debug("request failed tenant=%s route=%s status=%s reason=%s", tenant, name, status, reason)
-            return error_response(status, reason, retry_after=getattr(exc, "retry_after", None))
+            return _error(request, status, reason, retry_after=getattr(exc, "retry_after", None))
         finally:
             if not handed_on:
                 give_back()
@@ -172,11 +172,11 @@ class GatewayProxy:
         backend = chosen(rule.backends, self._rng)
         if backend is None or backend.fault:
             give_back()
-            return error_response(500, backend.fault if backend else "the route has no backend for this request")
+            return _error(request, 500, backend.fault if backend else "the route has no backend for this request")
         endpoints = self._routes.endpoints(tenant, backend)
         if not endpoints:
             give_back()
-            return error_response(503, f"Service {backend.namespace}/{backend.service} has no ready pod at the edge")
+            return _error(request, 503, f"Service {backend.namespace}/{backend.service} has no ready pod at the edge")
 
         def for_client(found: Headers) -> HeaderList:
             return filters.changed(filters.changed(h.end_to_end(found), backend.response), rule.response)
@@ -282,6 +282,14 @@ class GatewayProxy:
                     connection.abort()
         except (OSError, KubeEdgeError) as exc:
             log.debug("a copy of a request was lost tenant=%s node=%s: %s", tenant, endpoint.node, exc)
+
+
+def _error(request: Request, status: int, text: str, *, retry_after: float | None = None) -> Response:
+    """An answer of our own. To HEAD it does not describe a body that is not there, as RFC 9110 section 9.3.2 allows: some clients would read it."""
+    answer = error_response(status, text, retry_after=retry_after)
+    if request.method == "HEAD":
+        answer.headers = [(name, value) for name, value in answer.headers if name != "content-type"]
+    return answer
 
 
 def _facts(request: Request, at: ListenPoint) -> RouteRequest:

@@ -232,3 +232,12 @@ def test_nodes_may_not_ask_a_node_for_its_pods() -> None:
         return writer.aborted
 
     assert asyncio.run(scenario())
+
+
+@story
+async def test_an_error_for_head_does_not_describe_a_body(site: Site) -> None:
+    await site.apply(CLASS, gateway(), route(rule(matches=[path("/there")]), hostnames=[HOST]))
+    await site.serves()
+    for method, described in (("GET", True), ("HEAD", False)):
+        status, headers, _ = await site.ask("/elsewhere", method=method)
+        assert status == 404 and ("content-type" in headers) == described
