@@ -35,7 +35,7 @@ CLASS = "kubeedge"
 PROFILES = "GATEWAY-HTTP,GATEWAY-TLS,GATEWAY-TCP"
 #: of the cloud's machine; one for each Gateway that the suite has at a time
 ADDRESSES = [f"203.0.113.{number}" for number in range(10, 42)]
-#: at the cloud's own namespace, and at no interface of it
+#: at no interface of that machine
 UNUSABLE = "192.0.2.77"
 
 _ECHO = "registry.k8s.io/gateway-api/echo-basic"
@@ -163,7 +163,7 @@ def _suite(site: Site, options: argparse.Namespace) -> None:
 
 
 def outcomes(lines: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Of each test by its short name; one that failed with the names of its parts that did, and what the first of them said."""
+    """Of each test by its short name; one that failed with the names of its parts that did."""
     found: dict[str, dict[str, Any]] = {}
     for line in lines:
         if (told := _RESULT.match(line)) is None:

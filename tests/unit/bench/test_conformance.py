@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.conformance import causes, results
+from bench.conformance import causes, gateway, results
 from bench.conformance.archives import NAMES
 from bench.conformance.nodes import Variant
 from bench.conformance.suite import Outcome, outcomes, pattern
@@ -94,3 +94,21 @@ def test_the_file_of_results_names_a_cause_for_each_failure() -> None:
 def test_images_have_one_name_once() -> None:
     names = [name for several in NAMES.values() for name in several]
     assert len(names) == len(set(names)) and not any("invalid.registry" in name for name in names)
+
+
+def test_what_comes_of_gateway_api_s_tests_is_read_from_their_output() -> None:
+    """Parts of a test that failed are named; parts of others are not kept."""
+    lines = [
+        "=== RUN   TestConformance/HTTPRouteWeight",
+        "--- FAIL: TestConformance (159.25s)",
+        "    --- PASS: TestConformance/HTTPRouteWeight (1.50s)",
+        "        --- PASS: TestConformance/HTTPRouteWeight/0_request (1.00s)",
+        "    --- FAIL: TestConformance/HTTPRouteCORS (0.69s)",
+        "        --- FAIL: TestConformance/HTTPRouteCORS/2_request_to_'/' (30.00s)",
+        "    --- SKIP: TestConformance/MeshBasic (0.00s)",
+    ]
+    assert gateway.outcomes(lines) == {
+        "HTTPRouteWeight": {"state": "passed", "seconds": 1.5},
+        "HTTPRouteCORS": {"state": "failed", "seconds": 0.69, "parts": ["2_request_to_'/'"]},
+        "MeshBasic": {"state": "skipped", "seconds": 0.0},
+    }
