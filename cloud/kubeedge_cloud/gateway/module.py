@@ -201,6 +201,7 @@ class Gateways:
                     points[at] = family
         self._certificates = certificates
         self._contexts = {at: context for at, context in self._contexts.items() if at in points}
+        self._failed = {at: why for at, why in self._failed.items() if at in points}
         if self.table.names != before:
             self.on_hosts(self.table.names)
         if points != self.points:

@@ -28,7 +28,7 @@ from kubeedge_cloud.gateway.streams import StreamProxy
 
 log = logging.getLogger("kubeedge.gateway")
 
-_RETRY = 10.0  # seconds before a port is tried again
+_RETRY = 2.0  # seconds before a port is tried again
 
 
 class GatewayPoints(Protocol):
