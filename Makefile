@@ -10,7 +10,7 @@ PREFIX ?= /opt/kubeedge
 LINKS  ?= /usr/local/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev wheel wheels deb image test-boot cloud-image manifests install uninstall demo test test-kubernetes test-containerd conformance conformance-gateway lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
+.PHONY: help setup dev wheel wheels deb image test-boot cloud-image manifests install uninstall demo test test-kubernetes test-containerd conformance conformance-gateway lint format format-check bench simulate powercut powercut-image chaos fuzz soak cross fresh clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -44,11 +44,11 @@ wheels:          ## the agent and its dependencies as wheels for ARM and x86-64,
 deb:             ## Debian packages of agent and cloud side for amd64, arm64, armhf, Debian 12 and 13, in dist/deb: [TARGET=armv7l] [PYTHON_VERSION=3.11] [REVISION=1]
 	PYTHONPATH=src $(PYTHON) -m cross.deb $(if $(TARGET),--target $(TARGET)) $(if $(PYTHON_VERSION),--python $(PYTHON_VERSION)) $(if $(REVISION),--revision $(REVISION))
 
-image: $(STAMP)  ## an image for a card, in dist/images: BOARD=tiny|armhf|rpi4|rpi3|zero2w; needs mtools dosfstools squashfs-tools kmod binutils
-	PYTHONPATH=src:firmware-images:. $(BIN)/python -m cardimage build --board $(or $(BOARD),tiny) $(if $(DEBS),--debs $(DEBS))
+image: $(STAMP)  ## an image for a card and its bundle for updates, in dist/images: BOARD=tiny|armhf|rpi4|rpi3|zero2w; needs mtools dosfstools squashfs-tools kmod binutils: [KEY=FILE] [QUICK=1: less compressed]
+	PYTHONPATH=src:firmware-images:. $(BIN)/python -m cardimage build --board $(or $(BOARD),tiny) $(if $(DEBS),--debs $(DEBS)) $(if $(KEY),--update-key $(KEY)) $(if $(QUICK),--quick)
 
-test-boot: $(BUILT) ## that image in an emulated machine: it joins, runs pods, loses its power; needs qemu-system-arm u-boot-qemu: [BOARD=tiny|armhf]
-	$(BIN)/python -m bench.boot --board $(or $(BOARD),tiny) $(wildcard dist/images/kubeedge-$(or $(BOARD),tiny)-*.img.xz)
+test-boot: $(BUILT) ## that image in an emulated machine: it joins, runs pods, loses its power, is updated; needs qemu-system-arm u-boot-qemu: [BOARD=tiny|armhf] [STEPS=all|short|update]
+	PYTHONPATH=firmware-images:. $(BIN)/python -m bench.boot --board $(or $(BOARD),tiny) --steps $(or $(STEPS),all) $(wildcard dist/images/kubeedge-$(or $(BOARD),tiny)-*.img.xz)
 
 cloud-image: wheel $(STAMP) ## the cloud side as an OCI image without a container daemon: build/image/kubeedge-cloud.tar and its SBOM ([IMAGE=name:tag])
 	$(BIN)/python -m cloud.image --python build/packaging/bin/python $(if $(IMAGE),--name $(IMAGE))
@@ -109,6 +109,9 @@ simulate: $(BUILT) ## the seeded simulator: SEEDS=n [SEED=k]
 
 powercut: $(BUILT) ## power cuts at every write of the real store: [CUTS=10000] [SEED=1]
 	$(BIN)/python -m tests.faults.powercut --cuts $(or $(CUTS),10000) --seed $(or $(SEED),1)
+
+powercut-image: $(BUILT) ## power cuts at every write to a card, of an emulated machine's first start and updates: [CUTS=10000] [SEED=s]; needs make image
+	PYTHONPATH=firmware-images:. $(BIN)/python -m tests.faults.powercut_image --cuts $(or $(CUTS),10000) $(if $(SEED),--seed $(SEED))
 
 chaos: $(BUILT)  ## kill -9, SIGSTOP and cut cables on real processes: [SECONDS=60] [SEED=s] [ROUNDS=1] [STORE=etcd or sqlite]
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(STORE),--store $(STORE))

@@ -1,7 +1,9 @@
 """`make test-boot`: a card's image starts in an emulated machine with 128 MB, joins a cloud on this machine, runs three pods; its power is cut
-while it starts first, while it pulls, and while it works.
+while it starts first, while it pulls, and while it works. Then its image is updated (update.py).
 
-    python -m bench.boot IMAGE [--board tiny] [--results bench/results]
+    python -m bench.boot IMAGE [--board tiny] [--steps all|short|update] [--results bench/results]
+
+`short`, which CI runs: it joins, runs a pod, loses its power, and does both again. `update`: it joins, and its image is updated.
 
 Emulated without hardware's help, so a second here is some ten on a real board's processor. Root: the cloud is in a namespace.
 """
@@ -20,13 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.boot.machine import EMULATED, Machine
+from bench.boot.update import ImageUpdate
 from bench.demo.kubectl import Kubectl, ready
 from bench.report import RESULTS, ROOT, Report
+from cardimage.signing import DEFAULT, UpdateKey
 from tests.kit.topology import Topology, until
 
 BUILD = ROOT / "build" / "boot"
 _NODE = "card1"
 _HOST = "10.0.2.2"  # what QEMU's network calls the loopback of this machine
+_SMALL = 448 << 20  # bytes of a card that is recorded: each of many moments is looked at
 _TIMEOUT = 900.0  # seconds; an emulated machine on a busy one is slow, not wrong
 _PODS = ("one", "two", "three")
 
@@ -34,9 +39,20 @@ _PODS = ("one", "two", "three")
 class Boot:
     """One run. Each step prints what it has seen."""
 
-    def __init__(self, image: Path, results: Path, board: str = "tiny") -> None:
-        self.report = Report("boot" if board == "tiny" else f"boot-{board}", results)
+    def __init__(
+        self,
+        image: Path,
+        results: Path,
+        board: str = "tiny",
+        steps: str = "all",
+        key: Path = DEFAULT,
+        recorded: Path | None = None,
+    ) -> None:
+        name = "boot" if board == "tiny" else f"boot-{board}"
+        self.report = Report(name if steps == "all" else f"{name}-{steps}", results)
         self.board, self.emulated = board, EMULATED[board]
+        self.steps, self.key, self.recorded = steps, key, recorded
+        self.pods: tuple[str, ...] = _PODS[:1] if steps == "short" else _PODS
         self.image, self.card = image, BUILD / "card.img"
         self.began = time.monotonic()
 
@@ -58,10 +74,18 @@ class Boot:
         self._cloud()
         self._registry()
         self._card()
-        self._first_start()
+        if self.steps == "all":
+            self._first_start()
         self._join()
-        self._pods()
-        self._works_again()
+        if self.steps == "all":
+            self._pods()
+        elif self.steps == "short":
+            self._run_pods()
+            self.until(self._all_run, "a pod runs")
+        if self.steps != "update":
+            self._works_again()
+        if self.steps != "short":
+            self._update()
 
     def _cloud(self) -> None:
         root = BUILD / "cloud"
@@ -75,7 +99,7 @@ class Boot:
         until(kubeconfig.exists, timeout=60, what="the kubeconfig")
         self.kubectl = Kubectl(self.host, kubeconfig, BUILD / "home")
         until(lambda: "ok" in self.kubectl("get", "--raw", "/readyz", check=False), timeout=60, what="the API")
-        self._say("the cloud is up")
+        self.say("the cloud is up")
 
     def _registry(self) -> None:
         log = BUILD / "registry.log"
@@ -107,57 +131,71 @@ class Boot:
         }
         (BUILD / "kubeedge.yaml").write_text("# of a bench\n" + json.dumps(document, indent=1))
         _cardimage("personalise", str(self.image), "--config", str(BUILD / "kubeedge.yaml"), "--output", str(self.card))
-        os.truncate(self.card, 1 << 30)
+        os.truncate(self.card, _SMALL if self.recorded else 1 << 30)
+        if self.recorded:
+            self.recorded.unlink(missing_ok=True)
+            shutil.copyfile(self.card, self.recorded.with_name("card.img"))
         kernel, early = BUILD / "vmlinuz", BUILD / "initrd.img"
         for path in (kernel, early):
             path.write_bytes(self._boot_file(path.name))
         command_line = self._boot_file("cmdline.txt").decode().strip()
-        self.machine = Machine(self.emulated, self.host, self.card, kernel, early, command_line, BUILD)
-        self._say(f"a card of 1 GiB; the image is {self.image.stat().st_size / 1e6:.1f} MB")
+        self.machine = Machine(self.emulated, self.host, self.card, kernel, early, command_line, BUILD, self.recorded)
+        self.say(f"a card of 1 GiB; the image is {self.image.stat().st_size / 1e6:.1f} MB")
         self.report.add("image, compressed", self.image.stat().st_size / 1e6, unit="MB", must=80, aim=55)
 
     def _first_start(self) -> None:
         self.machine.start()
-        self._until(lambda: b"making the file system" in self.machine.console(), "the first start's file system")
+        self.until(lambda: b"making the file system" in self.machine.console(), "the first start's file system")
         self.machine.cut()
-        self._say(f"power cut while the data partition is made, {self._since_on():.1f} s after power-on")
+        self.say(f"power cut while the data partition is made, {self.since_on():.1f} s after power-on")
 
     def _join(self) -> None:
         self.machine.start()
-        self._until(lambda: b"card: joining" in self.machine.console(), "joining")
-        self._say(f"joining {self._since_on():.1f} s after power-on")
-        self._until(self._is_ready, "the node is Ready")
-        self.report.add("power-on to node Ready, TCG", self._since_on(), unit="s", must=75, aim=45)
-        self._say(f"Ready {self._since_on():.1f} s after power-on")
+        self.until(lambda: b"card: joining" in self.machine.console(), "joining")
+        self.say(f"joining {self.since_on():.1f} s after power-on")
+        self.until(self._is_ready, "the node is Ready")
+        if self.steps != "update":
+            self.report.add("power-on to node Ready, TCG", self.since_on(), unit="s", must=75, aim=45)
+        self.say(f"Ready {self.since_on():.1f} s after power-on")
         said = self._boot_file("kubeedge-status.txt").decode()
         assert "state: joined" in said, said
         assert b"token" not in self._boot_file("kubeedge.yaml"), "the token is still on the card"
-        self._say("kubeedge-status.txt says joined; the token is gone from the boot partition")
+        self.say("kubeedge-status.txt says joined; the token is gone from the boot partition")
 
     def _pods(self) -> None:
-        for name in _PODS:
-            self.kubectl("apply", "-f", "-", input=json.dumps(_pod(name, f"{self.registry}/app:1")))
-        self._until(lambda: b"/blobs/" in self.registry_log.read_bytes(), "the node pulls")
+        self._run_pods()
+        self.until(lambda: b"/blobs/" in self.registry_log.read_bytes(), "the node pulls")
         self.machine.cut()
-        self._say("power cut while it pulls")
+        self.say("power cut while it pulls")
         self.machine.start()
-        self._until(self._all_run, "three pods run")
-        self._say(f"three pods run {self._since_on():.1f} s after power-on")
-        self.report.add("power-on to three pods running, TCG, after a cut", self._since_on(), unit="s")
+        self.until(self._all_run, "three pods run")
+        self.say(f"three pods run {self.since_on():.1f} s after power-on")
+        self.report.add("power-on to three pods running, TCG, after a cut", self.since_on(), unit="s")
         self._settle()
         available, lowest = self.machine.memory()
         self.report.add("MemAvailable, three pods", available, unit="MB", must=48, aim=58, higher=True)
         self.report.add("lowest MemAvailable while starting", lowest, unit="MB", must=36, aim=48, higher=True)
-        self._say(f"MemAvailable {available:.1f} MB, lowest {lowest:.1f} MB")
+        self.say(f"MemAvailable {available:.1f} MB, lowest {lowest:.1f} MB")
+
+    def _run_pods(self) -> None:
+        for name in self.pods:
+            self.kubectl("apply", "-f", "-", input=json.dumps(_pod(name, f"{self.registry}/app:1")))
+
+    def _update(self) -> None:
+        bundle = self.image.with_name(self.image.name.removesuffix(".img.xz") + ".bundle")
+        update = ImageUpdate(self, _NODE, bundle, UpdateKey(self.key), BUILD / "bundles")
+        update.serve(_HOST)
+        update.good()
+        update.bad()
 
     def _works_again(self) -> None:
         before = self._restarts()
         self.machine.cut()
         self.machine.start(self.emulated.u_boot)
-        self._until(lambda: self._restarts() > before and self._all_run(), "three pods run again")
+        self.until(lambda: self._restarts() > before and self._all_run(), "pods run again")
         assert b"U-Boot" in self.machine.console()
-        self._say(
-            f"power cut while it works, then U-Boot from the card alone: three pods run again {self._since_on():.1f} s after power-on"
+        self.say(
+            f"power cut while it works, then U-Boot from the card alone: pods run again {self.since_on():.1f} s after power-on"
         )
 
     # -- looks -------------------------------------------------------------------------------------------------------
@@ -167,7 +205,7 @@ class Boot:
         return bool(shown) and ready(json.loads(shown))
 
     def _all_run(self) -> bool:
-        return sum(1 for pod in self.kubectl.json("get", "pods")["items"] if ready(pod)) == len(_PODS)
+        return sum(1 for pod in self.kubectl.json("get", "pods")["items"] if ready(pod)) == len(self.pods)
 
     def _restarts(self) -> int:
         """Of all containers; what was running when the power went is started anew."""
@@ -177,13 +215,13 @@ class Boot:
     def _settle(self) -> None:
         """The machine's own clock says when: 40 s after the pods were seen, whatever this machine's speed."""
         seen = len(self.machine.console())
-        self._until(lambda: self.machine.console()[seen:].count(b"card: memory") >= 20, "40 s of the machine's clock")
+        self.until(lambda: self.machine.console()[seen:].count(b"card: memory") >= 20, "40 s of the machine's clock")
 
-    def _until(self, condition: Callable[[], bool], what: str) -> None:
+    def until(self, condition: Callable[[], bool], what: str) -> None:
         until(lambda: condition() or not self.machine.alive(), timeout=_TIMEOUT, what=what)
         assert self.machine.alive(), f"{what}: the machine has stopped"
 
-    def _since_on(self) -> float:
+    def since_on(self) -> float:
         return time.monotonic() - self.machine.began
 
     def _boot_file(self, name: str) -> bytes:
@@ -193,7 +231,7 @@ class Boot:
         machine = getattr(self, "machine", None)
         return machine.console()[-3000:].decode(errors="replace") if machine else ""
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
         print(f"[{time.monotonic() - self.began:6.1f} s] {text}", flush=True)
 
 
@@ -223,13 +261,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make test-boot", description=__doc__)
     parser.add_argument("image", type=Path)
     parser.add_argument("--board", choices=sorted(EMULATED), default="tiny")
+    parser.add_argument("--steps", choices=("all", "short", "update"), default="all")
+    parser.add_argument("--update-key", type=Path, default=DEFAULT, help="that the image was made with")
+    parser.add_argument(
+        "--record", type=Path, help="a file for all writes to the card (tests/faults/powercut_image.py)"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     emulated = EMULATED[options.board]
     if not (shutil.which(emulated.program) and emulated.u_boot.exists()):
         print("missing: apt-get install qemu-system-arm u-boot-qemu", file=sys.stderr)
         return 2
-    return Boot(options.image.resolve(), options.results, options.board).run()
+    return Boot(
+        options.image.resolve(), options.results, options.board, options.steps, options.update_key, options.record
+    ).run()
 
 
 if __name__ == "__main__":

@@ -43,13 +43,20 @@ class Machine:
     """Of the kernel and initramfs that are on its card's boot partition, in `host`, whose loopback it reaches at 10.0.2.2."""
 
     def __init__(
-        self, emulated: Emulated, host: Host, card: Path, kernel: Path, early: Path, command_line: str, logs: Path
+        self,
+        emulated: Emulated,
+        host: Host,
+        card: Path,
+        kernel: Path,
+        early: Path,
+        command_line: str,
+        logs: Path,
+        recorded: Path | None = None,
     ) -> None:
+        """`recorded`: every write to the card, and every flush, is told there (as dm-log-writes does), from start to start."""
         self._host, self._logs = host, logs
-        self._command = [
-            emulated.program, *emulated.arguments, *_DEVICES, "-drive", f"if=none,file={card},format=raw,id=card,cache=writethrough",
-            "-device", "virtio-blk-pci,drive=card",
-        ]  # fmt: skip
+        self._command = [emulated.program, *emulated.arguments, *_DEVICES]
+        self._card, self._recorded = card, recorded
         self._kernel = ["-kernel", str(kernel), "-initrd", str(early), "-append", f"{command_line} card.memory=2"]
         self._process: subprocess.Popen[bytes] | None = None
         self.starts = 0
@@ -66,7 +73,18 @@ class Machine:
         self.log.unlink(missing_ok=True)
         self.began = time.monotonic()
         how = ["-bios", str(firmware)] if firmware else self._kernel
-        self._process = self._host.spawn("nice", "-n", "19", *self._command, *how, log=self.log)
+        self._process = self._host.spawn("nice", "-n", "19", *self._command, *self._disk(), *how, log=self.log)
+
+    def _disk(self) -> list[str]:
+        device = ["-device", "virtio-blk-pci,drive=card"]
+        if self._recorded is None:
+            return ["-drive", f"if=none,file={self._card},format=raw,id=card,cache=writethrough", *device]
+        # with a write cache, so that what the machine flushes, and when, is what it has asked for
+        again = "on" if self._recorded.exists() and self._recorded.stat().st_size else "off"
+        self._recorded.touch()
+        log = f"driver=blklogwrites,node-name=card,file=file,log=log,log-append={again},log-super-update-interval=1"
+        files = [f"driver=file,node-name={n},filename={p}" for n, p in (("file", self._card), ("log", self._recorded))]
+        return [word for node in (*files, log) for word in ("-blockdev", node)] + device
 
     def cut(self) -> None:
         """Power off, at once: nothing of the machine is asked."""

@@ -1,6 +1,6 @@
 """`make image BOARD=tiny`: an image for a card, in dist/images; and images that know who they are.
 
-    python -m cardimage build --board tiny [--debs dist/deb/trixie-arm64] [--output dist/images]
+    python -m cardimage build --board tiny [--debs dist/deb/trixie-arm64] [--output dist/images] [--update-key FILE] [--trust FILE]
     python -m cardimage personalise IMAGE --config kubeedge.yaml [--output OTHER]
     python -m cardimage personalise IMAGE --name cam7 --cloud HOST --token-file FILE [--output OTHER]
         [--wifi SSID --wifi-password-file FILE --country DE] [--ssh-key-file FILE] [--address 192.168.1.7/24 --gateway 192.168.1.1]
@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from cardimage import fat, image
+from cardimage import fat, image, signing, slot_image
 from cardimage.boards import BOARDS, Board
 from cardimage.packages import Packages
 from cross.wheels.tools import CACHE, HERE, Tools
@@ -48,6 +48,11 @@ def main() -> int:
     building.add_argument("--board", choices=sorted(BOARDS), required=True)
     building.add_argument("--debs", type=Path, help="our packages (default: `make deb` makes them)")
     building.add_argument("--output", type=Path, default=HERE / "dist" / "images")
+    building.add_argument(
+        "--update-key", type=Path, default=signing.DEFAULT, help="signs the bundle; made if there is none"
+    )
+    building.add_argument("--trust", type=Path, action="append", default=[], help="a further public key for updates")
+    building.add_argument("--quick", action="store_true", help="compress less: for tests")
     person = commands.add_parser("personalise")
     person.add_argument("image", type=Path)
     person.add_argument("--config", type=Path, help="a whole kubeedge.yaml; the other options replace its fields")
@@ -63,7 +68,7 @@ def main() -> int:
     person.add_argument("--output", type=Path, help="a copy (default: the image itself)")
     reading = commands.add_parser("read")
     reading.add_argument("image", type=Path)
-    reading.add_argument("file", help="a file of the boot partition, which is printed")
+    reading.add_argument("file", help="a file of the boot partition, or vmlinuz, initrd.img, cmdline.txt of its slot")
     options = parser.parse_args()
     needed = _PROGRAMS if options.command == "build" else {"mcopy": "mtools"}
     if lacking := sorted(package for program, package in needed.items() if not shutil.which(program)):
@@ -81,7 +86,9 @@ def _build(options: argparse.Namespace) -> int:
         print(f"{debs} has not our two packages", file=sys.stderr)
         return 2
     work = HERE / "build" / "images" / board.name
-    made = image.build(board, packages, own, work, options.output.resolve(), Tools().epoch)
+    key, trusted = signing.UpdateKey(options.update_key), [signing.public(path) for path in options.trust]
+    output, level = options.output.resolve(), 1 if options.quick else 19
+    made = image.build(board, packages, own, work, output, Tools().epoch, key, trusted, level)
     print(f"{made}: {made.stat().st_size / 1e6:.1f} MB")
     return 0
 
@@ -138,7 +145,10 @@ def _first_line(file: Path | None) -> str:
 
 
 def _read(options: argparse.Namespace) -> int:
-    data = fat.get(options.image, options.file)
+    if options.file in slot_image.PARTS:
+        data: bytes | None = slot_image.part(options.image, options.file)
+    else:
+        data = fat.get(options.image, options.file)
     if data is None:
         print(f"{options.image} has no {options.file}", file=sys.stderr)
         return 1

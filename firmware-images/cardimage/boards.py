@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cardimage.boot_script import Loader
+
 _PYTHON = (
     *("libpython3.13-minimal", "python3.13-minimal", "libpython3.13-stdlib", "libexpat1", "libbz2-1.0", "liblzma5"),
     *("libffi8", "libsqlite3-0", "libuuid1", "libssl3t64", "libzstd1", "zlib1g"),
@@ -26,17 +28,18 @@ _WIRELESS = (
     *("libreadline8t64", "wireless-regdb", "firmware-brcm80211"),
 )
 
+_ARM, _ARM64 = 2, 22  # as U-Boot's images number processors
+
 #: Debian's packages of a machine with busybox as its init; none of their scripts runs
 TINY = (*_BASE, *_PYTHON, *_FILE_SYSTEMS, *_NFT, *_CONTAINERS, *_SSH)
 
 
 @dataclass(frozen=True, slots=True)
 class Firmware:
-    """What a board's first stage wants to find beside the kernel: `files` of `package`, and `device_trees` of the kernel's package, both as
-    patterns below the directory that has them; `config` is config.txt."""
+    """What a board's first stage wants to find on the boot partition: of each package the directory and the files there, `device_trees` of the
+    kernel's package, all as patterns; `config` is config.txt."""
 
-    package: str
-    files: tuple[str, ...]
+    sources: tuple[tuple[str, str, tuple[str, ...]], ...]
     device_trees: tuple[str, ...]
     config: str
 
@@ -55,7 +58,9 @@ class Board:
     early: tuple[str, ...]  # modules of the initramfs, in the order in which they are loaded
     module_directories: tuple[str, ...]
     module_names: tuple[str, ...]
-    boot_size: int  # bytes of the boot partition
+    loader: Loader
+    slot_size: int  # bytes of each of the two
+    boot_size: int = 64 << 20  # bytes of the boot partition
     firmware: Firmware | None = None
     kept_firmware: tuple[str, ...] = ()  # of the devices: patterns below /usr/lib/firmware
     imager: tuple[str, ...] = ()
@@ -91,9 +96,10 @@ enable_uart=1
 upstream_kernel=1
 disable_splash=1
 gpu_mem=16
-kernel=vmlinuz
-initramfs initrd.img followkernel
+kernel=u-boot.bin
 """
+#: the same for all of them; it starts what is in a slot
+_U_BOOT = ("u-boot-rpi", "usr/lib/u-boot/rpi_arm64", ("u-boot.bin",))
 _WIRELESS_FIRMWARE = tuple(
     f"{directory}/{chip}{end}"
     for directory, chips in (
@@ -116,8 +122,11 @@ def _raspberry_pi(
         _EARLY_RASPBERRY_PI,
         _NETWORK,
         (*_NAMES, *_RASPBERRY_PI),
+        # 512 MB at least; the device tree is the one that the firmware has completed
+        Loader(_ARM64, "booti", 0x02000000, 0x08000000, 0x0F000000, "fdt_addr"),
+        256 << 20,
         96 << 20,
-        Firmware("raspi-firmware", stage, trees, _CONFIG),
+        Firmware((("raspi-firmware", "usr/lib/raspi-firmware", stage), _U_BOOT), trees, _CONFIG),
         ("regulatory.db*", *_WIRELESS_FIRMWARE),
         imager,
     )
@@ -137,7 +146,8 @@ BOARDS = {
             _EARLY,
             _NETWORK,
             _NAMES,
-            96 << 20,
+            Loader(_ARM64, "booti", 0x40400000, 0x44000000, 0x47000000, "fdtcontroladdr"),
+            128 << 20,
         ),
         Board(
             "armhf",
@@ -147,7 +157,8 @@ BOARDS = {
             _EARLY,
             _NETWORK,
             _NAMES,
-            96 << 20,
+            Loader(_ARM, "bootz", 0x40400000, 0x44000000, 0x47000000, "fdtcontroladdr"),
+            128 << 20,
         ),
         _raspberry_pi(
             "rpi4",

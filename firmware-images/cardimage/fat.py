@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from cardimage import mbr
+from kubeedge.imageupdate import mbr
 
 CONFIG = "kubeedge.yaml"
 

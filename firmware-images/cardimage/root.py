@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from cardimage import modules
@@ -50,6 +51,7 @@ _UNNEEDED = (
     *(
         "boot",
         "usr/lib/raspi-firmware",
+        "usr/lib/u-boot",
         "usr/lib/aarch64-linux-gnu/gconv",
         "usr/lib/arm-linux-gnueabihf/gconv",
         "usr/src",
@@ -98,7 +100,7 @@ def build(board: Board, packages: Packages, own: list[Path], root: Path, epoch: 
     packages.unpack(board.packages, root)
     release = packages.unpack_kernel(board.kernel, root)
     if board.firmware:
-        packages.unpack([board.firmware.package], root)
+        packages.unpack([package for package, _, _ in board.firmware.sources], root)
         _firmware(board.firmware, root, release)
     _keep_firmware(root / "usr/lib/firmware", board.kept_firmware)
     for package in own:
@@ -119,6 +121,11 @@ def build(board: Board, packages: Packages, own: list[Path], root: Path, epoch: 
             f"programs of the image lack {', '.join(lacking)}: a package is missing, or too much was removed"
         )
     return release
+
+
+def trust(root: Path, keys: Iterable[bytes]) -> None:
+    """The public keys, in DER, whose updates the machine takes."""
+    (root / "etc/card-update-keys").write_text("".join(f"{key.hex()}\n" for key in keys))
 
 
 def initramfs(board: Board, root: Path, release: str) -> bytes:
@@ -182,13 +189,11 @@ def _firmware(firmware: Firmware, root: Path, release: str) -> None:
     """What is for the boot partition, by the names that it has there."""
     target = root.parent / "firmware"
     target.mkdir(exist_ok=True)
-    for directory, patterns in (
-        (root / "usr/lib/raspi-firmware", firmware.files),
-        (root / f"usr/lib/linux-image-{release}", firmware.device_trees),
-    ):
+    trees = ("the kernel", f"usr/lib/linux-image-{release}", firmware.device_trees)
+    for package, directory, patterns in (*firmware.sources, trees):
         for pattern in patterns:
-            if not (found := sorted(directory.glob(pattern))):
-                raise FileNotFoundError(f"{firmware.package} and {release} have no {pattern}")
+            if not (found := sorted((root / directory).glob(pattern))):
+                raise FileNotFoundError(f"{package} has no {directory}/{pattern}")
             for path in found:
                 shutil.copyfile(path, target / path.name)
     (target / "config.txt").write_text(firmware.config)

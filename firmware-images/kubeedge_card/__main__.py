@@ -19,7 +19,7 @@ import kubeedge
 from kubeedge.cli import agent_process
 from kubeedge.config import edge, node_credentials
 from kubeedge.errors import Invalid
-from kubeedge_card import boot_partition, cloud_init, config, led, machine, status
+from kubeedge_card import boot_partition, cloud_init, config, led, machine, status, trial
 
 FILE = "kubeedge.yaml"
 _CLOUD_INIT = ("user-data", "network-config")  # what Raspberry Pi Imager writes; kubeedge.yaml has the last word
@@ -40,6 +40,7 @@ def main() -> int:
     """The exit status of a try that failed; it does not return from one that did not. A machine that has joined works on with what it was told
     last, whatever is on the card now: somebody far away may have no other way to reach it."""
     problems = [_PROBLEM.read_text().strip()] if _PROBLEM.exists() else []
+    problems += filter(None, [trial.at_start()])
     wanted = None
     try:
         text, wanted = _read(problems)

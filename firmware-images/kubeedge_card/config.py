@@ -16,6 +16,9 @@
     timeServers: [pool.ntp.org]
     timeZone: Europe/Berlin
     sshKeys: ["ssh-ed25519 AAAA..."]   # SSH for root with these keys; without any there is no SSH
+    updates:
+      good: cloud                      # an image is good once its agent has reached the cloud; running: once it works
+      minutes: 10                      # for that; then the machine starts again
     agent: {}                          # as in /etc/kubeedge/kubeedge.yaml
 
 The file is whoever's who holds the card, so its form is checked, and an error says where it is. Nothing here reads or writes files.
@@ -43,6 +46,7 @@ _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}")
 _SSH_KEY = re.compile(r"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/=]{16,}( [^\n\r\0]*)?")
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _PASSWORD = re.compile(r"[ -~]{8,63}|[0-9a-fA-F]{64}")
+_GOOD = re.compile(r"cloud|running")
 _MAX_SSID = 32  # bytes
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,1024}")
 _TOKEN_LINE = re.compile(r"^token[ \t]*:.*(?:\n(?:[ \t]+.*)?)*?(?=\n\S|\Z)\n?", re.MULTILINE)
@@ -74,6 +78,14 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
+class Updates:
+    """When an image that is new here is good."""
+
+    good: str = "cloud"
+    minutes: int = 10
+
+
+@dataclass(frozen=True, slots=True)
 class CardConfig:
     """What the file says. `token` is "" once the machine has joined."""
 
@@ -84,13 +96,14 @@ class CardConfig:
     time_servers: tuple[str, ...] = ()
     time_zone: str = ""
     ssh_keys: tuple[str, ...] = ()
+    updates: Updates = Updates()
     agent: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse(document: object) -> CardConfig:
     """Of the YAML document. Raises BadConfig."""
     fields = _mapping(document, "kubeedge.yaml")
-    known = ("name", "cloud", "token", "network", "timeServers", "timeZone", "sshKeys", "agent")
+    known = ("name", "cloud", "token", "network", "timeServers", "timeZone", "sshKeys", "updates", "agent")
     _refuse_unknown(fields, known, "")
     zone = _text(fields, "timeZone", _ZONE, "a name such as Europe/Berlin")
     return CardConfig(
@@ -101,6 +114,7 @@ def parse(document: object) -> CardConfig:
         time_servers=_texts(fields, "timeServers", _HOST, "names or addresses"),
         time_zone=zone,
         ssh_keys=_texts(fields, "sshKeys", _SSH_KEY, "public keys, as in authorized_keys"),
+        updates=_updates(_mapping(fields.get("updates") or {}, "updates")),
         agent=_mapping(fields.get("agent") or {}, "agent"),
     )
 
@@ -116,6 +130,19 @@ def without_token(text: str) -> str:
             return shorter
         return yaml.safe_dump(wanted, sort_keys=False)
     return shorter
+
+
+def _updates(fields: Mapping[str, Any]) -> Updates:
+    _refuse_unknown(fields, ("good", "minutes"), "updates.")
+    good = _text(fields, "good", _GOOD, "cloud or running") or "cloud"
+    return Updates(good, _number(fields, "minutes", 1, 240, 10))
+
+
+def _number(fields: Mapping[str, Any], name: str, least: int, most: int, default: int) -> int:
+    value = fields.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise BadConfig(f"updates.{name}: expected is a number from {least} to {most}")
+    return value
 
 
 def _network(fields: Mapping[str, Any]) -> Network:

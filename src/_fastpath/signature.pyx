@@ -29,8 +29,8 @@ cdef extern from "<openssl/err.h>" nogil:
 
 
 def is_signed(bytes key not None, bytes digest not None, bytes signature not None, bytes data not None, /):
-    """Whether the signature of `data` is by that key, a SubjectPublicKeyInfo in DER: RSA with PKCS#1 v1.5, or ECDSA with its signature in
-    DER. `digest` is SHA256, SHA384 or SHA512. Raises ValueError for what is no such key or digest."""
+    """Whether the signature of `data` is by that key, a SubjectPublicKeyInfo in DER: RSA with PKCS#1 v1.5, ECDSA with its signature in
+    DER, or Ed25519. `digest` is SHA256, SHA384 or SHA512, and empty for Ed25519, which has its own. Raises ValueError for what is no such key or digest."""
     cdef const unsigned char *der = <const unsigned char *> PyBytes_AS_STRING(key)
     cdef const unsigned char *c_signature = <const unsigned char *> PyBytes_AS_STRING(signature)
     cdef const unsigned char *c_data = <const unsigned char *> PyBytes_AS_STRING(data)
@@ -39,7 +39,7 @@ def is_signed(bytes key not None, bytes digest not None, bytes signature not Non
     cdef EVP_PKEY *public = d2i_PUBKEY(NULL, &der, <long> PyBytes_GET_SIZE(key))
     cdef EVP_MD_CTX *context = EVP_MD_CTX_new()
     cdef int done = -1
-    if public != NULL and algorithm != NULL and context != NULL:
+    if public != NULL and context != NULL and (algorithm != NULL or not PyBytes_GET_SIZE(digest)):
         with nogil:
             if EVP_DigestVerifyInit(context, NULL, algorithm, NULL, public) == 1:
                 done = EVP_DigestVerify(context, c_signature, signature_size, c_data, size) == 1

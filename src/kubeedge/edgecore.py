@@ -2,7 +2,7 @@
 
     store
     certificates, kubebus, networkwatch
-    appengine, mesh, servicetable, publishing, metrics, edgewrites, metaserver, devicetwins, eventbus, conditions, control
+    appengine, mesh, servicetable, publishing, metrics, edgewrites, metaserver, devicetwins, eventbus, imageupdate, conditions, control
     edgehub (sync in both directions)
 
 In this order, and stopped in the reverse one. Pods start from the local store alone, so AppEngine needs nothing of EdgeHub: the channel
@@ -51,6 +51,10 @@ if TYPE_CHECKING:
     from kubeedge.kubebus.module import KubeBus
 
 log = logging.getLogger("kubeedge")
+
+CARD = Path(
+    "/run/card-disk"
+)  # where this machine was started from a card with two slots (kubeedge.imageupdate.card.DISK)
 
 
 def main(config: EdgeConfig, credentials: NodeCredentials) -> int:
@@ -134,7 +138,7 @@ class Agent:
             workloads += self._metaserver()
         if on.devices.enable:
             workloads += self._devices()
-        workloads += [self._conditions(), self._control()]
+        workloads += [*self._imageupdate(), self._conditions(), self._control()]
         return [level for level in (network, workloads, channel) if level]
 
     def _certificates(self) -> Module:
@@ -368,6 +372,13 @@ class Agent:
 
         path = Path(socket.removeprefix("unix://"))
         return [twins, bus, DeviceMappers(twins, self.parts.store, path, reported=bus.reported)]
+
+    def _imageupdate(self) -> list[Module]:
+        if not CARD.exists():
+            return []
+        from kubeedge.imageupdate.module import ImageUpdates
+
+        return [ImageUpdates(self.parts.store, self.parts.credentials.node, chance=random.random)]
 
     def _conditions(self) -> Module:
         from kubeedge.conditions.module import ConditionReporter

@@ -21,6 +21,7 @@ RUNTIME_READY = "ContainerRuntimeReady"  # condition of a Node: it can start con
 SERVICES_READY = "ServiceProxyReady"  # condition of a Node: names and addresses of Services work on it
 POLICIES_READY = "NetworkPolicyReady"  # condition of a Node: policies of its pods are enforced
 SECRETS_ENCRYPTED = "SecretsEncrypted"  # condition of a Node: no Secret is plain on its disk
+IMAGE_UPDATED = "ImageUpdated"  # condition of a Node that was started from a card: its image is the one that is wanted
 #: by name of the report
 REPORTED_CONDITIONS = {
     "kubebus": KUBEBUS_READY,
@@ -28,6 +29,7 @@ REPORTED_CONDITIONS = {
     "secretsencryption": SECRETS_ENCRYPTED,
     "mesh": SERVICES_READY,
     "networkpolicy": POLICIES_READY,
+    "imageupdate": IMAGE_UPDATED,
 }
 PRESSURES = {  # by name of the report: condition, taint
     "memorypressure": ("MemoryPressure", "node.kubernetes.io/memory-pressure"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from kubeedge.cli import cluster_options, device_options, pod_options
+from kubeedge.cli import cluster_options, device_options, image_options, pod_options
 
 DEFAULT_CLOUD_CONFIG = "/etc/kubeedge/cloud.yaml"
 
@@ -389,6 +389,7 @@ def parser(program_name: str = "kubeedge") -> argparse.ArgumentParser:
     if not keadm:
         _add_edge_tools(commands)
         pod_options.add_commands(commands.add, EDGE_SOCKET)
+        image_options.add_commands(commands.add)
         device_options.add_commands(commands.add)
         _add_network_tools(commands)
         _add_mesh(commands)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from cardimage import mbr
+from cardimage import boot_script
 from cardimage.boards import BOARDS
-from cardimage.image import command_line
 from cardimage.root import FILES
+from kubeedge.imageupdate import mbr
+from kubeedge.imageupdate.core import SlotLayout
 
 SECTORS = 1 << 20  # of the card
-ROOT_END = 8192 + 16384
+SLOTS_END = 24576 + 8192
 _LARGEST = (1 << 32) - 1
 
 # what init defines there: what is done is told, and `cut` is the write after which the power goes
@@ -54,7 +55,8 @@ class Card:
 
 @pytest.fixture
 def parts() -> list[mbr.Partition]:
-    return [mbr.Partition(mbr.FAT, 8192, 8192, active=True), mbr.Partition(mbr.LINUX, 16384, ROOT_END - 16384)]
+    slots = [mbr.Partition(mbr.LINUX, start, 8192) for start in (16384, 24576)]
+    return [mbr.Partition(mbr.FAT, 8192, 8192, active=True), *slots]
 
 
 def test_the_first_start_makes_it_up_to_the_end_of_the_card_and_later_ones_leave_it(
@@ -63,7 +65,7 @@ def test_the_first_start_makes_it_up_to_the_end_of_the_card_and_later_ones_leave
     card = Card(tmp_path, parts)
     assert card.start().returncode == 0
     assert card.done == ["reread", "make"]
-    assert card.partitions == [*parts, mbr.Partition(mbr.LINUX, ROOT_END, SECTORS - ROOT_END)]
+    assert card.partitions == [*parts, mbr.Partition(mbr.LINUX, SLOTS_END, SECTORS - SLOTS_END)]
     before = card.disk.read_bytes()
     assert card.start().returncode == 0 and card.done == []
     assert card.disk.read_bytes() == before
@@ -78,12 +80,12 @@ def test_wherever_the_power_goes_the_next_start_ends_in_a_whole_partition(
     card = Card(tmp_path, parts)
     for cut in filter(None, (first, second)):
         card.start(cut=cut)
-        assert card.partitions[:2] == parts
-        if card.partitions[2:] and card.partitions[2].kind == mbr.LINUX:
+        assert card.partitions[:3] == parts
+        if card.partitions[3:] and card.partitions[3].kind == mbr.LINUX:
             assert (tmp_path / "file-system").exists(), "said to be whole before it was made"
             (tmp_path / "file-system").write_text("data")
     assert card.start().returncode == 0
-    assert card.partitions[2] == mbr.Partition(mbr.LINUX, ROOT_END, SECTORS - ROOT_END)
+    assert card.partitions[3] == mbr.Partition(mbr.LINUX, SLOTS_END, SECTORS - SLOTS_END)
     assert (tmp_path / "file-system").read_text() in ("made", "data")
     assert not ((tmp_path / "file-system").read_text() == "made" and card.done == []) or first > 3 or second > 3
 
@@ -96,7 +98,7 @@ def test_data_is_never_made_again(tmp_path: Path, parts: list[mbr.Partition]) ->
 
 def test_a_card_without_space_says_so(tmp_path: Path, parts: list[mbr.Partition]) -> None:
     card = Card(tmp_path, parts)
-    done = card.start(sectors=ROOT_END + 100)
+    done = card.start(sectors=SLOTS_END + 100)
     assert done.returncode != 0 and "too small" in done.stdout
     assert card.partitions == parts
 
@@ -112,7 +114,7 @@ def test_a_card_that_cannot_be_written_says_so(tmp_path: Path, parts: list[mbr.P
 def test_a_card_that_is_larger_than_a_partition_table_can_say(tmp_path: Path, parts: list[mbr.Partition]) -> None:
     card = Card(tmp_path, parts)
     assert card.start(sectors=1 << 33).returncode == 0
-    assert card.partitions[2].end == _LARGEST
+    assert card.partitions[3].end == _LARGEST
 
 
 @pytest.mark.parametrize("serial", [0, 1, 0x12345678, 0xDEADBEEF, 0xFFFFFFFF])
@@ -122,7 +124,7 @@ def test_a_card_is_found_by_what_the_kernel_was_told(tmp_path: Path, serial: int
     script = ["busybox", "sh", "-c", '. "$1"; signature "$2"', "sh", str(FILES / "data-partition"), str(disk)]
     said = subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip()
     for board in BOARDS.values():
-        assert f" card.id={said} " in command_line(board, serial)
+        assert f" card.id={said} " in boot_script.script(board.loader, serial, SlotLayout())
 
 
 def test_a_disk_that_cannot_be_read_is_no_card(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cardimage import cpio, mbr, modules, sbom
+from cardimage import cpio, modules, sbom
 from cardimage.packages import Packed
+from kubeedge.imageupdate import mbr
 
 DEP = """\
 kernel/fs/overlayfs/overlay.ko:

@@ -15,6 +15,7 @@ _NAMED_ELSEWHERE = {
     "crun", "runc",  # one of the two
     "systemctl",  # service.py looks for systemd itself
     "ctr",  # containerd's own, and only with `runtime: cri`
+    "reboot",  # of an image for cards, which has it
 }  # fmt: skip
 
 

@@ -6,6 +6,8 @@ import asyncio
 import re
 from pathlib import Path
 
+import pytest
+
 from kubeedge import edgecore
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config.edge import (
@@ -33,8 +35,11 @@ def shown(module_text: str) -> list[str]:
     return re.findall(r"\w+", re.sub(r"\([^)]*\)", "", "\n".join(lines)))
 
 
-def test_modules_start_in_the_order_that_the_head_of_the_file_shows(tmp_path: Path) -> None:
-    """The store first, then what needs no cloud, the channel last."""
+def test_modules_start_in_the_order_that_the_head_of_the_file_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store first, then what needs no cloud, the channel last. On a machine that was started from a card."""
+    monkeypatch.setattr(edgecore, "CARD", tmp_path)
     names = [name for level in levels(tmp_path) for name in level]
     assert ["store", *names] == shown(edgecore.__doc__ or "")
 

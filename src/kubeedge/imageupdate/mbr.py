@@ -1,7 +1,7 @@
 """The partition table of a card (MBR), as bytes.
 
-Of four entries three are used: the boot partition (FAT), the root (squashfs) and the data. The last is not in an image: a machine makes it when it
-starts first, from where the root ends to the end of its card (files/data-partition).
+Its four entries are the boot partition (FAT), slots A and B, and the data. The last is not in an image: a machine makes it when it starts first,
+from where slot B ends to the end of its card (firmware-images/files/data-partition).
 """
 
 from __future__ import annotations
@@ -49,6 +49,11 @@ def table(partitions: list[Partition], signature: int) -> bytes:
     )
     head = bytes(440) + struct.pack("<IH", signature, 0)
     return head + entries.ljust(64, b"\0") + b"\x55\xaa"
+
+
+def signature(sector: bytes) -> int:
+    """By which a card is known."""
+    return int.from_bytes(sector[440:444], "little")
 
 
 def read(sector: bytes) -> list[Partition]:

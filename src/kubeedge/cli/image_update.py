@@ -1,0 +1,74 @@
+"""`kubeedge image-update FILE|URL`: a new image for a machine that was started from a card, and what becomes of it."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from contextlib import closing
+from typing import Any
+
+from kubeedge.cli.show import as_json, table
+from kubeedge.imageupdate import card, core, driver
+from kubeedge.imageupdate.core import Slots
+from kubeedge.imageupdate.source import open_source
+
+_MAX_TRIES = 20
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit status 0. Raises KubeEdgeError for what this machine does not take."""
+    if not options.source:
+        with card.opened(write=False) as own:
+            slots = own.record()
+        shown = _shown(slots, card.running(slots))
+        print(as_json(shown) if options.output == "json" else _text(shown))
+        return 0
+    machine = driver.this_machine()
+    with driver.alone(), card.opened() as own, closing(open_source(options.source)) as source:
+        before = own.record()
+        tries = max(1, min(_MAX_TRIES, options.tries))
+        slots = driver.update(
+            source,
+            own,
+            card.running(before),
+            machine,
+            _say,
+            older=options.allow_older,
+            again=options.again,
+            tries=tries,
+        )
+    if options.output == "json":
+        print(as_json(_shown(slots, card.running(slots))))
+    if options.restart and slots.armed is not None:
+        _say("the machine starts again")
+        subprocess.run(["reboot"], check=True)
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _shown(slots: Slots, running: int) -> dict[str, Any]:
+    rows = []
+    for number, (image, layout) in enumerate(zip(slots.images, slots.layouts, strict=True)):
+        state = "good" if number == slots.good else "on trial" if number == slots.trial else ""
+        state = state or ("spare" if layout.kernel_sectors else "empty")
+        rows.append(
+            {"slot": core.name(number), "version": image.version, "epoch": image.epoch, "state": state,
+             "runs": number == running, "digest": image.digest.hex()}
+        )  # fmt: skip
+    return {
+        "slots": rows,
+        "armed": slots.armed is not None,
+        "tries": slots.tries,
+        "outcome": slots.outcome.name.lower(),
+        "reason": slots.reason,
+    }
+
+
+def _text(shown: dict[str, Any]) -> str:
+    rows = [[r["slot"], r["version"], r["digest"][:12], r["state"], "yes" if r["runs"] else ""] for r in shown["slots"]]
+    text = table(["SLOT", "VERSION", "DIGEST", "STATE", "RUNS"], rows)
+    return text + (f"\n{shown['reason']}" if shown["reason"] else "")
