@@ -13,6 +13,7 @@ lose what they had before.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import os
 import random
@@ -101,6 +102,7 @@ class Card:
         self._disk, self._work = disk, work
         self._known = {manifest.image().digest: manifest for manifest in known}
         self._parts = mbr.read(self.read(0, SECTOR))[:3]
+        self._starts = [*(part.start for part in self._parts), self._parts[2].end]
         self._script = fat.get(disk, "boot.scr")
         self._dirty = {0, 1, 2, 3}  # partitions that have changed since they were looked at
         self.looked_at_data = 0
@@ -116,8 +118,8 @@ class Card:
         sector = offset // SECTOR
         if not sector:
             self._dirty.add(3)  # what is there may be data from now on
-        starts = [part.start for part in self._parts] + [self._parts[2].end]
-        if (index := sum(sector >= start for start in starts) - 1) >= 0:
+        # a write is that of one file system, or of what is before all of them
+        if (index := bisect.bisect_right(self._starts, sector) - 1) >= 0:
             self._dirty.add(index)
 
     def wrong(self) -> str:
@@ -221,12 +223,24 @@ def _reached(card: Card, pending: Iterable[Write], way: str, rng: random.Random)
     """Writes what has reached the card; what was there before, to be put back."""
     before = []
     for write in pending:
-        for start in range(0, len(write.data), SECTOR):
-            if way == "kept" or (way == "torn" and rng.random() < 0.5):
-                offset, data = write.offset + start, write.data[start : start + SECTOR]
-                before.append((offset, card.read(offset, len(data))))
-                card.write(offset, data)
+        for offset, data in _some(write, way, rng):
+            before.append((offset, card.read(offset, len(data))))
+            card.write(offset, data)
     return before
+
+
+def _some(write: Write, way: str, rng: random.Random) -> Iterator[tuple[int, bytes]]:
+    """Of its sectors; those that follow each other together."""
+    if way == "kept":
+        yield write.offset, write.data
+    if way != "torn":
+        return
+    first, size = 0, len(write.data)
+    for start in range(0, size + SECTOR, SECTOR):
+        if start >= size or rng.random() < 0.5:  # this one has not
+            if first < min(start, size):
+                yield write.offset + first, write.data[first:start]
+            first = start + SECTOR
 
 
 def _copy(source: int, offset: int, length: int, target: Path) -> None:
