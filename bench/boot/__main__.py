@@ -154,8 +154,15 @@ class Boot:
         self.until(lambda: b"card: joining" in self.machine.console(), "joining")
         self.say(f"joining {self.since_on():.1f} s after power-on")
         self.until(self._is_ready, "the node is Ready")
-        if self.steps != "update":
-            self.report.add("power-on to node Ready, TCG", self.since_on(), unit="s", must=75, aim=45)
+        # of a machine that does nothing else; a busy one is no reason to fail
+        alone = self.steps == "all"
+        self.report.add(
+            "power-on to node Ready, TCG",
+            self.since_on(),
+            unit="s",
+            must=75 if alone else None,
+            aim=45 if alone else None,
+        )
         self.say(f"Ready {self.since_on():.1f} s after power-on")
         said = self._boot_file("kubeedge-status.txt").decode()
         assert "state: joined" in said, said
