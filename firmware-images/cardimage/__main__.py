@@ -79,7 +79,7 @@ def main() -> int:
 
 def _build(options: argparse.Namespace) -> int:
     board = BOARDS[options.board]
-    packages = Packages(board.debian, CACHE)
+    packages = Packages(board.debian, CACHE, board.kernel_suite)
     debs = options.debs or _our_packages(board)
     own = [p for p in sorted(debs.glob("kubeedge*.deb")) if not p.name.startswith("kubeedge-cloud")]
     if len(own) != 2:

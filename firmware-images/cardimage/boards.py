@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cardimage.boot_script import Loader
 
@@ -64,6 +64,7 @@ class Board:
     firmware: Firmware | None = None
     kept_firmware: tuple[str, ...] = ()  # of the devices: patterns below /usr/lib/firmware
     imager: tuple[str, ...] = ()
+    kernel_suite: str = ""  # where Debian's release has none for it
 
 
 _CARD = ("squashfs", "overlay", "ext4", "vfat", "nls_cp437", "nls_ascii", "nls_utf8")
@@ -132,6 +133,20 @@ def _raspberry_pi(
     )
 
 
+#: what an Ethernet port and USB of a Raspberry Pi 5 are behind (RP1), and its SD card
+_RASPBERRY_PI_5 = (
+    *("sdhci_brcmstb", "pinctrl_brcmstb_bcm2712", "gpio_brcmstb", "fixed", "gpio_regulator", "irq_bcm2712_mip"),
+    *("rp1_pci", "clk_rp1", "pinctrl_rp1", "macb", "dwc3", "xhci_plat_hcd", "bcm2835_wdt", "iproc_rng200"),
+)
+#: its first stage is in its EEPROM; os_check: the device tree is the kernel's, not Raspberry Pi's
+_CONFIG_5 = """\
+arm_64bit=1
+enable_uart=1
+os_check=0
+disable_splash=1
+kernel=u-boot.bin
+"""
+
 _STAGE_3 = ("bootcode.bin", "start.elf", "fixup.dat", "start_cd.elf", "fixup_cd.dat")
 _STAGE_4 = ("start4.elf", "fixup4.dat", "start4cd.elf", "fixup4cd.dat")
 
@@ -159,6 +174,14 @@ BOARDS = {
             _NAMES,
             Loader(_ARM, "bootz", 0x40400000, 0x44000000, 0x47000000, "fdtcontroladdr"),
             128 << 20,
+        ),
+        replace(
+            _raspberry_pi("rpi5", "Raspberry Pi 5, 64-bit", (), (), ("pi5-64bit",)),
+            consoles=("tty1", "ttyAMA10,115200"),
+            kernel_suite="trixie-backports",
+            early=("pinctrl_brcmstb_bcm2712", "gpio_brcmstb", "fixed", "gpio_regulator", "sdhci_brcmstb", *_CARD),
+            module_names=(*_NAMES, *_RASPBERRY_PI, *_RASPBERRY_PI_5),
+            firmware=Firmware((_U_BOOT,), ("broadcom/bcm2712*-rpi-5-b.dtb",), _CONFIG_5),
         ),
         _raspberry_pi(
             "rpi4",

@@ -35,8 +35,9 @@ class Packed:
 class Packages:
     """Of one architecture, fetched once, below `cache`."""
 
-    def __init__(self, debian: str, cache: Path) -> None:
+    def __init__(self, debian: str, cache: Path, kernel_suite: str = "") -> None:
         self._release = Release(_SUITE, debian, cache / "apt")
+        self._kernels = Release(kernel_suite, debian, cache / "apt") if kernel_suite else self._release
         self._host = Release(_SUITE, "amd64", cache / "apt")
         self._tools = cache / f"python-{_SUITE}-amd64"
         self.files: list[Path] = []
@@ -48,10 +49,13 @@ class Packages:
         self.files += self._release.fetch(names)
 
     def unpack_kernel(self, meta: str, root: Path) -> str:
-        """What the meta package stands for today; the kernel's release."""
-        (file,) = self._release.fetch([meta])
-        name = field(file, "Depends").split()[0]
-        self.unpack([name], root)
+        """What the meta package stands for today; the kernel's release. Of newer kernels the modules are a package of their own, and others."""
+        (file,) = self._kernels.fetch([meta])
+        (name,) = _depends(file, ("linux-image-",))
+        (image,) = self._kernels.fetch([name])
+        names = [name, *_depends(image, ("linux-base-", "linux-binary-", "linux-modules-"))]
+        self._kernels.unpack(names, root)
+        self.files += self._kernels.fetch(names)
         return name.removeprefix("linux-image-")
 
     def compile_python(self, root: Path) -> None:
@@ -75,6 +79,12 @@ class Packages:
             name, version, architecture = (field(file, key) for key in ("Package", "Version", "Architecture"))
             found[name] = Packed(name, version, architecture, field(file, "Source").split(" ")[0] or name)
         return [found[name] for name in sorted(found)]
+
+
+def _depends(package: Path, starts: tuple[str, ...]) -> list[str]:
+    """The packages with such names that it needs."""
+    wanted = (word.split()[0] for word in field(package, "Depends").split(","))
+    return [name for name in wanted if name.startswith(starts)]
 
 
 def field(package: Path, name: str) -> str:

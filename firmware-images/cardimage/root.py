@@ -62,6 +62,9 @@ _UNNEEDED = (
 _UNNEEDED_FILES = (
     *(
         "usr/lib/linux-image-*",
+        "usr/lib/modules/*/dtb",
+        "usr/lib/modules/*/config",
+        "usr/lib/modules/*/System.map",
         "usr/lib/*/*.a",
         "usr/lib/*/libgio-2.0.*",
         "usr/lib/*/libgirepository-2.0.*",
@@ -105,7 +108,8 @@ def build(board: Board, packages: Packages, own: list[Path], root: Path, epoch: 
     _keep_firmware(root / "usr/lib/firmware", board.kept_firmware)
     for package in own:
         subprocess.run(["dpkg-deb", "-x", str(package), str(root)], check=True)
-    shutil.move(root / f"boot/vmlinuz-{release}", root.parent / "vmlinuz")
+    kernels = (root / f"boot/vmlinuz-{release}", root / f"usr/lib/modules/{release}/vmlinuz")
+    shutil.move(next(path for path in kernels if path.exists()), root.parent / "vmlinuz")
     _take_modules(board, root, release)
     _certificates(root)
     for name in _UNNEEDED:
@@ -189,7 +193,11 @@ def _firmware(firmware: Firmware, root: Path, release: str) -> None:
     """What is for the boot partition, by the names that it has there."""
     target = root.parent / "firmware"
     target.mkdir(exist_ok=True)
-    trees = ("the kernel", f"usr/lib/linux-image-{release}", firmware.device_trees)
+    directories = (
+        f"usr/lib/linux-image-{release}",
+        f"usr/lib/modules/{release}/dtb",
+    )  # of newer kernels the second one
+    trees = ("the kernel", next(name for name in directories if (root / name).is_dir()), firmware.device_trees)
     for package, directory, patterns in (*firmware.sources, trees):
         for pattern in patterns:
             if not (found := sorted((root / directory).glob(pattern))):

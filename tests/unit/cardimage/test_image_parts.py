@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cardimage import cpio, modules, sbom
+from cardimage import cpio, modules, packages, sbom
 from cardimage.packages import Packed
 from kubeedge.imageupdate import mbr
 
@@ -95,3 +95,17 @@ def test_what_is_beside_an_image_is_the_same_for_the_same_image() -> None:
     )
     (listed,) = json.loads(entry)["os_list"]
     assert (listed["extract_size"], listed["image_download_size"], listed["devices"]) == (5, 1, ["pi4-64bit"])
+
+
+def test_the_parts_of_a_kernel_are_the_packages_that_it_needs(tmp_path: Path) -> None:
+    """As Debian packs kernels from 7 on."""
+    (tmp_path / "tree/DEBIAN").mkdir(parents=True)
+    needs = "dracut | initramfs-tools (>= 0.120), linux-base-7.3.4-arm64 (= 7.3.4-1), linux-binary-7.3.4-arm64, linux-modules-7.3.4-arm64 (= 7)"
+    control = f"Package: linux-image-7.3.4-arm64\nVersion: 7.3.4-1\nArchitecture: arm64\nMaintainer: a <a@b.c>\nDescription: d\nDepends: {needs}\n"
+    (tmp_path / "tree/DEBIAN/control").write_text(control)
+    subprocess.run(
+        ["dpkg-deb", "--build", str(tmp_path / "tree"), str(tmp_path / "k.deb")], check=True, capture_output=True
+    )
+    found = packages._depends(tmp_path / "k.deb", ("linux-base-", "linux-binary-", "linux-modules-"))
+    assert found == ["linux-base-7.3.4-arm64", "linux-binary-7.3.4-arm64", "linux-modules-7.3.4-arm64"]
+    assert packages._depends(tmp_path / "k.deb", ("linux-image-",)) == []
