@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from kubeedge.api.devices import DEVICES
 from kubeedge.apiserver.devices import ROWS
@@ -92,3 +95,34 @@ def test_what_is_wrong_is_refused_with_its_field(kubectl: Kubectl, inside: tuple
     assert "spec.deviceModelRef.name" in said
     said = kubectl.fails("patch", *inside, "device", "hall", "--type=strategic", "-p", '{"spec": {"nodeName": "b"}}')
     assert "strategic merge patch is not supported" in said or "application/merge-patch+json" in said
+
+
+OLD = Path(__file__).resolve().parents[1] / "unit/devices/manifests/v1alpha2.yaml"
+
+
+def test_manifests_of_v1alpha2_apply_unchanged_and_both_versions_are_read(
+    kubectl: Kubectl, cluster: Cluster, inside: tuple[str, str]
+) -> None:
+    kubectl("api-resources")
+    text = OLD.read_text().replace("namespace: default", f"namespace: {inside[1]}")
+    first = kubectl("apply", *inside, "-f", "-", stdin=text)
+    assert first.count("created") == 6
+    again = kubectl("apply", *inside, "-f", "-", stdin=text)
+    assert again.count("created") == 0
+    newest = json.loads(kubectl("get", *inside, "device", "boiler-1", "-o", "json"))
+    assert newest["apiVersion"] == "devices.kubeedge.io/v1beta1" and newest["spec"]["nodeName"] == "edge1"
+    old = json.loads(kubectl("get", *inside, "devices.v1alpha2.devices.kubeedge.io", "boiler-1", "-o", "json"))
+    (applied,) = (obj for obj in yaml.safe_load_all(text) if obj["metadata"]["name"] == "boiler-1")
+    assert old["spec"] == applied["spec"]
+    changed = text.replace('value: "30"', 'value: "31"').replace(
+        "offset: 2, limit: 1, scale", "offset: 3, limit: 1, scale"
+    )
+    assert "configured" in kubectl("apply", *inside, "-f", "-", stdin=changed)
+    newest = json.loads(kubectl("get", *inside, "device", "boiler-1", "-o", "json"))
+    prop = newest["spec"]["properties"][0]
+    assert prop["desired"]["value"] == "31" and prop["visitors"]["configData"]["offset"] == 3
+    assert kubectl("get", *inside, "devices.v1alpha2.devices.kubeedge.io").splitlines()[0].split()[:2] == [
+        "NAME",
+        "MODEL",
+    ]
+    assert "deleted" in kubectl("delete", *inside, "devices.v1alpha2.devices.kubeedge.io", "tag")

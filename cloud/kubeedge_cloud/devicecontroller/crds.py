@@ -10,7 +10,7 @@ from typing import Any
 from kubeedge.api import devices, schema
 from kubeedge.api.names import Object
 from kubeedge.api.resources import Row
-from kubeedge.apiserver.devices import ROWS
+from kubeedge.apiserver.devices import STORED
 from kubeedge.apiserver.openapi import PLAIN
 
 #: a structural schema wants a type for what may be anything, too
@@ -47,8 +47,8 @@ _COLUMNS: dict[str, list[tuple[str, str, int]]] = {
 
 
 def definitions() -> list[Object]:
-    """The CustomResourceDefinitions (apiextensions.k8s.io/v1) of all device resources."""
-    return [_definition(row) for row in ROWS]
+    """The CustomResourceDefinitions (apiextensions.k8s.io/v1) of all device resources, in the version that is stored."""
+    return [_definition(row) for row in STORED]
 
 
 def _definition(row: Row) -> Object:

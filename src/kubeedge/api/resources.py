@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from kubeedge.api.client import Resource
+from kubeedge.api.conversions import Version
 from kubeedge.api.names import Object
 from kubeedge.api.status import FieldError, NoSuchPath
 from kubeedge.errors import Misuse
@@ -110,6 +111,13 @@ class Row:
     strategy: Strategy = AS_IT_COMES
     printer: Printer | None = None
     verbs: Sequence[str] = ALL_VERBS
+    #: where another version is stored: the row of that has everything that concerns the object and not its form
+    conversion: Version | None = None
+
+    @property
+    def stored(self) -> Resource:
+        """The resource by which the objects are stored, and known in this process."""
+        return self.resource if self.conversion is None else self.conversion.stored
 
     @property
     def has_status(self) -> bool:
@@ -137,6 +145,11 @@ class Resources:
     def __iter__(self) -> Iterator[Row]:
         return iter(self._rows)
 
+    @property
+    def stored(self) -> Iterator[Row]:
+        """Those that are not another version of one of them."""
+        return (row for row in self._rows if row.conversion is None)
+
     def register(self, row: Row) -> None:
         """Serve a custom resource from now on. Raises Misuse for a name that cannot be served, or is taken."""
         resource = row.resource
@@ -152,7 +165,9 @@ class Resources:
             raise Misuse(f"{resource} cannot be served: names are DNS labels, the group has a dot")
         for other in self._rows:
             same_group = other.resource.group == resource.group
-            if same_group and (other.resource.plural == resource.plural or other.resource.kind == resource.kind):
+            another = other.stored == row.stored and other.resource.version != resource.version
+            taken = other.resource.plural == resource.plural or other.resource.kind == resource.kind
+            if same_group and taken and not another:
                 raise Misuse(f"{resource.plural}.{resource.group} is taken by {other.resource}")
         self._rows = (*self._rows, row)
 
@@ -183,5 +198,18 @@ class Resources:
         return None
 
     def group_versions(self) -> list[tuple[str, str]]:
-        """("", "v1") first, then by group."""
-        return sorted({(row.resource.group, row.resource.version) for row in self._rows})
+        """("", "v1") first, then by group; of a group the version that clients are to prefer first."""
+        found = {(row.resource.group, row.resource.version) for row in self._rows}
+        return sorted(found, key=lambda one: (one[0], version_priority(one[1])))
+
+
+_VERSION = re.compile(r"v([1-9][0-9]{0,8})(?:(alpha|beta)([1-9][0-9]{0,8}))?")
+
+
+def version_priority(version: str) -> tuple[int, int, int, str]:
+    """Sorts versions as Kubernetes does, the preferred one first: v2, v1, v1beta2, v1beta1, v1alpha2, others by name."""
+    found = _VERSION.fullmatch(version)
+    if found is None:
+        return 3, 0, 0, version
+    stability = {None: 0, "beta": 1, "alpha": 2}[found[2]]
+    return stability, -int(found[1]), -int(found[3] or 0), version

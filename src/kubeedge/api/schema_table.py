@@ -811,6 +811,142 @@ DeviceModelProperty
   maximum str
   unit str
   visitors DeviceProtocol
+DeviceV1alpha2
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec DeviceV1alpha2Spec
+  status DeviceV1alpha2Status
+DeviceV1alpha2Spec
+  deviceModelRef DeviceModelRef
+  protocol ProtocolV1alpha2
+  propertyVisitors [PropertyVisitor]
+  data DeviceData
+  nodeSelector NodeSelector
+DeviceV1alpha2Status
+  twins [TwinV1alpha2]
+TwinV1alpha2
+  propertyName str
+  desired TwinProperty
+  reported TwinProperty
+ProtocolV1alpha2
+  opcua ProtocolOpcua
+  modbus ProtocolModbus
+  bluetooth ProtocolBluetooth
+  common ProtocolCommon
+  customizedProtocol DeviceProtocol
+ProtocolOpcua
+  url str
+  userName str
+  password str
+  securityPolicy str
+  securityMode str
+  certificate str
+  privateKey str
+  timeout long
+ProtocolModbus
+  slaveID long
+ProtocolBluetooth
+  macAddress str
+ProtocolCommon
+  com ProtocolSerial
+  tcp ProtocolTcp
+  commType str
+  reconnTimeout long
+  reconnRetryTimes long
+  collectTimeout long
+  collectRetryTimes long
+  collectType str
+  customizedValues any
+ProtocolSerial
+  serialPort str
+  baudRate long
+  dataBits long
+  parity str
+  stopBits long
+ProtocolTcp
+  ip str
+  port long
+PropertyVisitor
+  propertyName str
+  reportCycle long
+  collectCycle long
+  customizedValues any
+  opcua VisitorOpcua
+  modbus VisitorModbus
+  bluetooth VisitorBluetooth
+  customizedProtocol DeviceProtocol
+VisitorOpcua
+  nodeID str
+  browseName str
+VisitorModbus
+  register str
+  offset long
+  limit long
+  scale num
+  isSwap bool
+  isRegisterSwap bool
+VisitorBluetooth
+  characteristicUUID str
+  dataWrite map
+  dataConverter BluetoothConverter
+BluetoothConverter
+  startIndex long
+  endIndex long
+  shiftLeft long
+  shiftRight long
+  orderOfOperations [BluetoothOperation]
+BluetoothOperation
+  operationType str
+  operationValue num
+DeviceData
+  dataProperties [DeviceDataProperty]
+  dataTopic str
+DeviceDataProperty
+  propertyName str
+  metadata map
+DeviceModelV1alpha2
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec DeviceModelV1alpha2Spec
+DeviceModelV1alpha2Spec
+  protocol str
+  properties [ModelPropertyV1alpha2]
+ModelPropertyV1alpha2
+  name str
+  description str
+  type PropertyTypeV1alpha2
+PropertyTypeV1alpha2
+  int IntegerTypeV1alpha2
+  float NumberTypeV1alpha2
+  double NumberTypeV1alpha2
+  string TextTypeV1alpha2
+  boolean BooleanTypeV1alpha2
+  bytes BytesTypeV1alpha2
+IntegerTypeV1alpha2
+  accessMode str
+  defaultValue long
+  minimum long
+  maximum long
+  unit str
+NumberTypeV1alpha2
+  accessMode str
+  defaultValue num
+  minimum num
+  maximum num
+  unit str
+TextTypeV1alpha2
+  accessMode str
+  defaultValue str
+  unit str
+BooleanTypeV1alpha2
+  accessMode str
+  defaultValue bool
+  unit str
+BytesTypeV1alpha2
+  accessMode str
+  unit str
 GatewayClass
   apiVersion str
   kind str

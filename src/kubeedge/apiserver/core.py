@@ -136,6 +136,13 @@ def _keep_addresses(service: Object, old: Object) -> None:
         service["spec"] = {**spec, **{key: before[key] for key in ("clusterIP", "clusterIPs") if key in before}}
 
 
+def checked(row: Row, obj: Object, options: WriteOptions) -> Object:
+    """A copy without nulls whose fields have the types of the row's kind. Raises BadRequest, InvalidObject."""
+    found = _typed(row, obj)
+    _check(row, found, options)
+    return found
+
+
 def _typed(row: Row, obj: Object) -> Object:
     """A copy without nulls, of the kind that the resource has."""
     if not isinstance(obj, dict):

@@ -1,11 +1,12 @@
-"""The rows of devices.kubeedge.io: what `kubectl` sees of a Device and of a DeviceModel. Pure."""
+"""The rows of devices.kubeedge.io: what `kubectl` sees of a Device and of a DeviceModel, in both versions. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from kubeedge.api import devices, meta
+from kubeedge.api import devices, devices_v1alpha2, meta
+from kubeedge.api.conversions import Version
 from kubeedge.api.names import Object
 from kubeedge.api.resources import Column, Printer, Row, Strategy
 from kubeedge.apiserver.durations import age
@@ -60,7 +61,7 @@ def _model(obj: Object, now: float) -> Sequence[Any]:
     )
 
 
-ROWS: tuple[Row, ...] = (
+STORED: tuple[Row, ...] = (
     Row(
         devices.DEVICES,
         "device",
@@ -100,4 +101,24 @@ ROWS: tuple[Row, ...] = (
             _model,
         ),
     ),
+)
+
+
+def _older(row: Row, conversion: Version) -> Row:
+    """v1alpha2, where status is a part of the object as any other."""
+    schema = f"{row.resource.kind}V1alpha2"
+    return Row(
+        conversion.resource,
+        row.singular,
+        categories=row.categories,
+        strategy=Strategy(schema, strategic=False),
+        printer=row.printer,
+        conversion=conversion,
+    )
+
+
+ROWS: tuple[Row, ...] = (
+    *STORED,
+    _older(STORED[0], devices_v1alpha2.DEVICE_CONVERSION),
+    _older(STORED[1], devices_v1alpha2.DEVICEMODEL_CONVERSION),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kubeedge.api.names import Object
-from kubeedge.api.resources import Resources, Row
+from kubeedge.api.resources import Resources, Row, version_priority
 from kubeedge.kit.dataclasses import dataclass
 
 #: subresource -> (group, version, kind, verbs); group "" and kind "" mean the resource's own
@@ -58,7 +58,7 @@ def api_versions() -> Object:
 def _group_versions(served: Resources) -> list[tuple[str, str]]:
     """Those that have resources, and those that are listed without any."""
     empty = {group for row in served for name, group in _GROUPS_OF_SUBRESOURCES.items() if name in row.subresources}
-    return sorted({*served.group_versions(), *empty})
+    return sorted({*served.group_versions(), *empty}, key=lambda one: (one[0], version_priority(one[1])))
 
 
 def _group(served: Resources, name: str) -> Object:

@@ -37,7 +37,7 @@ class TenantNamespaces:
 
     async def has_content(self, namespace: str) -> bool:
         """Whether any object of any resource is in it."""
-        for row in self._served:
+        for row in self._served.stored:
             if row.resource.namespaced:
                 start = selection.prefix(self._tenant, row.resource, namespace)
                 if (await self._store.range(start, keys.prefix_end(start), limit=1, keys_only=True)).kvs:

@@ -79,7 +79,7 @@ class ObjectReader:
 
     async def resources(self) -> Sequence[Resource]:
         """The resources that are served now, custom resources included."""
-        return [row.resource for row in self.served]
+        return [row.resource for row in self.served.stored]
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:
         """An object as it is stored. Raises ObjectNotFound or NoSuchPath."""

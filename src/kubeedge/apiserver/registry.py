@@ -89,8 +89,12 @@ class Registry(ObjectReader):
             self._bootstrapped = True
 
     async def unregister(self, resource: Resource) -> None:
-        """Take a custom resource out of the API, with its objects; watches on it see them go. Finalizers are not waited for."""
+        """Take a custom resource out of the API, with its objects; watches on it see them go. Finalizers are not waited for. Of a version that is
+        not the stored one nothing else goes."""
+        row = self.served.row_of(resource)
         self.served.remove(resource)
+        if row.conversion is not None:
+            return
         start = selection.prefix(self.tenant, resource)
         while True:
             page = await self._store.range(start, keys.prefix_end(start), limit=_PAGE, keys_only=True)
@@ -367,7 +371,7 @@ class Registry(ObjectReader):
     async def _orphan(self, owner: Object) -> None:
         """Take the owner's uid out of its dependents, so that they outlive it."""
         uid, namespace = str(meta.metadata(owner).get("uid", "")), meta.namespace_of(owner)
-        for row in (row for row in self.served if row.resource.namespaced or not namespace):
+        for row in (row for row in self.served.stored if row.resource.namespaced or not namespace):
             async with contextlib.aclosing(self.pages(row.resource, namespace)) as pages:
                 async for page in pages:
                     for obj in page.items:

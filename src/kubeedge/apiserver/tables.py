@@ -11,6 +11,7 @@ from typing import Any
 from kubeedge.api import meta
 from kubeedge.api.names import Object
 from kubeedge.api.resources import Column, Printer, Row
+from kubeedge.apiserver import versions
 
 
 def _generic(obj: Object, now: float) -> Sequence[Any]:
@@ -31,14 +32,14 @@ def table(
     list_metadata: Mapping[str, Any],
     headers: bool = True,
 ) -> Object:
-    """`version` is v1 or v1beta1 of meta.k8s.io; `include` is Metadata, Object or None."""
+    """Of stored objects. `version` is v1 or v1beta1 of meta.k8s.io; `include` is Metadata, Object or None."""
     printer = row.printer or _GENERIC
     found: Object = {
         "kind": "Table",
         "apiVersion": f"meta.k8s.io/{version}",
         "metadata": dict(list_metadata),
         "columnDefinitions": [_definition(column) for column in printer.columns] if headers else [],
-        "rows": [_row(printer, item, version, include, now) for item in items],
+        "rows": [_row(row, printer, item, version, include, now) for item in items],
     }
     return found
 
@@ -53,7 +54,7 @@ def _definition(column: Column) -> Object:
     }
 
 
-def _row(printer: Printer, item: Object, version: str, include: str, now: float) -> Object:
+def _row(resource: Row, printer: Printer, item: Object, version: str, include: str, now: float) -> Object:
     try:
         cells = list(printer.cells(item, now))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
@@ -62,9 +63,9 @@ def _row(printer: Printer, item: Object, version: str, include: str, now: float)
         cells = [name if column.name == "Name" else "<invalid>" for column in printer.columns]
     row: Object = {"cells": cells}
     if include == "Object":
-        row["object"] = item
+        row["object"] = versions.shown(resource, item)
     elif include != "None":
-        row["object"] = partial(item, version)
+        row["object"] = partial(versions.shown(resource, item), version)
     return row
 
 

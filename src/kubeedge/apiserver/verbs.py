@@ -23,7 +23,7 @@ from kubeedge.api.status import (
     UnsupportedMediaType,
     success,
 )
-from kubeedge.apiserver import content, core, selection, tables
+from kubeedge.apiserver import content, core, selection, tables, versions
 from kubeedge.apiserver.call import Call
 from kubeedge.apiserver.content import Accept
 from kubeedge.apiserver.reading import Page
@@ -71,7 +71,7 @@ def include_of(call: Call) -> str:
 
 
 def shown(call: Call, accept: Accept, obj: Object, *, headers: bool = True) -> Object:
-    """An object in the form that the client asked for."""
+    """A stored object in the form and the version that the client asked for."""
     match accept.as_kind:
         case "Table":
             return tables.table(
@@ -84,8 +84,8 @@ def shown(call: Call, accept: Accept, obj: Object, *, headers: bool = True) -> O
                 headers=headers,
             )
         case "":
-            return obj
-    return tables.partial(obj, accept.version)
+            return versions.shown(call.address.row, obj)
+    return tables.partial(versions.shown(call.address.row, obj), accept.version)
 
 
 async def get(call: Call) -> Response:
@@ -93,10 +93,12 @@ async def get(call: Call) -> Response:
     accept = accept_of(call)
     at = call.address
     selection.version_of(call.one("resourceVersion"))
-    obj = await call.registry.get(at.row.resource, at.namespace, at.name)
+    obj = await call.registry.get(at.row.stored, at.namespace, at.name)
     if at.subresource == "scale":
         return answer(call, 200, core.scale_of(obj))
-    return answer(call, 200, shown(call, accept, obj))
+    if at.row.conversion is None:
+        return answer(call, 200, shown(call, accept, obj))
+    return await call.registry.apart(len(meta.encode(obj)), lambda: answer(call, 200, shown(call, accept, obj)))
 
 
 async def list_(call: Call) -> Response:
@@ -111,7 +113,7 @@ async def list_(call: Call) -> Response:
     if limit <= 0:  # a negative one limits nothing, as in Kubernetes
         return await _whole_list(call, accept, start)
     page = await call.registry.list_page(
-        at.row.resource,
+        at.row.stored,
         at.namespace,
         label_selector=call.one("labelSelector"),
         field_selector=call.one("fieldSelector"),
@@ -134,7 +136,7 @@ async def _whole_list(call: Call, accept: Accept, token: str) -> Response:
     head, pieces = b"", list[bytes]()
     while not head or token:
         page = await call.registry.list_page(
-            at.row.resource,
+            at.row.stored,
             at.namespace,
             label_selector=call.one("labelSelector"),
             field_selector=call.one("fieldSelector"),
@@ -177,13 +179,13 @@ def _list_as(call: Call, accept: Accept, items: Sequence[Object], inner: Mapping
                 "kind": f"{resource.kind}List",
                 "apiVersion": resource.api_version,
                 "metadata": inner,
-                "items": list(items),
+                "items": [versions.shown(call.address.row, item) for item in items],
             }
     return {
         "kind": "PartialObjectMetadataList",
         "apiVersion": f"meta.k8s.io/{accept.version}",
         "metadata": inner,
-        "items": [tables.partial(item, accept.version) for item in items],
+        "items": [tables.partial(versions.shown(call.address.row, item), accept.version) for item in items],
     }
 
 
@@ -194,8 +196,13 @@ async def create(call: Call) -> Response:
     obj = await call.object()
     options = call.write_options()
     _same_namespace(call, obj)
-    new = await call.registry.create(at.row.resource, at.namespace, obj, options=options)
+    new = await call.registry.create(at.row.stored, at.namespace, await _stored(call, obj, options), options=options)
     return await written(call, 201, accept, new)
+
+
+async def _stored(call: Call, obj: Object, options: core.WriteOptions) -> Object:
+    row = call.address.row
+    return await call.apart(lambda: versions.stored(row, obj, options)) if row.conversion is not None else obj
 
 
 async def bind(call: Call) -> Response:
@@ -204,7 +211,7 @@ async def bind(call: Call) -> Response:
     options = call.write_options()
     at = call.address
     await call.registry.modify(
-        at.row.resource, at.namespace, at.name, lambda old: body, subresource="binding", options=options
+        at.row.stored, at.namespace, at.name, lambda old: body, subresource="binding", options=options
     )
     return answer(call, 201, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
 
@@ -239,8 +246,9 @@ async def update(call: Call) -> Response:
     name = meta.name_of(obj)
     if name != at.name:
         raise BadRequest(f"the name of the object ({name[:253]}) does not match the name on the URL ({at.name})")
+    change = versions.change(at.row, lambda old: obj, options)
     new = await call.registry.modify(
-        at.row.resource, at.namespace, at.name, lambda old: obj, subresource=at.subresource, options=options
+        at.row.stored, at.namespace, at.name, change, subresource=at.subresource, options=options
     )
     return await written(call, 200, accept, new)
 
@@ -257,9 +265,9 @@ async def patch_(call: Call) -> Response:
     if media == "application/apply-patch+yaml":
         status, new = await _apply(call, await call.apart(lambda: yaml_body.decode_yaml(data)), options)
     else:
-        change = await _change(call, media, schema, data)
+        change = versions.change(at.row, await _change(call, media, schema, data), options)
         new = await call.registry.modify(
-            at.row.resource, at.namespace, at.name, change, subresource=at.subresource, options=options
+            at.row.stored, at.namespace, at.name, change, subresource=at.subresource, options=options
         )
     return await written(call, status, accept, new)
 
@@ -308,7 +316,8 @@ async def _apply(call: Call, body: Any, options: core.WriteOptions) -> tuple[int
         raise BadRequest("fieldManager is required for apply patch")
     schema = at.row.strategy.schema
     body = {**body, "metadata": {**meta.metadata(body), "name": at.name}}
-    owned = call.registry.owners and not at.subresource
+    # who owns a field is kept by its name in the stored version: another one merges without owners
+    owned = call.registry.owners and not at.subresource and at.row.conversion is None
     options = replace(options, applied=owned)
 
     def applied(old: Object | None) -> Any:
@@ -319,19 +328,20 @@ async def _apply(call: Call, body: Any, options: core.WriteOptions) -> tuple[int
             return body
         return strategic.apply(schema, old, body) if schema else patch.merge(old, body)
 
-    change = _answerable(call, applied)
+    make = _answerable(call, applied)
+    change = versions.change(at.row, make, options)
     while True:
         try:
             new = await call.registry.modify(
-                at.row.resource, at.namespace, at.name, change, subresource=at.subresource, options=options
+                at.row.stored, at.namespace, at.name, change, subresource=at.subresource, options=options
             )
             return 200, new
         except ObjectNotFound:
             if at.subresource:
                 raise
-        made = await call.apart(lambda: change(None))
+        made = await _stored(call, await call.apart(lambda: make(None)), options)
         with contextlib.suppress(AlreadyExists):
-            return 201, await call.registry.create(at.row.resource, at.namespace, made, options=options)
+            return 201, await call.registry.create(at.row.stored, at.namespace, made, options=options)
 
 
 async def delete(call: Call) -> Response:
@@ -339,7 +349,7 @@ async def delete(call: Call) -> Response:
     accept = accept_of(call)
     at = call.address
     options = await call.delete_options()
-    obj, gone = await call.registry.delete_object(at.row.resource, at.namespace, at.name, options)
+    obj, gone = await call.registry.delete_object(at.row.stored, at.namespace, at.name, options)
     if gone and accept.as_kind == "" and not at.row.answers_deleted:
         return answer(call, 200, success(at.row.resource, at.name, str(meta.metadata(obj).get("uid", ""))))
     return answer(call, 200, shown(call, accept, obj))
@@ -354,7 +364,7 @@ async def delete_collection(call: Call) -> Response:
     if at.row.resource.namespaced and not at.namespace:
         raise MethodNotAllowed
     gone = await call.registry.delete_collection(
-        at.row.resource,
+        at.row.stored,
         at.namespace,
         options,
         label_selector=call.one("labelSelector"),

@@ -42,7 +42,7 @@ async def watch(call: Call, done: Callable[[], None]) -> Response:
     else:
         seconds_left = min(float(seconds), _WATCH_SECONDS_LIMIT)
     events = call.registry.watch(
-        at.row.resource,
+        at.row.stored,
         at.namespace,
         resource_version=call.one("resourceVersion"),
         label_selector=labels,
@@ -67,6 +67,8 @@ async def watch(call: Call, done: Callable[[], None]) -> Response:
                     list_metadata=meta.metadata(obj),
                     headers=first,
                 )
+            else:
+                obj = {**obj, "apiVersion": at.row.resource.api_version}
         else:
             obj = shown(call, accept, obj, headers=first)
             first = False
@@ -79,7 +81,7 @@ async def watch(call: Call, done: Callable[[], None]) -> Response:
         inner = meta.metadata(event.object)
         named = (str(inner.get(name)) for name in ("namespace", "name", "resourceVersion"))
         resource = at.row.resource
-        key = (resource.group, resource.plural, *named, event.type, accept.as_kind, accept.version)
+        key = (resource.group, resource.version, resource.plural, *named, event.type, accept.as_kind, accept.version)
         return await call.events.of(key, lambda: call.registry.apart(event.size, lambda: encode(event)))
 
     held = _Held(call)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.api import devices, schema
-from kubeedge.apiserver.devices import ROWS
+from kubeedge.apiserver.devices import STORED
 from kubeedge_cloud.devicecontroller.crds import definitions
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -71,7 +71,7 @@ def test_rules_name_the_field() -> None:
 def test_the_crds_of_a_cluster_are_made_from_the_tables_of_the_embedded_api() -> None:
     kept = list(yaml.safe_load_all((ROOT / "cloud/crds/devices.yaml").read_text()))
     assert kept == definitions(), "python -m kubeedge_cloud.devicecontroller > cloud/crds/devices.yaml"
-    for row, crd in zip(ROWS, kept, strict=True):
+    for row, crd in zip(STORED, kept, strict=True):
         (version,) = crd["spec"]["versions"]
         assert version["name"] == row.resource.version
         fields = version["schema"]["openAPIV3Schema"]["properties"]
