@@ -2,7 +2,8 @@
 
     store
     certificates, kubebus, networkwatch
-    appengine, mesh, servicetable, publishing, metrics, edgewrites, metaserver, devicetwins, eventbus, imageupdate, conditions, control
+    appengine, mesh, servicetable, publishing, metrics, edgewrites, metaserver, devicepush, devicetwins, eventbus, imageupdate,
+    conditions, control
     edgehub (sync in both directions)
 
 In this order, and stopped in the reverse one. Pods start from the local store alone, so AppEngine needs nothing of EdgeHub: the channel
@@ -48,6 +49,7 @@ from kubeedge.store.sqlite_file import SqliteSettings
 
 if TYPE_CHECKING:
     from kubeedge.appengine.node_api import NodeApi
+    from kubeedge.devices.sinks.module import DevicePush
     from kubeedge.kubebus.module import KubeBus
 
 log = logging.getLogger("kubeedge")
@@ -359,7 +361,8 @@ class Agent:
         history = HistoryFiles(
             self.parts.config.paths.state / "devices", c.history_max_mib * 1024 * 1024, c.history_max_days * 86400.0
         )
-        twins = DeviceTwins(self.parts.store, wall=time.time, history=history)
+        push = self._device_push() if c.push else []
+        twins = DeviceTwins(self.parts.store, wall=time.time, history=history, push=push[0] if push else None)
         external, node = None, self.parts.credentials.node
         if c.external_broker.url:  # the library for it is read by those alone that have one
             from kubeedge.devices.eventbus.external import external_broker
@@ -367,11 +370,21 @@ class Agent:
             external = external_broker(c.external_broker, node)
         bus = EventBus(twins, node, address, port, external=external)
         if not (socket := self.parts.config.modules.devices.dmi):
-            return [twins, bus]
+            return [*push, twins, bus]
         from kubeedge.devices.dmi.module import DeviceMappers
 
         path = Path(socket.removeprefix("unix://"))
-        return [twins, bus, DeviceMappers(twins, self.parts.store, path, reported=bus.reported)]
+        return [*push, twins, bus, DeviceMappers(twins, self.parts.store, path, reported=bus.reported)]
+
+    def _device_push(self) -> list[DevicePush]:
+        from kubeedge.devices.sinks.module import DevicePush
+        from kubeedge.devices.sinks.queue import PushQueue
+
+        c = self.parts.config.modules.devices
+        path = self.parts.config.paths.state / "devices" / "push.db"
+        queue = PushQueue(path, c.push_queue_max_mib * 1024 * 1024, c.push_queue_max_days * 86400.0)
+        self.parts.push = DevicePush(queue, self.parts.credentials.node, c.push_credentials, wall=time.time)
+        return [self.parts.push]
 
     def _imageupdate(self) -> list[Module]:
         if not CARD.exists():

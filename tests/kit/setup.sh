@@ -34,7 +34,7 @@ fi
 # kubectl comes from Debian's kubernetes-client, unpacked below build/: another kubectl of the machine stays as it is.
 # So do etcd from etcd-server, containerd, Prometheus and mosquitto (whose libraries are above): installed, they would start as services.
 unpacked() { # package, program in it
-    if [ ! -x "build/debian/usr/bin/$2" ] && [ ! -x "build/debian/usr/sbin/$2" ]; then
+    if ! compgen -G "build/debian/usr/bin/$2" >/dev/null && [ ! -x "build/debian/usr/sbin/$2" ]; then
         say "$2 from Debian's $1"
         mkdir -p build/debian
         (cd build/debian && { apt-get download -q "$1" || { $as_root apt-get update -q && apt-get download -q "$1"; }; } \
@@ -46,6 +46,16 @@ unpacked etcd-server etcd
 unpacked containerd containerd
 unpacked prometheus prometheus
 unpacked mosquitto mosquitto
+# Servers that values of devices are sent to (tests/kit/data_servers.py), with the libraries that not every Debian has.
+unpacked redis-tools redis-check-rdb
+unpacked mariadb-server-core mariadb-install-db
+unpacked victoria-metrics victoria-metrics
+unpacked liblzf1 ../lib/*/liblzf.so.1
+unpacked libjemalloc2 ../lib/*/libjemalloc.so.2
+unpacked libnuma1 ../lib/*/libnuma.so.1
+unpacked libaio1 ../lib/*/libaio.so.1
+unpacked liburing2 ../lib/*/liburing.so.2
+[ -x /usr/lib/postgresql/15/bin/initdb ] || unpacked postgresql-15 ../lib/postgresql/15/bin/initdb
 
 if [ ! -x .venv/bin/python ]; then
     say "virtual environment"

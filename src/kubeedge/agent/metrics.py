@@ -37,4 +37,8 @@ def families(parts: Parts, modules: Sequence[ModuleState]) -> list[Family]:
         from kubeedge.mesh.observe import families as of_mesh
 
         found += of_mesh(parts.mesh.dns, parts.mesh.proxy, parts.mesh.enforcer)
+    if parts.push is not None:
+        from kubeedge.devices.sinks.observe import families as of_push
+
+        found += of_push(parts.push)
     return found

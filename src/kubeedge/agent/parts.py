@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from kubeedge.appengine.module import AppEngine
     from kubeedge.config.edge import EdgeConfig
     from kubeedge.config.node_credentials import NodeCredentials
+    from kubeedge.devices.sinks.module import DevicePush
     from kubeedge.hub.module import EdgeHub
     from kubeedge.kubebus.module import KubeBus
     from kubeedge.mesh.module import Mesh
@@ -43,6 +44,7 @@ class Parts:
     api: MetaServer | None = None
     writes: EdgeWrites | None = None
     mesh: Mesh | None = None
+    push: DevicePush | None = None
 
     @property
     def network(self) -> KubeBus:

@@ -171,10 +171,11 @@ class Resources:
                 raise Misuse(f"{resource.plural}.{resource.group} is taken by {other.resource}")
         self._rows = (*self._rows, row)
 
-    def remove(self, resource: Resource) -> None:
-        """Serve it no longer. Raises NoSuchPath. What is stored stays, and is there when it is registered again."""
+    def remove(self, resource: Resource) -> Row:
+        """Serve it no longer; its row. Raises NoSuchPath. What is stored stays, and is there when it is registered again."""
         gone = self.row_of(resource)
         self._rows = tuple(row for row in self._rows if row is not gone)
+        return gone
 
     def row_of(self, resource: Resource) -> Row:
         """The row of a resource. Raises NoSuchPath when it is not served."""

@@ -89,14 +89,10 @@ class Registry(ObjectReader):
             self._bootstrapped = True
 
     async def unregister(self, resource: Resource) -> None:
-        """Take a custom resource out of the API, with its objects; watches on it see them go. Finalizers are not waited for. Of a version that is
-        not the stored one nothing else goes."""
-        row = self.served.row_of(resource)
-        self.served.remove(resource)
-        if row.conversion is not None:
-            return
+        """Take a custom resource out of the API, with its objects; watches on it see them go. Finalizers are not waited for."""
+        gone = self.served.remove(resource)
         start = selection.prefix(self.tenant, resource)
-        while True:
+        while gone.conversion is None:  # another version goes alone
             page = await self._store.range(start, keys.prefix_end(start), limit=_PAGE, keys_only=True)
             for kv in page.kvs:  # one by one: a resourceVersion belongs to one object
                 await self._store.delete(kv.key)

@@ -45,3 +45,16 @@ class DevicesConfig:
     )
     history_max_days: int = setting(30, "days that values are kept in the history, if there is room", low=1, high=3650)
     external_broker: ExternalBrokerConfig = section(ExternalBrokerConfig())
+    push: bool = setting(
+        True, "send values of properties with a `pushMethod` from this node; false: mappers of KubeEdge send their own"
+    )
+    push_queue_max_mib: int = setting(
+        16,
+        "MiB of disk for values that wait for the servers of `pushMethod`, of all devices together",
+        low=1,
+        high=65536,
+    )
+    push_queue_max_days: int = setting(7, "days that such values wait", low=1, high=3650)
+    push_credentials: Path | None = setting(
+        None, "file with the users, passwords and tokens for these servers (docs/guide/sinks.md)"
+    )

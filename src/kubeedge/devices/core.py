@@ -19,6 +19,9 @@ from typing import Any
 
 from kubeedge.api import devices, keys, meta
 from kubeedge.api.names import NamespacedName
+from kubeedge.devices.sinks.core import PushedValue
+from kubeedge.devices.sinks.pushes import Pushes
+from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import dataclass, field
 
 STATES = ("online", "offline", "ok", "unhealthy", "unknown")
@@ -55,6 +58,7 @@ class Device:
     protocol: str = ""
     config: str = "{}"  # JSON: the protocol's configData, of which mappers alone make use
     methods: tuple[Mapping[str, Any], ...] = ()
+    destinations: dict[str, tuple[str, ...]] = field(default_factory=dict)  # property -> where its values are sent, too
     twins: dict[str, Twin] = field(default_factory=dict)
     state: str = "unknown"
     seen: int = 0  # as Twin.time, of the last report
@@ -87,7 +91,8 @@ class DesiredChange:
 class Twins:
     """All devices of the node. `dirty` has those whose rows differ from the store; the caller writes `rows` and takes them out."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, pushing: bool = False) -> None:
+        """`pushing`: values are sent where `pushMethod` says, from here; otherwise mappers are told of it."""
         self.devices: dict[NamespacedName, Device] = {}
         self.dirty: dict[NamespacedName, None] = {}
         self.history: dict[
@@ -95,6 +100,7 @@ class Twins:
         ] = {}  # values to keep; the caller takes them
         self.history_size = 0  # characters of these
         self.history_lost = 0  # values that there was no room for, since the caller looked
+        self.pushes = Pushes() if pushing else None
         self._local: set[NamespacedName] = set()  # those that have, or had, a row below /local/
         self._known: dict[str, tuple[str, dict[str, Any]]] = {}
         self._kept: dict[
@@ -143,15 +149,16 @@ class Twins:
         protocol = _mapping(value.get("protocol"))
         new.protocol = str(protocol.get("protocolName") or "")
         new.config = json.dumps(_mapping(protocol.get("configData")), sort_keys=True)
-        new.properties, new.wanted = {}, {}
+        new.properties, new.wanted, new.destinations = {}, {}, {}
+        new.refused.clear()
         for name, prop in list(_mapping(value.get("properties")).items())[: devices.MAX_PROPERTIES]:
             wanted = _mapping(prop).pop("desired", None)
+            self._send(new, name, _mapping(prop))
             name, new.properties[name] = self._shared(name, _mapping(prop))
             if isinstance(wanted, str):
                 new.wanted[name] = wanted
         for name in new.twins.keys() - new.properties.keys():
             del new.twins[name]
-        new.refused.clear()
         if added or before != (new.generation, new.deleting):
             self.dirty[key] = None
         changed = any(new.desired(name) is not None and new.desired(name) != was.get(name) for name in new.properties)
@@ -163,6 +170,16 @@ class Twins:
             new.methods,
         ) != known or was.keys() != new.wanted.keys()
         return DesiredChange(added=added, desired=changed, spec=spec)
+
+    def _send(self, device: Device, name: str, prop: dict[str, Any]) -> None:
+        if self.pushes is None or "pushMethod" not in prop:
+            return
+        try:
+            if found := self.pushes.destinations(prop.pop("pushMethod")):
+                device.destinations[name] = found
+        except Invalid as exc:
+            if len(device.refused) < _MAX_REFUSED:
+                device.refused[f"{name[:128]}.pushMethod"] = str(exc)
 
     def _shared(self, name: str, prop: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """The same objects for the same text: a thousand devices of one model have its properties once."""
@@ -225,6 +242,12 @@ class Twins:
                 self.dirty[key] = None
             if value is not None and prop is not None and prop.get("history"):
                 self._remember(key, name, stamp, value)
+            if value is not None and self.pushes is not None and name in device.destinations:
+                self.pushes.add(
+                    key,
+                    PushedValue(0, *key, name, str((prop or {}).get("type") or ""), stamp, value),
+                    device.destinations[name],
+                )
             if value is not None and (value != twin.reported or not 0 <= stamp - twin.time < REFRESH):
                 twin.reported, twin.time = value, stamp
                 self.dirty[key] = None

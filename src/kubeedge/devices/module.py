@@ -21,6 +21,7 @@ from kubeedge.store.reflector import pages, reflect
 
 if TYPE_CHECKING:
     from kubeedge.devices.history.driver import HistoryFiles
+    from kubeedge.devices.sinks.module import DevicePush
 
 log = logging.getLogger("kubeedge.devices")
 
@@ -44,15 +45,25 @@ class DeviceTwins:
 
     name = "devicetwins"
 
-    def __init__(self, store: Store, *, wall: Callable[[], float], history: HistoryFiles | None = None) -> None:
-        self.twins = Twins()
+    def __init__(
+        self,
+        store: Store,
+        *,
+        wall: Callable[[], float],
+        history: HistoryFiles | None = None,
+        push: DevicePush | None = None,
+    ) -> None:
+        """`push`: where values go that have a `pushMethod`; None: mappers send them."""
+        self.twins = Twins(pushing=push is not None)
         self.listeners: list[DeviceListener] = []
         self.settled = asyncio.Event()  # the devices are as the store has them
         self.commits = 0  # since the start
         self._store = store
         self._wall = wall
         self._history = history
+        self._push = push
         self._remembering: Collection[NamespacedName] = ()  # whose history is on its way to the disk
+        self._queueing: Collection[NamespacedName] = ()  # whose values for other servers are
         self._writing: set[NamespacedName] = set()
         self._waiters: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
@@ -65,7 +76,7 @@ class DeviceTwins:
     async def run(self, ready: asyncio.Event) -> None:
         """Ready when the devices are as the store has them."""
         self.settled.clear()
-        self.twins = Twins()
+        self.twins = Twins(pushing=self._push is not None)
         for prefix in (keys.LOCAL_DEVICES, _REPORTED):
             async with aclosing(pages(self._store, prefix)) as found:
                 async for page in found:
@@ -101,7 +112,9 @@ class DeviceTwins:
 
     def _written(self, key: NamespacedName, durable: bool) -> asyncio.Future[None] | None:
         has_history = self._history is not None and (key in self.twins.history or key in self._remembering)
-        if key not in self.twins.dirty and key not in self._writing and not has_history:
+        pushes = self.twins.pushes
+        has_pushes = pushes is not None and (key in pushes.devices or key in self._queueing)
+        if key not in self.twins.dirty and key not in self._writing and not has_history and not has_pushes:
             return None
         loop = asyncio.get_running_loop()
         if not durable:
@@ -139,6 +152,7 @@ class DeviceTwins:
             due = list(self.twins.dirty)  # what is reported from here on has its turn after that
             try:
                 await self._keep_history()
+                await self._queue_pushes()
                 for start in range(0, len(due), _AT_ONCE):
                     await self._write(due[start : start + _AT_ONCE])
             except BaseException:
@@ -164,6 +178,22 @@ class DeviceTwins:
             log.warning("the history of %d devices is not kept: %s", len(values), exc)
         finally:
             self._remembering = ()
+
+    async def _queue_pushes(self) -> None:
+        """Likewise before the rows."""
+        if (pushes := self.twins.pushes) is None or self._push is None or not pushes.devices:
+            return
+        self._queueing = pushes.devices
+        if pushes.lost:
+            log.warning("%d values are not sent on: more came than the disk takes", pushes.lost)
+            pushes.lost = 0
+        values = pushes.take()
+        try:
+            await self._push.append(values, self.now())
+        except OSError as exc:
+            log.warning("%d values are not sent on: %s", len(values), exc)
+        finally:
+            self._queueing = ()
 
     async def history(self, key: NamespacedName, prop: str, since: int, count: int) -> list[tuple[int, str]]:
         """The newest `count` values of a property since then (milliseconds since 1970), the oldest first. Raises OSError."""

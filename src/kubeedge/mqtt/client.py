@@ -45,13 +45,25 @@ class MqttClient:
         """Connected and welcome. Raises OSError, TimeoutError, and Unavailable when the broker refuses the client."""
         async with asyncio.timeout(_ANSWER):
             reader, writer = await asyncio.open_connection(host, port, limit=_READ)
-            client = MqttClient(reader, writer, received)
-            try:
-                writer.write(requests.connect(client_id, _KEEPALIVE))
+            return await MqttClient.welcomed(reader, writer, client_id, received)
+
+    @staticmethod
+    async def welcomed(
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        client_id: str,
+        received: Callable[[Publish], None],
+        login: tuple[str, str] | None = None,
+    ) -> MqttClient:
+        """The client of a connection that is there. `login`: user and password. Raises as `open`; the connection has ended then."""
+        client = MqttClient(reader, writer, received)
+        try:
+            async with asyncio.timeout(_ANSWER):
+                writer.write(requests.connect(client_id, _KEEPALIVE, login))
                 await client._welcome()
-            except BaseException:
-                abort_writer(writer)
-                raise
+        except BaseException:
+            abort_writer(writer)
+            raise
         return client
 
     async def _welcome(self) -> None:
@@ -114,11 +126,18 @@ class MqttClient:
         if refused or len(codes) != len(filters):
             raise Unavailable(f"the broker refuses subscriptions: {', '.join(refused or filters)}")
 
-    async def publish(self, topic: str, payload: bytes) -> None:
-        """Returns when the broker has acknowledged it, while `serve` runs. Raises ConnectionError when the connection ends."""
-        await self._ask(
-            lambda packet_id: answers.publish(V311, Publish(topic, payload, 1, packet_id=packet_id)),
-        )
+    async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
+        """Returns when the broker has acknowledged it, while `serve` runs; of QoS 0 when it is written. Raises ConnectionError when the connection
+        ends."""
+        if qos:
+            await self._ask(
+                lambda packet_id: answers.publish(V311, Publish(topic, payload, 1, retain=retain, packet_id=packet_id)),
+            )
+            return
+        if self._ended:
+            raise ConnectionResetError("the connection to the broker has ended")
+        self._writer.write(answers.publish(V311, Publish(topic, payload, 0, retain=retain)))
+        await self._writer.drain()
 
     async def _ask(self, packet: Callable[[int], bytes]) -> Sequence[int]:
         async with self._free:

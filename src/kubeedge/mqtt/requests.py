@@ -61,9 +61,11 @@ def _text(value: str) -> bytes:
     return len(data).to_bytes(2, "big") + data
 
 
-def connect(client_id: str, keepalive: int) -> bytes:
-    """The first packet, for a session that ends with the connection. `keepalive`: seconds."""
-    return _packet(0x10, _text("MQTT") + bytes((V311, 2)) + keepalive.to_bytes(2, "big") + _text(client_id))
+def connect(client_id: str, keepalive: int, login: tuple[str, str] | None = None) -> bytes:
+    """The first packet, for a session that ends with the connection. `keepalive`: seconds; `login`: user and password."""
+    flags = 2 if login is None else 0xC2
+    shown = b"" if login is None else b"".join(map(_text, login))
+    return _packet(0x10, _text("MQTT") + bytes((V311, flags)) + keepalive.to_bytes(2, "big") + _text(client_id) + shown)
 
 
 def subscribe(packet_id: int, filters: Sequence[str], qos: int = 1) -> bytes:

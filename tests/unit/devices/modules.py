@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from kubeedge.beehive.module import Module
+from tests.kit.condition import explained
 
 WITHIN = 90.0  # seconds
 
@@ -25,3 +26,11 @@ async def running(*modules: Module) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what needs the loop, or other processes."""
+    end = asyncio.get_running_loop().time() + WITHIN
+    while not condition():
+        assert asyncio.get_running_loop().time() < end, f"not within {WITHIN:.0f} s{explained(condition)}"
+        await asyncio.sleep(0.02)

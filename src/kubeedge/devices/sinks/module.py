@@ -1,0 +1,188 @@
+"""Module "devicepush": sends values of devices to the servers that `pushMethod` names, over the queue on the disk.
+
+Each destination has a task of its own while there is something for it, so one that is away holds up no other. What was sent is sent again when the
+answer to it is lost: at least once, with an id by which most servers have it once (formats.py, redis.py, databases.py).
+
+Lives elsewhere: the queue (queue.py), who speaks to a server (choice.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kubeedge.devices.sinks.core import Destination, PushedValue, ValueRefused, parsed
+from kubeedge.devices.sinks.queue import PushQueue
+from kubeedge.errors import KubeEdgeError
+from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.tasks import TaskSet
+
+if TYPE_CHECKING:
+    from kubeedge.devices.sinks.sender import Sender
+
+log = logging.getLogger("kubeedge.devices.sinks")
+
+_BATCH = 200  # values
+_BATCH_SIZE = 128 * 1024  # bytes of them
+_AT_ONCE = 8  # destinations that are sent to at the same time: their batches are in memory
+_DOUBTFUL = 8  # and as many that did not answer last time, with one value each: they may take their time
+_MOST = 64  # destinations with a task; others have their turn when one of these has nothing more
+_IDLE = 30.0  # seconds that a connection is kept without anything to send
+_BACKOFF = Backoff(1.0, 60.0, jitter=0.5)
+
+
+@dataclass(slots=True)
+class _Active:
+    """A destination that is sent to."""
+
+    spec: str
+    destination: Destination
+    event: asyncio.Event = field(default_factory=asyncio.Event)  # something came for it
+    sender: Sender | None = None
+    failures: int = 0  # in a row
+    singly: int = 0  # values that go one by one: one of them is refused
+
+
+class DevicePush:
+    """`append` may be called before and while it runs; what it takes is on the disk."""
+
+    name = "devicepush"
+
+    def __init__(
+        self,
+        queue: PushQueue,
+        node: str,
+        credentials: Path | None,
+        *,
+        wall: Callable[[], float],
+        backoff: Backoff = _BACKOFF,
+    ) -> None:
+        self.queue = queue
+        self.sent = 0  # values, since the start
+        self.refused = 0  # that a server will never take
+        self._node, self._credentials, self._wall, self._backoff = node, credentials, wall, backoff
+        self._active: dict[str, _Active] = {}  # by destination
+        self._at_once, self._doubtful = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_DOUBTFUL)
+        self._tasks: TaskSet | None = None
+        self.problems: dict[str, str] = {}  # HOST:PORT -> what is wrong with it now
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Sends until it is cancelled."""
+        if self.queue.exists:  # most nodes send nothing
+            await asyncio.to_thread(self.queue.open)
+        self._at_once, self._doubtful = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_DOUBTFUL)
+        self._active = {}
+        try:
+            async with TaskSet("device destinations") as self._tasks:
+                try:
+                    self._start()
+                    ready.set()
+                    await asyncio.Event().wait()
+                finally:
+                    self._tasks = None  # what ends from here on begins nothing
+        finally:
+            self.queue.close()
+
+    async def append(self, values: Sequence[tuple[str, PushedValue]], now: int) -> None:
+        """(destination, value): they are on the disk when it returns. Raises OSError."""
+        await asyncio.to_thread(self.queue.append, values, now)
+        for spec in {spec for spec, _ in values}:
+            if (active := self._active.get(spec)) is not None:
+                active.event.set()
+        self._start()
+
+    def _start(self) -> None:
+        """Tasks for destinations that have none."""
+        if self._tasks is None:
+            return
+        for spec in self.queue.waiting():
+            if len(self._active) >= _MOST:
+                break
+            if spec not in self._active:
+                active = self._active[spec] = _Active(spec, parsed(spec))
+                self._tasks.start(self._serve(active), f"destination {active.destination.endpoint}")
+
+    async def _serve(self, active: _Active) -> None:
+        try:
+            while True:
+                active.event.clear()
+                try:
+                    has_more = await self._round(active)
+                    self._noted(active, "")
+                except (OSError, EOFError, TimeoutError, KubeEdgeError) as exc:
+                    self._noted(active, str(exc) or type(exc).__name__)
+                    await asyncio.sleep(self._backoff.delay(active.failures, random.random()))
+                    continue
+                if not has_more and not await self._idle(active.event):
+                    return
+        finally:
+            self.problems.pop(active.destination.endpoint, None)
+            del self._active[active.spec]
+            if active.sender is not None:
+                await active.sender.close()
+            self._start()
+
+    async def _round(self, active: _Active) -> bool:
+        """Send the oldest values; False: there are none. Raises what `Sender.deliver` does, but ValueRefused."""
+        spec = active.spec
+        doubtful = active.failures > 0
+        count = 1 if active.singly or doubtful else _BATCH
+        values = await asyncio.to_thread(self.queue.first, spec, count, _BATCH_SIZE)
+        if not values:
+            return False
+        try:
+            async with self._doubtful if doubtful else self._at_once:
+                if active.sender is None:
+                    from kubeedge.devices.sinks.choice import sender_for
+                    from kubeedge.devices.sinks.sender import SenderSettings
+
+                    settings = SenderSettings(self._node, self.queue.uid, self._credentials)
+                    active.sender = sender_for(active.destination, settings)
+                await self._deliver(spec, active.sender, values)
+        except ValueRefused as exc:
+            if len(values) > 1:
+                active.singly = len(values)  # which one is it?
+                return True
+            self.refused += 1
+            log.warning("a value of %s/%s is given up: %s", values[0].namespace, values[0].device, exc)
+            await asyncio.to_thread(self.queue.done, spec, values)
+        active.singly = max(0, active.singly - 1)
+        return True
+
+    async def _idle(self, event: asyncio.Event) -> bool:
+        """Whether there is something again; False when the task may end."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_IDLE if len(self._active) < _MOST else 0):
+                await event.wait()
+        return event.is_set()
+
+    async def _deliver(self, spec: str, sender: Sender, values: Sequence[PushedValue]) -> None:
+        now = int(self._wall() * 1000)
+        dated = [value if value.time else replace(value, time=now) for value in values]  # the node had no clock then
+        taken: list[PushedValue] = []
+        try:
+            await sender.deliver(dated, taken)
+        finally:
+            if taken:
+                self.sent += len(taken)
+                await asyncio.to_thread(self.queue.done, spec, taken)
+
+    def _noted(self, active: _Active, problem: str) -> None:
+        """What is wrong is logged once, and its end."""
+        endpoint = active.destination.endpoint
+        if not problem:
+            if active.failures:
+                log.info("%s takes values again", endpoint)
+            self.problems.pop(endpoint, None)
+            active.failures = 0
+            return
+        if not active.failures:
+            log.warning("values for %s wait: %s", endpoint, problem[:300])
+        self.problems[endpoint] = problem[:300]
+        active.failures += 1
