@@ -49,7 +49,6 @@ from kubeedge.store.sqlite_file import SqliteSettings
 
 if TYPE_CHECKING:
     from kubeedge.appengine.node_api import NodeApi
-    from kubeedge.devices.sinks.module import DevicePush
     from kubeedge.kubebus.module import KubeBus
 
 log = logging.getLogger("kubeedge")
@@ -139,7 +138,9 @@ class Agent:
         if on.metaserver.enable:
             workloads += self._metaserver()
         if on.devices.enable:
-            workloads += self._devices()
+            from kubeedge.agent.device_modules import device_modules
+
+            workloads += device_modules(parts)
         workloads += [*self._imageupdate(), self._conditions(), self._control()]
         return [level for level in (network, workloads, channel) if level]
 
@@ -239,7 +240,8 @@ class Agent:
             store = EffectiveStore(store)
         parts.engine = AppEngine(store, settings, runtime)
         if parts.bus is not None:
-            parts.bus.serve(KUBELET_PORT, for_the_cloud(KubeletServer(parts.engine, self._metrics.text).handle, own))
+            served = KubeletServer(parts.engine, self._metrics.text, parts.rules).handle
+            parts.bus.serve(KUBELET_PORT, for_the_cloud(served, own))
         return parts.engine
 
     def _api_for_pods(self) -> NodeApi | None:
@@ -349,42 +351,6 @@ class Agent:
             gateway = Gateway(connect)
         parts.api = MetaServer(parts.store, settings, kubelet.connect, wall=time.time, gateway=gateway)
         return [parts.writes, parts.api]
-
-    def _devices(self) -> list[Module]:
-        from kubeedge.config.forms import loopback_endpoint
-        from kubeedge.devices.eventbus.module import EventBus
-        from kubeedge.devices.history.driver import HistoryFiles
-        from kubeedge.devices.module import DeviceTwins
-
-        address, port = loopback_endpoint(self.parts.config.modules.devices.mqtt)
-        c = self.parts.config.modules.devices
-        history = HistoryFiles(
-            self.parts.config.paths.state / "devices", c.history_max_mib * 1024 * 1024, c.history_max_days * 86400.0
-        )
-        push = self._device_push() if c.push else []
-        twins = DeviceTwins(self.parts.store, wall=time.time, history=history, push=push[0] if push else None)
-        external, node = None, self.parts.credentials.node
-        if c.external_broker.url:  # the library for it is read by those alone that have one
-            from kubeedge.devices.eventbus.external import external_broker
-
-            external = external_broker(c.external_broker, node)
-        bus = EventBus(twins, node, address, port, external=external)
-        if not (socket := self.parts.config.modules.devices.dmi):
-            return [*push, twins, bus]
-        from kubeedge.devices.dmi.module import DeviceMappers
-
-        path = Path(socket.removeprefix("unix://"))
-        return [*push, twins, bus, DeviceMappers(twins, self.parts.store, path, reported=bus.reported)]
-
-    def _device_push(self) -> list[DevicePush]:
-        from kubeedge.devices.sinks.module import DevicePush
-        from kubeedge.devices.sinks.queue import PushQueue
-
-        c = self.parts.config.modules.devices
-        path = self.parts.config.paths.state / "devices" / "push.db"
-        queue = PushQueue(path, c.push_queue_max_mib * 1024 * 1024, c.push_queue_max_days * 86400.0)
-        self.parts.push = DevicePush(queue, self.parts.credentials.node, c.push_credentials, wall=time.time)
-        return [self.parts.push]
 
     def _imageupdate(self) -> list[Module]:
         if not CARD.exists():

@@ -7,7 +7,7 @@ from functools import partial
 
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.api.resources import Resources
-from kubeedge.apiserver import devices, gateways
+from kubeedge.apiserver import devices, gateways, rules
 from kubeedge.apiserver.accounts import AccountKey
 from kubeedge.apiserver.builtin import BUILT_IN
 from kubeedge.apiserver.cluster_ips import SERVICE_RANGE
@@ -70,7 +70,7 @@ class Registries:
 
     def _make(self, store: Store, tenant: TenantId, served: Resources | None = None) -> Registry:
         quota = self._usage.of(tenant)
-        served = served or Resources((*BUILT_IN, *devices.ROWS, *gateways.ROWS))
+        served = served or Resources((*BUILT_IN, *devices.ROWS, *gateways.ROWS, *rules.ROWS))
         key = self._account_key(tenant) if self._account_key is not None else None
         return Registry(
             store,

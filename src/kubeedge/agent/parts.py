@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from kubeedge.appengine.module import AppEngine
     from kubeedge.config.edge import EdgeConfig
     from kubeedge.config.node_credentials import NodeCredentials
+    from kubeedge.devices.rules import NodeRules
     from kubeedge.devices.sinks.module import DevicePush
     from kubeedge.hub.module import EdgeHub
     from kubeedge.kubebus.module import KubeBus
@@ -45,6 +46,16 @@ class Parts:
     writes: EdgeWrites | None = None
     mesh: Mesh | None = None
     push: DevicePush | None = None
+    _rules: NodeRules | None = None
+
+    @property
+    def rules(self) -> NodeRules | None:
+        """What the cloud's rules reach on this node; None: they are switched off."""
+        if self._rules is None and self.config.modules.devices.enable and self.config.modules.devices.rules:
+            from kubeedge.devices.rules import NodeRules
+
+            self._rules = NodeRules()
+        return self._rules
 
     @property
     def network(self) -> KubeBus:

@@ -947,6 +947,29 @@ BooleanTypeV1alpha2
 BytesTypeV1alpha2
   accessMode str
   unit str
+Rule
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec RuleSpec
+  status RuleStatus
+RuleSpec
+  source str
+  sourceResource map
+  target str
+  targetResource map
+RuleStatus
+  successMessages long
+  failMessages long
+  errors [str]
+RuleEndpoint
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec RuleEndpointSpec
+RuleEndpointSpec
+  ruleEndpointType str
+  properties map
 GatewayClass
   apiVersion str
   kind str

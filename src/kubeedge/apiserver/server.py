@@ -39,6 +39,7 @@ from kubeedge.apiserver.discovery import VersionInfo
 from kubeedge.apiserver.logs import NodeStream, logs
 from kubeedge.apiserver.rechecks import Rechecks
 from kubeedge.apiserver.registry import Registry
+from kubeedge.apiserver.rule_calls import RuleCalls
 from kubeedge.apiserver.shared_events import SharedEvents
 from kubeedge.apiserver.streams import OwnedStream
 from kubeedge.apiserver.unread import LIMIT, UnreadBytes
@@ -91,6 +92,7 @@ class ApiServer:
         self._sessions: Counter[TenantId] = Counter()
         self._looks: Counter[TenantId] = Counter()
         self._node_looks = node_metrics.NodeLooks(node_stream)
+        self._rules = RuleCalls(node_stream)
         self._lists: dict[TenantId, asyncio.Semaphore] = {}
         self._events: dict[TenantId, SharedEvents] = {}
         self.unread = UnreadBytes(unread)
@@ -134,6 +136,8 @@ class ApiServer:
                 return await self._resource(registry, identity, request, ("", version), [resource, *rest])
             case ["apis", group, version, resource, *rest]:
                 return await self._resource(registry, identity, request, (group, version), [resource, *rest])
+            case ["rules", _, _, *_]:
+                return await self._rules.call(registry, identity, request)
             case ["openid", "v1", "jwks"] if registry.accounts is not None:
                 return answers.ok(registry.accounts.jwks(), "application/jwk-set+json")
             case [".well-known", "openid-configuration"] if registry.accounts is not None:

@@ -58,3 +58,7 @@ class DevicesConfig:
     push_credentials: Path | None = setting(
         None, "file with the users, passwords and tokens for these servers (docs/guide/sinks.md)"
     )
+    rules: bool = setting(
+        False,
+        "rules of the cloud may publish on the broker, and call HTTP services on 127.0.0.1 of this node (docs/guide/rules.md)",
+    )

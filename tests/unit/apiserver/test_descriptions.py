@@ -7,10 +7,10 @@ import sys
 
 from kubeedge.api import schema
 from kubeedge.api.resources import Resources
-from kubeedge.apiserver import descriptions, devices, gateways, openapi
+from kubeedge.apiserver import descriptions, devices, gateways, openapi, rules
 from kubeedge.apiserver.builtin import BUILT_IN
 
-ROWS = (*BUILT_IN, *devices.ROWS, *gateways.ROWS)
+ROWS = (*BUILT_IN, *devices.ROWS, *gateways.ROWS, *rules.ROWS)
 
 
 def documents() -> dict[str, bytes]:

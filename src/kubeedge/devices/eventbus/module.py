@@ -66,6 +66,10 @@ class EventBus:
 
     # From the cloud
 
+    def publish(self, topic: str, payload: bytes) -> None:
+        """A message of a rule, for whoever has subscribed."""
+        self._publish(topic, payload)
+
     def desired(self, key: NamespacedName, change: DesiredChange) -> None:
         """The twins have a new desired row."""
         device = self._twins.twins.devices.get(key)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from kubeedge.api import devices
+from kubeedge.api import devices, meta
 from kubeedge.devices.sinks.core import Destination, PushedValue, ValueRefused
 
 _MAX_TDENGINE = 4096  # bytes of a value in a column
@@ -43,7 +42,7 @@ def form(value: PushedValue) -> bytes:
 
 def date(milliseconds: int) -> str:
     """As KubeEdge writes it, of UTC."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(milliseconds / 1000))
+    return meta.timestamp(milliseconds / 1000).replace("T", " ").removesuffix("Z")
 
 
 # InfluxDB

@@ -1,0 +1,256 @@
+"""Calls of Rules whose source is `rest`: a request to the tenant's own API that goes on to a node, as a message on its broker (eventbus) or to an
+HTTP service there (servicebus).
+
+    ANY /rules/NODE/NAMESPACE/PATH[/MORE][?QUERY]
+
+Who calls is known by certificate or token as for any request, and needs the right to create Rules in the namespace. Bodies stream. Rules are read
+for each call, so what was changed counts at once.
+
+Lives elsewhere: the node's end (kubeedge.devices.rules), which rule a path is for (kubeedge.api.rules).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from urllib.parse import quote
+
+from kubeedge.api import meta, rules
+from kubeedge.api.access import Attributes
+from kubeedge.api.names import NodeName, Object, TenantId
+from kubeedge.api.status import BadRequest, NoSuchPath, ObjectNotFound, TooLarge, TooManyRequests
+from kubeedge.apiserver.accounts import AccountIdentity, forbidden
+from kubeedge.apiserver.logs import CONNECT, NodeStream, unreachable
+from kubeedge.apiserver.registry import Registry
+from kubeedge.errors import KubeEdgeError
+from kubeedge.kit.http1 import BodyTooLarge, ClientGone, Connection, Request, Response, Upgrade, text_response
+from kubeedge.kubebus.http import headers as h
+from kubeedge.kubebus.http.forward import error_response, exchange, has_body, relay, status_of
+from kubeedge.pki.identity import UserIdentity
+
+log = logging.getLogger("kubeedge.apiserver")
+
+MESSAGE = 192 * 1024  # bytes of a message on a broker
+_BODY = 64 * 1024 * 1024  # bytes of a request, and of an answer, of a service
+_ANSWER = 60.0  # seconds in which nothing moves
+_HOLD = 2.0  # seconds that an upload waits for a service to ask for it
+_OF_RULE = 16  # calls of one rule at the same time
+_OF_TENANT = 64
+_RULES = 500  # of a namespace that are looked at
+_ERRORS = 5  # that a status keeps
+_PAUSE = 1.0  # seconds between two writes of a status
+_SECRET = ("authorization", "cookie")  # who calls is this API's business, and not the service's
+
+
+class RuleCalls:
+    """How many are open, and what their Rules' statuses do not count yet; of all tenants."""
+
+    def __init__(self, node_stream: NodeStream) -> None:
+        self._node_stream = node_stream
+        self._open: Counter[tuple[TenantId, str, str]] = Counter()
+        self._counts: dict[tuple[TenantId, str, str], _Counts] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def call(self, registry: Registry, identity: UserIdentity, request: Request) -> Response | Upgrade:
+        """The node's answer, or its service's. Raises StatusError."""
+        raw, _, query = request.target.partition("?")
+        _, _, node, namespace, *rest = raw.split("/", 4)
+        if registry.served.by_path(rules.GROUP, "v1", rules.RULES.plural) is None or not rest:
+            raise NoSuchPath
+        asked = Attributes("create", rules.GROUP, rules.RULES.plural, namespace)
+        if isinstance(identity, AccountIdentity) and not identity.may(asked):
+            raise forbidden(identity, asked)
+        rule, more, target = await _found(registry, namespace, rest[0].strip("/"))
+        key = (registry.tenant, namespace, meta.name_of(rule))
+        with contextlib.ExitStack() as slot:
+            slot.enter_context(self._slot(key))
+            try:
+                answer = await self._forward(registry, request, (node, rule, target), more, query, slot)
+            except ClientGone:
+                raise
+            except KubeEdgeError as exc:
+                self._note(registry, key, str(exc))
+                raise
+            failure = (
+                "" if isinstance(answer, Upgrade) or answer.status < 500 else f"node {node} answered {answer.status}"
+            )
+            self._note(registry, key, failure)
+            return answer
+
+    @contextlib.contextmanager
+    def _slot(self, key: tuple[TenantId, str, str]) -> Iterator[None]:
+        """A call counts for its rule, and for its tenant, until its answer is over."""
+        whole = (key[0], "", "")
+        for one, limit, what in ((key, _OF_RULE, f"rule {key[1]}/{key[2]}"), (whole, _OF_TENANT, f"tenant {key[0]}")):
+            if self._open[one] >= limit:
+                raise TooManyRequests(f"{limit} calls of {what} are open: wait for one")
+        self._open.update((key, whole))
+        try:
+            yield
+        finally:
+            for one in (key, whole):
+                self._open[one] -= 1
+                if not self._open[one]:
+                    del self._open[one]
+
+    async def _forward(
+        self,
+        registry: Registry,
+        request: Request,
+        at: tuple[str, Object, Object],
+        more: str,
+        query: str,
+        slot: contextlib.ExitStack,
+    ) -> Response | Upgrade:
+        node, rule, target = at
+        match rules.kind_of(target):
+            case rules.EVENTBUS:
+                topic = rules.text_of(rule, "targetResource", "topic").strip("/") + more
+                body = await _message(request)
+                connection = await self._connected(registry.tenant, node)
+                return await _published(connection, node, topic, body)
+            case rules.SERVICEBUS:
+                path = rules.text_of(rule, "targetResource", "path").strip("/")
+                service = f"/rules/servicebus/{rules.service_port(target)}/{quote(path)}{more}" + (
+                    f"?{query}" if query else ""
+                )
+                _fits(request)
+                connection = await self._connected(registry.tenant, node)
+                return await _exchanged(connection, node, request, service, slot)
+        raise BadRequest(f"a rule from rest goes to eventbus or servicebus, and not to {rules.kind_of(target)[:64]!r}")
+
+    async def _connected(self, tenant: TenantId, node: str) -> Connection:
+        try:
+            async with asyncio.timeout(CONNECT):
+                return Connection(*await self._node_stream(tenant, NodeName(node)))
+        except (TimeoutError, OSError, KubeEdgeError) as exc:
+            raise unreachable(node[:253], exc, "its rules can be called") from exc
+
+    def _note(self, registry: Registry, key: tuple[TenantId, str, str], failure: str) -> None:
+        counts = self._counts.get(key)
+        if counts is None:
+            counts = self._counts[key] = _Counts()
+            task = asyncio.create_task(self._write(registry, key, counts), name="status of a rule")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        counts.note(failure)
+
+    async def _write(self, registry: Registry, key: tuple[TenantId, str, str], counts: _Counts) -> None:
+        """What has been counted, one write after the other while there is something."""
+        _, namespace, name = key
+        try:
+            while counts.waiting:
+                change = counts.take()
+                try:
+                    await registry.modify(rules.RULES, namespace, name, change, subresource="status")
+                except ObjectNotFound:
+                    return
+                except (OSError, KubeEdgeError) as exc:
+                    log.warning("status of rule %s/%s: some calls are not counted: %s", namespace, name, exc)
+                await asyncio.sleep(_PAUSE)
+        finally:
+            del self._counts[key]
+
+
+class _Counts:
+    """Calls of one rule that its status does not have yet."""
+
+    def __init__(self) -> None:
+        self._successes = self._failures = 0
+        self._errors: list[str] = []
+
+    @property
+    def waiting(self) -> bool:
+        return self._successes + self._failures > 0
+
+    def note(self, failure: str) -> None:
+        if failure:
+            self._failures += 1
+            self._errors = [*self._errors, failure[:256]][-_ERRORS:]
+        else:
+            self._successes += 1
+
+    def take(self) -> Callable[[Object], Object]:
+        successes, failures, errors = self._successes, self._failures, self._errors
+        self._successes, self._failures, self._errors = 0, 0, []
+        return lambda old: rules.counted(old, successes, failures, errors, _ERRORS)
+
+
+async def _found(registry: Registry, namespace: str, path: str) -> tuple[Object, str, Object]:
+    """(rule, what is left of the path, its target). Raises NoSuchPath, and ObjectNotFound for a missing RuleEndpoint."""
+    page = await registry.list_page(rules.RULES, namespace, limit=_RULES)
+    for rule, more in rules.for_path(page.items, path):
+        spec = rule["spec"]
+        source = await registry.get(rules.RULEENDPOINTS, namespace, str(spec["source"]))
+        if rules.kind_of(source) == rules.REST:
+            return rule, more, await registry.get(rules.RULEENDPOINTS, namespace, str(spec["target"]))
+    raise NoSuchPath
+
+
+async def _message(request: Request) -> bytes:
+    try:
+        async with asyncio.timeout(_ANSWER):
+            return await request.read(MESSAGE)
+    except BodyTooLarge as exc:
+        raise TooLarge(f"limit is {MESSAGE}: the message is larger") from exc
+    except TimeoutError as exc:
+        raise BadRequest("the body of the request comes too slowly") from exc
+
+
+def _fits(request: Request) -> None:
+    length = request.header("content-length") or "0"
+    if length.isdigit() and int(length) > _BODY:
+        raise TooLarge(f"limit is {_BODY}: the body of the request is larger")
+
+
+async def _published(connection: Connection, node: str, topic: str, body: bytes) -> Response:
+    try:
+        async with asyncio.timeout(_ANSWER):
+            target = f"/rules/eventbus?topic={quote(topic, safe='')}"
+            answer = await connection.request("POST", target, [("host", node)], body)
+            text = (await answer.read(4096)).decode("utf-8", "replace")
+    except (TimeoutError, OSError, EOFError) as exc:
+        raise unreachable(node[:253], exc, "its rules can be called") from exc
+    finally:
+        connection.abort()
+    if answer.status != 200:
+        return error_response(answer.status, text.strip() or f"node {node} answered {answer.status}", node=node)
+    return text_response(200, "message delivered")
+
+
+async def _exchanged(
+    connection: Connection, node: str, request: Request, service: str, slot: contextlib.ExitStack
+) -> Response | Upgrade:
+    sizes = [0, 0]
+
+    def count(sent: int, received: int) -> None:
+        sizes[0] += sent
+        sizes[1] += received
+        if max(sizes) > _BODY:
+            raise TooLarge(f"limit is {_BODY}: a body is larger")
+
+    headers = [
+        (k, v) for k, v in h.request_headers(request.headers, has_body=has_body(request)) if k not in (*_SECRET, "host")
+    ]
+    try:
+        answer = await exchange(
+            request, connection, service, [("host", node), *headers], timeout=_ANSWER, hold=_HOLD, count=count
+        )
+    except (TimeoutError, OSError, KubeEdgeError) as exc:
+        connection.abort()
+        if isinstance(exc, ClientGone | TooLarge):
+            raise
+        return error_response(status_of(exc), f"node {node}: {str(exc) or 'no answer in time'}"[:500], node=node)
+    except BaseException:
+        connection.abort()
+        raise
+    rest = slot.pop_all()
+
+    async def finish() -> None:
+        rest.close()
+        await connection.close()
+
+    return relay(request, answer, connection, h.end_to_end(answer.headers), finish, count=count)
