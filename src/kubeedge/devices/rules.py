@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from kubeedge.errors import KubeEdgeError
+from kubeedge.errors import KubeEdgeError, Unavailable
 from kubeedge.kit.http1 import ClientGone, Connection, Request, Response, Upgrade, text_response
 from kubeedge.kubebus.http import headers as h
 from kubeedge.kubebus.http.forward import STREAM_BUFFER, error_response, exchange, has_body, relay, status_of
@@ -24,7 +24,7 @@ _CALLS = 32  # of services at the same time: each has buffers
 
 
 class NodeRules:
-    """`publish` gives a message to the broker; None: there is none yet."""
+    """`publish` gives a message to the broker, and raises Unavailable while that is away; None: there is none yet."""
 
     def __init__(self) -> None:
         self.publish: Callable[[str, bytes], None] | None = None
@@ -55,7 +55,10 @@ class NodeRules:
         body = await request.read(_MESSAGE)
         if self.publish is None:
             return text_response(503, "the broker of this node does not run yet\n")
-        self.publish(topic, body)
+        try:
+            self.publish(topic, body)
+        except Unavailable as exc:
+            return text_response(503, f"{exc}\n")
         return text_response(200, "message delivered")
 
     async def _service(self, request: Request, port: int, target: str) -> Response | Upgrade:

@@ -321,6 +321,19 @@ def test_the_node_refuses_what_is_no_rule(target: str) -> None:
     asyncio.run(inside())
 
 
+def test_a_message_for_a_broker_that_is_away_is_not_said_to_be_delivered() -> None:
+    def away(topic: str, payload: bytes) -> None:
+        raise Unavailable("the broker is away")
+
+    async def inside(site: Site) -> None:
+        site.node.publish = away
+        status, answer = await site("POST", "/rules/edge1/default/a/b", b"x")
+        assert status == 503 and "away" in answer["error"]
+        await site.counts("to-bus", 0, 1)
+
+    run(inside)
+
+
 @given(st.lists(st.sampled_from(["a", "a/b", "/a/b/", "b", "/", "", "a/bc"]), max_size=6), st.sampled_from(["a", "a/b", "a/b/c", "a/bcd", "", "b/"]))  # fmt: skip
 def test_the_longest_path_that_begins_a_request_wins(paths: list[str], path: str) -> None:
     found = rules.for_path([rule(str(n), text, "t", topic="x") for n, text in enumerate(paths)], path)

@@ -13,7 +13,7 @@ from kubeedge.api.names import NamespacedName
 from kubeedge.devices import topics
 from kubeedge.devices.core import DesiredChange
 from kubeedge.devices.module import DeviceTwins
-from kubeedge.errors import Invalid
+from kubeedge.errors import Invalid, Unavailable
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.mqtt.codec import Publish
 from kubeedge.mqtt.core import Broker
@@ -67,7 +67,9 @@ class EventBus:
     # From the cloud
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """A message of a rule, for whoever has subscribed."""
+        """A message of a rule, for whoever has subscribed. Raises Unavailable while a broker of somebody else's is away."""
+        if self._external is not None and not self._external.is_attached:
+            raise Unavailable("the broker is away")
         self._publish(topic, payload)
 
     def desired(self, key: NamespacedName, change: DesiredChange) -> None:

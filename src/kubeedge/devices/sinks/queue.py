@@ -22,7 +22,7 @@ from kubeedge.devices.sinks.core import PushedValue
 
 log = logging.getLogger("kubeedge.devices.sinks")
 
-_ROW = 160  # bytes that a value costs besides its own and its names, with the indexes
+_ROW = 96  # bytes that a value costs besides its own and its names, with the indexes
 _TRIM = 256  # values that give way at once
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS queue (id INTEGER PRIMARY KEY CHECK (id = 1), uid TEXT NOT NULL);
