@@ -42,6 +42,7 @@ _OF_TENANT = 64
 _RULES = 500  # of a namespace that are looked at
 _ERRORS = 5  # that a status keeps
 _PAUSE = 1.0  # seconds between two writes of a status
+SERVED = "x-kubeedge-service"  # the node's mark of an answer that a service gave
 _SECRET = ("authorization", "cookie")  # who calls is this API's business, and not the service's
 
 
@@ -68,15 +69,12 @@ class RuleCalls:
         with contextlib.ExitStack() as slot:
             slot.enter_context(self._slot(key))
             try:
-                answer = await self._forward(registry, request, (node, rule, target), more, query, slot)
+                answer, failure = await self._forward(registry, request, (node, rule, target), more, query, slot)
             except ClientGone:
                 raise
             except KubeEdgeError as exc:
                 self._note(registry, key, str(exc))
                 raise
-            failure = (
-                "" if isinstance(answer, Upgrade) or answer.status < 500 else f"node {node} answered {answer.status}"
-            )
             self._note(registry, key, failure)
             return answer
 
@@ -104,7 +102,8 @@ class RuleCalls:
         more: str,
         query: str,
         slot: contextlib.ExitStack,
-    ) -> Response | Upgrade:
+    ) -> tuple[Response | Upgrade, str]:
+        """The answer, and why the message has not arrived; "": it has."""
         node, rule, target = at
         match rules.kind_of(target):
             case rules.EVENTBUS:
@@ -206,7 +205,7 @@ def _fits(request: Request) -> None:
         raise TooLarge(f"limit is {_BODY}: the body of the request is larger")
 
 
-async def _published(connection: Connection, node: str, topic: str, body: bytes) -> Response:
+async def _published(connection: Connection, node: str, topic: str, body: bytes) -> tuple[Response, str]:
     try:
         async with asyncio.timeout(_ANSWER):
             target = f"/rules/eventbus?topic={quote(topic, safe='')}"
@@ -216,14 +215,25 @@ async def _published(connection: Connection, node: str, topic: str, body: bytes)
         raise unreachable(node[:253], exc, "its rules can be called") from exc
     finally:
         connection.abort()
-    if answer.status != 200:
-        return error_response(answer.status, text.strip() or f"node {node} answered {answer.status}", node=node)
-    return text_response(200, "message delivered")
+    if answer.status == 200:
+        return text_response(200, "message delivered"), ""
+    if answer.status == 404:
+        return _switched_off(node)
+    return _failed(answer.status, node, text.strip() or f"status {answer.status}")
+
+
+def _failed(status: int, node: str, why: str) -> tuple[Response, str]:
+    text = f"node {node[:253]}: {why}"[:500]
+    return error_response(status, text, node=node[:253]), text
+
+
+def _switched_off(node: str) -> tuple[Response, str]:
+    return _failed(502, node, "it takes no rules (modules.devices.rules)")
 
 
 async def _exchanged(
     connection: Connection, node: str, request: Request, service: str, slot: contextlib.ExitStack
-) -> Response | Upgrade:
+) -> tuple[Response | Upgrade, str]:
     sizes = [0, 0]
 
     def count(sent: int, received: int) -> None:
@@ -243,14 +253,22 @@ async def _exchanged(
         connection.abort()
         if isinstance(exc, ClientGone | TooLarge):
             raise
-        return error_response(status_of(exc), f"node {node}: {str(exc) or 'no answer in time'}"[:500], node=node)
+        return _failed(status_of(exc), node, str(exc) or "no answer in time")
     except BaseException:
         connection.abort()
         raise
+    found = h.end_to_end(answer.headers)
+    served = any(name == SERVED for name, _ in found)
+    if not served and answer.status == 404:
+        connection.abort()
+        return _switched_off(node)
     rest = slot.pop_all()
 
     async def finish() -> None:
         rest.close()
         await connection.close()
 
-    return relay(request, answer, connection, h.end_to_end(answer.headers), finish, count=count)
+    shown = [pair for pair in found if pair[0] != SERVED]
+    has_failed = answer.status >= 500 or not (served or answer.status == 101)
+    failure = f"node {node[:253]} answered {answer.status}" if has_failed else ""
+    return relay(request, answer, connection, shown, finish, count=count), failure

@@ -16,6 +16,7 @@ from kubeedge.kubebus.http import headers as h
 from kubeedge.kubebus.http.forward import STREAM_BUFFER, error_response, exchange, has_body, relay, status_of
 from kubeedge.mqtt.codec import is_topic
 
+SERVED = "x-kubeedge-service"  # of an answer: a service gave it, and not this node
 _MESSAGE = 192 * 1024  # bytes
 _CONNECT = 5.0  # seconds
 _ANSWER = 60.0  # seconds in which nothing moves
@@ -88,4 +89,4 @@ class NodeRules:
             self._calls -= 1
             await made.close()
 
-        return relay(request, answer, connection, h.end_to_end(answer.headers), finish)
+        return relay(request, answer, connection, [*h.end_to_end(answer.headers), (SERVED, "1")], finish)

@@ -102,6 +102,8 @@ class Site(Api):
         await self.answers.wait()
         body = await request.read(1 << 28)
         self.requests.append((request.method, request.target, dict(request.headers), body))
+        if request.path.endswith("/missing"):
+            return Response(404, [], b"not here")
         if request.path.endswith("/fails"):
             return Response(500, [], b"broken")
 
@@ -200,7 +202,7 @@ def test_a_request_is_a_message_on_the_broker_of_a_node(tmp_path: Path) -> None:
             await asyncio.gather(serving, return_exceptions=True)
             await client.close()
         found = await site.counts("to-bus", 3, 2)
-        assert any("answered 503" in error for error in found["errors"])
+        assert any("does not run yet" in error for error in found["errors"])
         await store.close()
 
     run(inside)
@@ -218,6 +220,7 @@ def test_a_request_goes_on_to_a_service_of_a_node_and_its_answer_comes_back() ->
             cookie="c=1",
         )
         assert answer.status == 201 and ("x-own", "yes") in answer.headers
+        assert not any(name.startswith("x-kubeedge") for name, _ in answer.headers)
         assert not isinstance(answer.body, bytes)
         assert sum([len(piece) async for piece in answer.body]) == 200_000
         await answer.body.aclose()  # type: ignore[attr-defined]
@@ -226,7 +229,9 @@ def test_a_request_goes_on_to_a_service_of_a_node_and_its_answer_comes_back() ->
         assert headers["x-mine"] == "m" and "authorization" not in headers and "cookie" not in headers
         status, _ = await site("GET", "/rules/edge1/default/a/fails")
         assert status == 500
-        found = await site.counts("to-service", 1, 1)
+        status, body = await site("GET", "/rules/edge1/default/a/missing")
+        assert (status, body) == (404, b"not here")  # of the service: it has had the request
+        found = await site.counts("to-service", 2, 1)
         assert found["errors"] == ["node edge1 answered 500"]
 
     run(inside)
@@ -330,6 +335,20 @@ def test_a_message_for_a_broker_that_is_away_is_not_said_to_be_delivered() -> No
         status, answer = await site("POST", "/rules/edge1/default/a/b", b"x")
         assert status == 503 and "away" in answer["error"]
         await site.counts("to-bus", 0, 1)
+
+    run(inside)
+
+
+def test_a_node_that_takes_no_rules_is_a_failure_and_no_404_of_a_service() -> None:
+    async def off(request: Request) -> Response:
+        return Response(404, [], b"no such path on this node")
+
+    async def inside(site: Site) -> None:
+        site.node.answer = off  # type: ignore[method-assign,assignment]
+        for name, target in (("to-bus", "/rules/edge1/default/a/b"), ("to-service", "/rules/edge1/default/a")):
+            status, answer = await site("POST", target, b"x", content_length="1")
+            assert status == 502 and "modules.devices.rules" in answer["error"]
+            await site.counts(name, 0, 1)
 
     run(inside)
 
