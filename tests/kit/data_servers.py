@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEBIAN = ROOT / "build/debian"
 WITHIN = 120.0  # seconds that a server has to begin
 _SMALL = ("--innodb-use-native-aio=0", "--innodb-buffer-pool-size=16M")
-_POSTGRES = Path("usr/lib/postgresql/15/bin")
+_POSTGRES = "usr/lib/postgresql/*/bin/initdb"
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ async def postgres(folder: Path, port: int = 0) -> AsyncIterator[DataServer]:
     port = port or ports(1)[0]
     user = "nobody" if os.geteuid() == 0 else None
     data = folder / "data"
-    programs = next(root for root in (DEBIAN / _POSTGRES, "/" / _POSTGRES) if (root / "initdb").exists())
+    programs = next(found.parent for root in (DEBIAN, Path("/")) for found in sorted(root.glob(_POSTGRES)))
     if not data.exists():
         data.mkdir(mode=0o700)
         (folder / "password").write_text("secret")

@@ -33,7 +33,11 @@ fi
 
 # kubectl comes from Debian's kubernetes-client, unpacked below build/: another kubectl of the machine stays as it is.
 # So do etcd from etcd-server, containerd, Prometheus and mosquitto (whose libraries are above): installed, they would start as services.
-unpacked() { # package, program in it
+unpacked() { # package (its name in the older release, in the newer one), program in it
+    if [ $# = 3 ]; then
+        apt-cache show "$1" >/dev/null 2>&1 || shift
+        set -- "$1" "${!#}"
+    fi
     if ! compgen -G "build/debian/usr/bin/$2" >/dev/null && [ ! -x "build/debian/usr/sbin/$2" ]; then
         say "$2 from Debian's $1"
         mkdir -p build/debian
@@ -50,12 +54,12 @@ unpacked mosquitto mosquitto
 unpacked redis-tools redis-check-rdb
 unpacked mariadb-server-core mariadb-install-db
 unpacked victoria-metrics victoria-metrics
-unpacked liblzf1 ../lib/*/liblzf.so.1
-unpacked libjemalloc2 ../lib/*/libjemalloc.so.2
-unpacked libnuma1 ../lib/*/libnuma.so.1
-unpacked libaio1 ../lib/*/libaio.so.1
-unpacked liburing2 ../lib/*/liburing.so.2
-[ -x /usr/lib/postgresql/15/bin/initdb ] || unpacked postgresql-15 ../lib/postgresql/15/bin/initdb
+unpacked liblzf1 '../lib/*/liblzf.so.1'
+unpacked libjemalloc2 '../lib/*/libjemalloc.so.2'
+unpacked libnuma1 '../lib/*/libnuma.so.1'
+unpacked libaio1 libaio1t64 '../lib/*/libaio.so.1*'
+unpacked liburing2 '../lib/*/liburing.so.2'
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || unpacked postgresql-15 postgresql-17 '../lib/postgresql/*/bin/initdb'
 
 if [ ! -x .venv/bin/python ]; then
     say "virtual environment"

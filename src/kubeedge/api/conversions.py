@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from kubeedge.kit.dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from kubeedge.api import meta

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from kubeedge.kit.dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api.names import Object

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from kubeedge.kit.dataclasses import dataclass
 
 from kubeedge.api.names import Object
 from kubeedge.store.model import Compare, Op

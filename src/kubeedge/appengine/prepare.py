@@ -11,7 +11,7 @@ import shutil
 import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import replace
+from kubeedge.kit.dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 

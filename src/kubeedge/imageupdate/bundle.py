@@ -19,7 +19,7 @@ import json
 import re
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from kubeedge.kit.dataclasses import dataclass
 from typing import Any
 
 from kubeedge.errors import Invalid

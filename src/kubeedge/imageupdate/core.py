@@ -22,12 +22,12 @@ A slot is good when its agent says so, and not before. Power may go at each writ
 
 from __future__ import annotations
 
-import dataclasses
+from kubeedge.kit import dataclasses
 import enum
 import struct
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from kubeedge.kit.dataclasses import dataclass
 
 MAGIC = b"KESLOTS1"
 SECTOR = 512  # bytes

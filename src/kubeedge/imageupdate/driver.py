@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from kubeedge.kit.dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge.errors import Conflict, Invalid, Unavailable

@@ -7,7 +7,7 @@ from where slot B ends to the end of its card (firmware-images/files/data-partit
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from kubeedge.kit.dataclasses import dataclass
 
 SECTOR = 512  # bytes
 FAT, LINUX = 0x0C, 0x83  # FAT32 with LBA; anything of Linux

@@ -12,7 +12,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from kubeedge.kit.dataclasses import replace
 from pathlib import Path
 
 from kubeedge._fastpath import libc

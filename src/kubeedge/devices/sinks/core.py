@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from kubeedge.kit.dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 

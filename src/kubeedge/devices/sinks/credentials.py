@@ -9,7 +9,7 @@ They are not in the Device, which many may read. A server gets those of its own 
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field
+from kubeedge.kit.dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml

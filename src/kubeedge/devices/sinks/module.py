@@ -13,7 +13,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from kubeedge.kit.dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
