@@ -19,7 +19,7 @@ from tests.kubernetes.workloads import eventually, pod, ready, runs, wait_ready
 pytestmark = pytest.mark.root
 
 #: more than what a cluster writes in the time of this test
-_WRITES = 500
+_WRITES = 1000
 
 
 def revision(site: Site) -> int:
@@ -33,8 +33,9 @@ def write_much(site: Site) -> None:
         client = RemoteClient(transport)
         try:
             await client.create(CONFIGMAPS, "default", {"metadata": {"name": "much"}})
-            for n in range(_WRITES):
-                await client.merge_patch(CONFIGMAPS, "default", "much", {"data": {"n": str(n)}})
+            for begin in range(0, _WRITES, 20):
+                patches = ({"data": {str(n % 20): str(n)}} for n in range(begin, begin + 20))
+                await asyncio.gather(*(client.merge_patch(CONFIGMAPS, "default", "much", patch) for patch in patches))
         finally:
             await transport.close()
 
@@ -55,12 +56,12 @@ def test_what_the_backup_has_goes_on_and_what_comes_then_is_followed(site: Site,
     site.cluster.apply(pod("kept", command="exec sleep 95123"))
     uid = wait_ready(site, "kept")["metadata"]["uid"]
     site.cluster.back_up()
+    write_much(site)
     site.cluster.apply(pod("lost", command="exec sleep 95124"))
     site.join(newcomer)
     site.cluster.kubectl("wait", "--for=condition=Ready", f"node/{newcomer}", "--timeout=120s", timeout=150)
     cidr = site.cluster.json("get", "node", newcomer)["spec"]["podCIDR"]
     wait_ready(site, "lost")
-    write_much(site)
     before = revision(site)
     site.cluster.restore()
     assert revision(site) < before
