@@ -3,7 +3,7 @@
 An etcd that was restored from a backup counts on from an older revision. A kube-apiserver takes a watch from a version that it has not reached
 yet, and says nothing until it has: for hours, no pod would come and none would go. So the version of a watch that goes on is compared with one
 that the server has now. That costs a short list now and then: what was seen counts until a connection breaks or is refused, for a server that lost
-its history was stopped.
+its history was stopped. (An informer that sees the stop lists again anyway; a load balancer may hide it. ADR 65.)
 
 Versions are opaque elsewhere, and compared here alone: as numbers, which Kubernetes' are (and since 1.35 has said that they are). What is none is
 taken for one that the server has.
