@@ -43,6 +43,11 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
     ),
     (r"proxy logs on node using", "", "ours: a node does not serve its directory of logs (/logs/)"),
     (
+        r"should not run with an explicit root user ID",
+        "not to be nil",
+        "ours, mended since: behind CRI, runAsNonRoot did not refuse runAsUser 0 (tests/unit/appengine/test_cri.py)",
+    ),
+    (
         r"externalTrafficPolicy=Local for type=NodePort",
         "timed out",
         "ours, by design: the first InternalIP of a node is the cloud's, where the API server finds its kubelet, and the suite asks there for the "

@@ -1,4 +1,4 @@
-"""Whether a pod that was bound to this node may start beside those that are here, as the kubelet asks once of each. Pure.
+"""Whether a pod that was bound to this node may start beside those that are here, as the kubelet asks once of each.
 
 The scheduler asks the same before; who names a node in a pod passes it by.
 """
