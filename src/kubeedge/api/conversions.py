@@ -14,12 +14,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from kubeedge.kit.dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from kubeedge.api import meta
 from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
+from kubeedge.kit.dataclasses import dataclass, field
 
 _PARTS = ("spec", "status")  # what is converted; metadata is the same in all versions
 _KEYS = ("name", "propertyName", "type")  # by the first of them that each item has, the items of a list are told apart

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from kubeedge.kit.dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api.names import Object
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 
 RESOURCE = "clustertrustbundles"  # below /desired/, too
 _MAX_SELECTOR = 16 * 1024  # characters

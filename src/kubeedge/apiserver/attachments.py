@@ -9,7 +9,6 @@ from kubeedge.api.meta import Randbytes
 from kubeedge.api.names import Object, TenantId
 from kubeedge.api.resources import EVENTS, SERVICES, Row
 from kubeedge.api.status import InvalidObject, ServerUnavailable, invalid
-from kubeedge.kit.dataclasses import dataclass
 from kubeedge.apiserver.cluster_ips import ClusterIps
 from kubeedge.apiserver.writing import Writing
 from kubeedge.kit.ip import IpNetwork

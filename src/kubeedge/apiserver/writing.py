@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from kubeedge.kit.dataclasses import dataclass
 
 from kubeedge.api.names import Object
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.store.model import Compare, Op
 
 

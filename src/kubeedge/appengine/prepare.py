@@ -11,7 +11,6 @@ import shutil
 import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from kubeedge.kit.dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +26,7 @@ from kubeedge.appengine.status import qos_class
 from kubeedge.appengine.user_ranges import UserRanges
 from kubeedge.appengine.volumes.manager import VolumeManager
 from kubeedge.appengine.volumes.registry import has_remote_volumes
+from kubeedge.kit.dataclasses import replace
 
 _Result = TypeVar("_Result")
 _SLOW_THREADS = 8

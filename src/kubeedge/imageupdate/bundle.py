@@ -19,11 +19,11 @@ import json
 import re
 import struct
 from collections.abc import Callable, Iterable
-from kubeedge.kit.dataclasses import dataclass
 from typing import Any
 
 from kubeedge.errors import Invalid
 from kubeedge.imageupdate.core import SECTOR, SlotImage, SlotLayout
+from kubeedge.kit.dataclasses import dataclass
 
 MAGIC = b"KEBUNDL1"
 CHUNK = 1 << 20  # bytes

@@ -22,11 +22,12 @@ A slot is good when its agent says so, and not before. Power may go at each writ
 
 from __future__ import annotations
 
-from kubeedge.kit import dataclasses
+import dataclasses
 import enum
 import struct
 import zlib
 from collections.abc import Iterable
+
 from kubeedge.kit.dataclasses import dataclass
 
 MAGIC = b"KESLOTS1"

@@ -11,7 +11,6 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from kubeedge.kit.dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge.errors import Conflict, Invalid, Unavailable
@@ -20,6 +19,7 @@ from kubeedge.imageupdate.bundle import HEAD, Manifest
 from kubeedge.imageupdate.card import Card
 from kubeedge.imageupdate.core import Slots, UpdateOutcome
 from kubeedge.imageupdate.source import BundleSource
+from kubeedge.kit.dataclasses import dataclass
 
 BOARD, EPOCH = Path("/etc/card-board"), Path("/etc/card-epoch")
 KEYS = Path("/etc/card-update-keys")  # the public keys that the image trusts, in DER, in hexadecimal: one a line

@@ -7,6 +7,7 @@ from where slot B ends to the end of its card (firmware-images/files/data-partit
 from __future__ import annotations
 
 import struct
+
 from kubeedge.kit.dataclasses import dataclass
 
 SECTOR = 512  # bytes

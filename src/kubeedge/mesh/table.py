@@ -13,7 +13,6 @@ from typing import Any
 
 from kubeedge.api import keys, local_pods
 from kubeedge.api.names import JsonObject
-from kubeedge.errors import Invalid
 from kubeedge.kit import dataclasses
 from kubeedge.kit.ip import IpAddress, IpNetwork, address_of
 from kubeedge.mesh.model import Endpoint, Service, dicts, endpoints_of, is_label, is_usable, mapping, service_of

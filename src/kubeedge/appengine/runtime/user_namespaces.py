@@ -12,13 +12,13 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from kubeedge.kit.dataclasses import replace
 from pathlib import Path
 
 from kubeedge._fastpath import libc
 from kubeedge.appengine.runtime import mounts
 from kubeedge.appengine.runtime.base import BindMount, SandboxConfig, StartError
 from kubeedge.kit import private
+from kubeedge.kit.dataclasses import replace
 
 #: the OCI runtime of such pods: crun gives its standard input to the container's user, which may be the machine's /dev/null
 RUNTIME = "runc"

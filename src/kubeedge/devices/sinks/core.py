@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from kubeedge.kit.dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 
 _MAX_SPEC = 4096  # characters of a destination with its settings
 _MAX_TIMEOUT = 60.0  # seconds

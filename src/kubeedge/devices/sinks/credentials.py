@@ -9,12 +9,12 @@ They are not in the Device, which many may read. A server gets those of its own 
 from __future__ import annotations
 
 import ssl
-from kubeedge.kit.dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass, field
 
 _MAX_FILE = 256 * 1024  # bytes
 _FIELDS = ("token", "userName", "password", "caFile")

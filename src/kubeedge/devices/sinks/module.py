@@ -13,7 +13,6 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Sequence
-from kubeedge.kit.dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from kubeedge.devices.sinks.core import Destination, PushedValue, ValueRefused, 
 from kubeedge.devices.sinks.queue import PushQueue
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.dataclasses import dataclass, field, replace
 from kubeedge.kit.tasks import TaskSet
 
 if TYPE_CHECKING:
