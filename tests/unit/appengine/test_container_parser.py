@@ -111,6 +111,7 @@ SECURITY = "spec.containers[0].securityContext"
          "spec.securityContext.sysctls[0].name"),
         ({"hostIPC": True, "securityContext": {"sysctls": [{"name": "kernel.shm_rmid_forced", "value": "1"}]}},
          "spec.securityContext.sysctls[0].name"),
+        ({"containers": [container(securityContext={"procMount": "Unmasked"})]}, "spec.hostUsers"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_with_its_path(spec: dict[str, Any], path: str) -> None:
@@ -123,7 +124,6 @@ def test_what_makes_no_sense_is_refused_with_its_path(spec: dict[str, Any], path
     "spec",
     [
         {"volumes": [{"name": "v", "emptyDir": {"medium": "HugePages-2Mi"}}]},
-        {"containers": [container(securityContext={"procMount": "Unmasked"})]},
         {"containers": [rules(rule(1, action="RestartAllContainers"))]},
     ],
 )
