@@ -42,6 +42,18 @@ async def first_of(*awaitables: asyncio.Future[Any] | Coroutine[Any, Any, Any]) 
         await asyncio.gather(*made, return_exceptions=True)
 
 
+async def until_one_ends(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Runs them side by side. Raises what the first to end raises, of a group its first exception; the others are cancelled."""
+    tasks = [asyncio.ensure_future(each) for each in coroutines]
+    try:
+        (ended, *_), _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await ended
+    except BaseExceptionGroup as exc:
+        raise exc.exceptions[0] from exc
+    finally:
+        await cancel_and_wait(*(task for task in tasks if not task.done()))
+
+
 class TaskSet:
     """Named tasks of one owner. A task that fails is logged and forgotten; leaving the `async with` cancels the rest."""
 

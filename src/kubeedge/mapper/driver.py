@@ -7,13 +7,13 @@ import inspect
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from kubeedge.errors import Invalid, KubeEdgeError, PeerError
 from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.dataclasses import dataclass
-from kubeedge.kit.tasks import cancel_and_wait
+from kubeedge.kit.tasks import until_one_ends
 from kubeedge.mapper.core import DeviceCycle, errors_of
 from kubeedge.mapper.values import MappedProperty
 
@@ -23,6 +23,7 @@ _AGAIN = Backoff(0.5, 30.0, jitter=0.5)  # of connections to a device
 _LOST = (OSError, EOFError, PeerError)  # after these a connection is of no use; TimeoutError is an OSError
 
 Handler: TypeAlias = Callable[..., Awaitable[Any] | Any]
+Listener: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True)
@@ -33,7 +34,7 @@ class Handlers:
     read: Handler | None = None
     read_many: Handler | None = None
     write: Handler | None = None
-    listen: Handler | None = None
+    listen: Listener | None = None
     close: Handler | None = None
     timeout: float = 10.0
 
@@ -147,13 +148,8 @@ class DeviceRunner:
     async def _while_connected(self, client: Any) -> None:
         if (listen := self._handlers.listen) is None:
             return await self._serve(client)
-        tasks = [asyncio.ensure_future(self._serve(client)), asyncio.ensure_future(listen(client))]
-        try:
-            (ended, *_), _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            await ended
-            raise EOFError  # it has nothing to listen to any more
-        finally:
-            await cancel_and_wait(*(task for task in tasks if not task.done()))
+        await until_one_ends(self._serve(client), listen(client))
+        raise EOFError  # it has nothing to listen to any more
 
     async def _serve(self, client: Any) -> None:
         loop = asyncio.get_running_loop()

@@ -7,13 +7,13 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from kubeedge.errors import Misuse, NotFound
-from kubeedge.kit.tasks import TaskSet, cancel_and_wait
+from kubeedge.kit.tasks import TaskSet, cancel_and_wait, until_one_ends
 from kubeedge.mapper.core import DeviceCycle
-from kubeedge.mapper.driver import DeviceRunner, Handler, Handlers, MapperStats
+from kubeedge.mapper.driver import DeviceRunner, Handler, Handlers, Listener, MapperStats
 from kubeedge.mapper.link import BrokerLink, endpoint
 from kubeedge.mapper.values import MappedDevice
 
@@ -22,7 +22,7 @@ log = logging.getLogger("kubeedge.mapper")
 BROKER = "127.0.0.1:1883"
 _VARIABLE = "KUBEEDGE_BROKER"
 H = TypeVar("H", bound=Handler)
-L = TypeVar("L", bound=Callable[..., Awaitable[None]])
+L = TypeVar("L", bound=Listener)
 Background: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -136,7 +136,7 @@ class Mapper:
         from kubeedge.mapper.observe import metrics_server
 
         server = metrics_server(self.stats, lambda: self.health, *endpoint(metrics))
-        await _until_one_ends(server.run(asyncio.Event()), self.serve(broker))
+        await until_one_ends(server.run(asyncio.Event()), self.serve(broker))
 
     async def serve(self, broker: str = "") -> None:
         """As `run`, within a loop: until it is cancelled, when all devices are closed."""
@@ -144,7 +144,7 @@ class Mapper:
         self._link = BrokerLink(self, self.protocol, host, port)
         async with TaskSet(f"mapper {self.protocol}") as self._set:
             try:
-                await _until_one_ends(self._link.run(), *(task() for task in self._background))
+                await until_one_ends(self._link.run(), *(task() for task in self._background))
             finally:
                 for timer in self._later.values():
                     timer.cancel()
@@ -234,13 +234,3 @@ class Mapper:
             timer.cancel()
         if when != float("inf"):
             self._later[name] = asyncio.get_running_loop().call_at(when, self._changed, runner)
-
-
-async def _until_one_ends(*coroutines: Coroutine[Any, Any, None]) -> None:
-    """Raises what the first to end raises; the others are cancelled."""
-    tasks = [asyncio.ensure_future(each) for each in coroutines]
-    try:
-        (ended, *_), _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        await ended
-    finally:
-        await cancel_and_wait(*(task for task in tasks if not task.done()))

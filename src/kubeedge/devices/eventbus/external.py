@@ -12,7 +12,7 @@ import logging
 import random
 import ssl
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from kubeedge.devices import topics
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.dataclasses import dataclass
-from kubeedge.kit.tasks import cancel_and_wait
+from kubeedge.kit.tasks import until_one_ends
 from kubeedge.mqtt.codec import Publish
 from kubeedge.mqtt.driver import Handle
 
@@ -174,7 +174,7 @@ class ExternalBroker:
             self._is_attached = True
             attached()
             acks: asyncio.Queue[tuple[aiomqtt.Message, asyncio.Future[None] | None]] = asyncio.Queue(_IN_FLIGHT)
-            await _until_one_ends(self._take(client, handle, acks), _acknowledge(client, acks), self._send(client))
+            await until_one_ends(self._take(client, handle, acks), _acknowledge(client, acks), self._send(client))
 
     def _files(self) -> tuple[str | None, ssl.SSLContext | None]:
         """Read at each connection: they may have been renewed. Raises OSError, ValueError."""
@@ -235,15 +235,3 @@ async def _acknowledge(
         if future is not None:
             await future
         client.acknowledge(message)
-
-
-async def _until_one_ends(*coroutines: Coroutine[Any, Any, None]) -> None:
-    """Raises what the first to end raises; of a group of tasks its first exception."""
-    tasks = [asyncio.ensure_future(each) for each in coroutines]
-    try:
-        (ended, *_), _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        await ended
-    except BaseExceptionGroup as exc:
-        raise exc.exceptions[0] from exc
-    finally:
-        await cancel_and_wait(*(task for task in tasks if not task.done()))
