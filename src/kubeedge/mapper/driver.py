@@ -23,7 +23,7 @@ _AGAIN = Backoff(0.5, 30.0, jitter=0.5)  # of connections to a device
 _LOST = (OSError, EOFError, PeerError)  # after these a connection is of no use; TimeoutError is an OSError
 
 Handler: TypeAlias = Callable[..., Awaitable[Any] | Any]
-Listener: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
+ListenHandler: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Handlers:
     read: Handler | None = None
     read_many: Handler | None = None
     write: Handler | None = None
-    listen: Listener | None = None
+    listen: ListenHandler | None = None
     close: Handler | None = None
     timeout: float = 10.0
 

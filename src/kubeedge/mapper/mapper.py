@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 from kubeedge.errors import Misuse, NotFound
 from kubeedge.kit.tasks import TaskSet, cancel_and_wait, until_one_ends
 from kubeedge.mapper.core import DeviceCycle
-from kubeedge.mapper.driver import DeviceRunner, Handler, Handlers, Listener, MapperStats
+from kubeedge.mapper.driver import DeviceRunner, Handler, Handlers, ListenHandler, MapperStats
 from kubeedge.mapper.link import BrokerLink, endpoint
 from kubeedge.mapper.values import MappedDevice
 
@@ -22,7 +22,7 @@ log = logging.getLogger("kubeedge.mapper")
 BROKER = "127.0.0.1:1883"
 _VARIABLE = "KUBEEDGE_BROKER"
 H = TypeVar("H", bound=Handler)
-L = TypeVar("L", bound=Listener)
+L = TypeVar("L", bound=ListenHandler)
 Background: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 

@@ -14,11 +14,11 @@ from kubeedge.config.edge import (
     DevicesConfig,
     EdgeConfig,
     EdgeModules,
-    MeshConfig,
     MetaServerConfig,
     MetricsConfig,
     at_root,
 )
+from kubeedge.config.mesh import MeshConfig
 from kubeedge.config.node_credentials import NodeCredentials
 from kubeedge.store.sqlite import open_sqlite
 from tests.kit import virtual_time
