@@ -24,7 +24,7 @@ def second(site: Site) -> Iterator[Site]:
     directory = site.directory / "second"
     directory.mkdir()
     edges, nats = [site.edges[EDGE]], [site.nats[EDGE]]
-    other = Site(directory, site.internet, edges, nats, site.internet, site.prefix, SECOND)
+    other = Site(directory, site.internet, edges, nats, site.internet, site.prefix, site.net, SECOND)
     other.cluster = site.cluster
     other.start_cloud([f"default={other.kubeconfig()}"])
     yield other
