@@ -354,7 +354,7 @@ class Cloud:
             BootstrapSettings(address=on.address, port=on.port, endpoints=endpoints),
             self.authority,
             self.tokens,
-            ClusterRegistry(self.tenants, self.plan.pods, self.owner, self.apis.cluster_of),
+            ClusterRegistry(self.tenants, self.owner, self.apis.cluster_of),
             lambda: self.certificate.context(mutual=False),
             time.time,
         )

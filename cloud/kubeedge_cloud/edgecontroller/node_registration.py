@@ -29,6 +29,7 @@ from kubeedge_cloud.tenants.model import NodeRecord
 
 _ALLOCATED = 5.0  # seconds in which a cluster that allocates addresses for pods has done so
 _LOOK = 0.1  # seconds
+_WORD = 128  # characters of a uid or a version; those of Kubernetes have 36 and 20
 _SYSTEM, _AUTHENTICATION = "kube-system", "extension-apiserver-authentication"  # a ConfigMap of every API server
 
 
@@ -55,17 +56,21 @@ async def register_node(
     identity: Callable[[], Awaitable[str]] | None = None,
 ) -> NodeRecord:
     """Find or make the Node; the record with its uid and its pods' addresses. `cached` knows Nodes without a request, `identity` which cluster it
-    is. Raises Refused for a Node that is not ours, Unavailable while the cluster takes its time to give addresses."""
+    is. Raises Refused for a Node that is not ours and for addresses outside of addresses.pods, Unavailable while the cluster takes its time to give
+    addresses."""
     node, version = await _make_or_find(client, record, owner)
     if not core.is_managed(node, owner):
         raise Refused(
             f"the cluster has a Node {record.name} that is not one of this cloud's: choose another name, or delete that Node first"
         )
-    uid = str(meta.metadata(node)["uid"])
+    uid = _word(meta.metadata(node)["uid"])
     try:
         addresses = await _addresses(client, node, record, allocator, cached)
+        _check_network(record, addresses, tenants.pods)
     except Refused:
-        if not record.uid:  # made just now, and of no use
+        if (
+            not record.uid and not record.version
+        ):  # made just now, and of no use; one that was lost is not made and deleted again and again
             with contextlib.suppress(NotFound, Conflict):
                 await client.delete(NODES, "", record.name, uid=uid)
         raise
@@ -97,7 +102,14 @@ async def identity_of(client: KubeClient) -> str:
         found = await client.get(CONFIGMAPS, _SYSTEM, _AUTHENTICATION)
     except (NotFound, Refused):
         return ""
-    return str(meta.metadata(found).get("uid") or "")
+    return _word(meta.metadata(found).get("uid") or "")
+
+
+def _word(said: Any) -> str:
+    """What a cluster calls something, for the record of a node, whose size is ours to bound."""
+    if len(text := str(said)) > _WORD:
+        raise Refused(f"the cluster says {text[:40]!r}... where at most {_WORD} characters are expected")
+    return text
 
 
 async def _make_or_find(client: KubeClient, record: NodeRecord, owner: str) -> tuple[Object, str]:
@@ -110,7 +122,7 @@ async def _make_or_find(client: KubeClient, record: NodeRecord, owner: str) -> t
         made = await client.create(NODES, "", core.new_node(name, had, owner, record.registration))
     except AlreadyExists:
         return await client.get(NODES, "", name), ""
-    return made, str(meta.metadata(made).get("resourceVersion") or "")
+    return made, _word(meta.metadata(made).get("resourceVersion") or "")
 
 
 async def _addresses(
@@ -163,6 +175,20 @@ def _check_addresses(record: NodeRecord, nodes: Sequence[Object], said: str) -> 
             raise Refused(said.format(ours=ours, node=record.name, other=meta.name_of(node), theirs=theirs))
 
 
+def _check_network(record: NodeRecord, addresses: str, pods: str) -> None:
+    """Raises Refused for addresses outside of the network of all pods, whatever the cluster says: every relay takes them for a route, and what is
+    no network at all would stop it in the middle of other tenants' links."""
+    try:
+        network = ip_network(addresses)
+        fits = network.version == 4 and network.subnet_of(ip_network(pods))  # type: ignore[arg-type]
+    except ValueError:
+        fits = False
+    if not fits:
+        raise Refused(
+            f"the cluster gives node {record.name} {addresses[:64]} for its pods, which is not in addresses.pods ({pods}) of cloud.yaml"
+        )
+
+
 def _is_allocated(node: Object) -> bool:
     """Whether the addresses of its pods come from the cluster, and not from us."""
     setters = (e for e in meta.metadata(node).get("managedFields") or () if "f:podCIDR" in _spec_fields(e))
@@ -179,12 +205,10 @@ class ClusterRegistry:
     def __init__(
         self,
         tenants: TenantManager,
-        pods: str,
         owner: str,
         client_of: Callable[[TenantId], Awaitable[KubeClient | None]],
     ) -> None:
         self._tenants = tenants
-        self._pods = pods
         self._owner = owner
         self._client_of = client_of
         self._allocators: dict[TenantId, Allocator] = {}
@@ -198,7 +222,7 @@ class ClusterRegistry:
     async def register(
         self, tenant: TenantId, node: NodeName, join: str, registration: NodeRegistration = NOTHING
     ) -> Mapping[str, Any]:
-        """Raises Refused for the name of a Node that is not ours, Unavailable while the cluster is away."""
+        """Raises Refused for the name of a Node that is not ours and for addresses that are not, Unavailable while the cluster is away."""
         found = await self._tenants.register(tenant, node, join, registration)
         client = await self._client_of(tenant)
         if client is None:
@@ -214,8 +238,4 @@ class ClusterRegistry:
             if not record.uid:
                 await self._tenants.remove_node(tenant, node)
             raise
-        if not ip_network(record.pod_cidr).subnet_of(ip_network(self._pods)):  # type: ignore[arg-type]
-            raise Refused(
-                f"the cluster gives node {node} {record.pod_cidr} for its pods, which is not in addresses.pods ({self._pods}) of cloud.yaml"
-            )
         return {**found, "podCIDR": record.pod_cidr}

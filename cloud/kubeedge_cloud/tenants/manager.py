@@ -41,6 +41,11 @@ class TenantManager:
         self._plan = plan
         self._wall = wall
 
+    @property
+    def pods(self) -> str:
+        """The network of all pods (`addresses.pods`)."""
+        return self._plan.pods
+
     # Tenants
 
     async def ensure_tenant(self, name: str) -> TenantRecord:

@@ -28,7 +28,7 @@ from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.edgecontroller import core, node_objects
 from kubeedge_cloud.edgecontroller.leases import RENEW
 from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings
-from kubeedge_cloud.edgecontroller.node_registration import ClusterRegistry
+from kubeedge_cloud.edgecontroller.node_registration import Allocator, ClusterRegistry, register_node
 from kubeedge_cloud.edgecontroller.referenced import Referenced
 from kubeedge_cloud.edgecontroller.trust_bundles import TrustBundles
 from kubeedge_cloud.tenants.model import TenantRecord
@@ -765,13 +765,72 @@ async def test_a_join_under_the_name_of_a_kubelets_node_is_refused_and_leaves_no
         return Api(self_cluster, "")
 
     self_cluster = world.cluster
-    registry = ClusterRegistry(world.tenants, "10.244.0.0/16", "cloud", client_of)
+    registry = ClusterRegistry(world.tenants, "cloud", client_of)
     with pytest.raises(Refused, match="choose another name"):
         await registry.register(TENANT, EDGE1, "j")
     assert await world.tenants.node(TENANT, EDGE1) is None
-    narrow = ClusterRegistry(world.tenants, "10.99.0.0/16", "cloud", client_of)
-    with pytest.raises(Refused, match=r"addresses\.pods"):
-        await narrow.register(TENANT, EDGE2, "j")
+
+
+@pytest.mark.parametrize(
+    "given", ["10.99.0.0/24", "0.0.0.0/0", "fd00:1::/64", "10.244.77.1/24", "nonsense", "x" * 4096]
+)
+def test_addresses_outside_of_the_network_of_pods_are_no_nodes(given: str) -> None:
+    """Relays take them for routes: neither a join nor a Node that is made again brings others, whatever the API server of a tenant says."""
+
+    class Odd(Api):
+        async def create(self, resource: Resource, namespace: str, obj: Object) -> Object:
+            found = await super().create(resource, namespace, obj)
+            return {**found, "spec": {**found.get("spec", {}), "podCIDR": given}} if resource == NODES else found
+
+    @in_cluster
+    async def test(world: ClusterWorld) -> None:
+        await world.tenants.ensure_tenant(TENANT)
+        odd = Odd(world.cluster, "")
+
+        async def client_of(tenant: TenantId) -> KubeClient:
+            return odd
+
+        registry = ClusterRegistry(world.tenants, "cloud", client_of)
+        with pytest.raises(
+            Refused, match=r"for its pods, which is not in addresses\.pods \(10\.244\.0\.0/16\)"
+        ) as refused:
+            await registry.register(TENANT, EDGE1, "j")
+        assert len(str(refused.value)) < 300
+        assert await world.tenants.node(TENANT, EDGE1) is None
+        assert not (await world.cluster.registry.list(NODES)).items, "made for nothing"
+        await world.tenants.register(TENANT, EDGE2, "j")
+        lost = await world.tenants.note_object(TENANT, EDGE2, "", "10.244.7.0/24", "c", "12")
+        for _ in range(2):
+            with pytest.raises(Refused, match=r"addresses\.pods"):
+                await register_node(odd, world.tenants, lost, OWNER, allocator=Allocator())
+            assert await world.tenants.node(TENANT, EDGE2) == lost
+            names = [n["metadata"]["name"] for n in (await world.cluster.registry.list(NODES)).items]
+            assert names == ["edge2"], "it is not made and deleted again and again"
+            await world.cluster.registry.delete(NODES, "", "edge2")
+
+    test()
+
+
+@pytest.mark.parametrize("field", ["uid", "resourceVersion"])
+def test_what_a_cluster_says_of_a_node_is_kept_within_bounds(field: str) -> None:
+    class Long(Api):
+        async def create(self, resource: Resource, namespace: str, obj: Object) -> Object:
+            found = await super().create(resource, namespace, obj)
+            return {**found, "metadata": {**found["metadata"], field: "9" * 100_000}}
+
+    @in_cluster
+    async def test(world: ClusterWorld) -> None:
+        await world.tenants.ensure_tenant(TENANT)
+
+        async def client_of(tenant: TenantId) -> KubeClient:
+            return Long(world.cluster, "")
+
+        with pytest.raises(Refused, match="at most 128 characters") as refused:
+            await ClusterRegistry(world.tenants, "cloud", client_of).register(TENANT, EDGE1, "j")
+        assert len(str(refused.value)) < 200
+        assert await world.tenants.node(TENANT, EDGE1) is None
+
+    test()
 
 
 class SlowAllocator(Api):
@@ -795,7 +854,7 @@ async def test_addresses_are_waited_for_where_the_cluster_gives_them_to_others(w
     async def client_of(tenant: TenantId) -> KubeClient:
         return api
 
-    registry = ClusterRegistry(world.tenants, "10.244.0.0/16", "cloud", client_of)
+    registry = ClusterRegistry(world.tenants, "cloud", client_of)
     with pytest.raises(Unavailable, match="has not given node edge1 addresses"):
         await registry.register(TENANT, EDGE1, "j")
     assert "podCIDR" not in (await world.get(NODES, "edge1")).get("spec", {})
@@ -814,7 +873,7 @@ async def test_addresses_of_our_plan_that_are_another_nodes_are_refused(world: C
     async def client_of(tenant: TenantId) -> KubeClient:
         return Api(world.cluster, "")
 
-    registry = ClusterRegistry(world.tenants, "10.244.0.0/16", "cloud", client_of)
+    registry = ClusterRegistry(world.tenants, "cloud", client_of)
     with pytest.raises(Refused, match=r"node theirs of the cluster has 10\.244\.1\.0/24"):
         await registry.register(TENANT, EDGE1, "j")
     assert await world.tenants.node(TENANT, EDGE1) is None
