@@ -16,14 +16,19 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-from kubeedge.api import meta
+from kubeedge.api import meta, strict_json
 from kubeedge.api.client import Resource
+from kubeedge.api.json_bounds import MAX_DEPTH, JsonBounds
 from kubeedge.api.names import Object
+from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import dataclass, field
 
 _PARTS = ("spec", "status")  # what is converted; metadata is the same in all versions
 _KEYS = ("name", "propertyName", "type")  # by the first of them that each item has, the items of a list are told apart
 _DEPTH = 16  # steps of a path
+_BOUNDS = JsonBounds(
+    values=256 * 1024, depth=MAX_DEPTH + 4
+)  # of an annotation, whose size is bounded with that of all others
 _ABSENT = object()
 
 
@@ -92,10 +97,10 @@ def _converted(
 
 
 def _read(text: Any) -> list[Any]:
-    """The differences in an annotation; what a client has made of it otherwise is none."""
+    """The differences in an annotation, which any client may write; what is none, or about anything but `_PARTS`, does not count."""
     try:
-        found = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
+        found = strict_json.loads(str(text).encode(), bounds=_BOUNDS)
+    except (ValueError, Invalid):
         return []
     return [item for item in found if _well_formed(item)] if isinstance(found, list) else []
 
@@ -107,6 +112,7 @@ def _well_formed(item: Any) -> bool:
         and isinstance(item[0], list)
         and 0 < len(item[0]) <= _DEPTH
         and all(isinstance(step, str) for step in item[0])
+        and item[0][0] in _PARTS
         and (item[1] is None or isinstance(item[1], str))
     )
 

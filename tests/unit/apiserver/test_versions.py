@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
+from kubeedge.api.conversions import fingerprint
+from kubeedge.api.devices_v1alpha2 import DEVICE_CONVERSION
 from kubeedge.api.names import TenantId
 from kubeedge.api.resources import Resources, version_priority
 from kubeedge.apiserver.builtin import BUILT_IN
@@ -127,3 +131,55 @@ def test_versions_in_the_order_of_kubernetes() -> None:
     assert sorted(names, key=version_priority) == [
         "v10", "v2", "v1", "v2beta1", "v1beta2", "v1beta1", "v1alpha10", "v1alpha2", "foo1", "v01"
     ]  # fmt: skip
+
+
+OTHER_FIELDS = [
+    '[[["metadata"],null,{"name":"other","namespace":"kube-system"}]]',
+    '[[["metadata"],null,5]]',
+    '[[["kind"],null,"Pod"]]',
+    '[[["apiVersion"],null,"v1"]]',
+    '[[["bogus"],null,{"a":1}]]',
+    '[[["spec","x"],null,%s]]' % ("[" * 900 + "]" * 900),
+    '[[["spec","x"],null,1e999]]',
+    '[[["spec","x"],null,"\\ud800"]]',
+    '[[["spec","x"],null,%s]]' % ("9" * 5000),
+    "[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("fields", OTHER_FIELDS)
+def test_an_annotation_with_what_the_other_version_says_is_about_spec_and_status_alone(fields: str) -> None:
+    """Whoever may write an object may write its annotations: neither its name nor its kind is changed by them, and it spoils no list."""
+
+    @with_api
+    async def test(api: Api) -> None:
+        serving(api)
+        plain = device()
+        written = {**plain, "metadata": {"name": "d", "annotations": {"devices.kubeedge.io/v1beta1-fields": fields}}}
+        status, made = await api("POST", OLD, written)
+        assert status == 201 and made["metadata"]["name"] == "d" and made["spec"] == plain["spec"]
+        _, stored = await api("GET", f"{NEW}/d")
+        assert stored.keys() == {"kind", "apiVersion", "metadata", "spec"}
+        note = {"metadata": {"annotations": {"devices.kubeedge.io/v1alpha2-fields": fields}}}
+        assert (await api("PATCH", f"{NEW}/d", note, content_type=MERGE))[0] == 200
+        for target in (OLD, f"{OLD}?limit=1", f"{OLD}/d"):
+            status, found = await api("GET", target)
+            shown = found if target.endswith("/d") else found["items"][0]
+            assert status == 200 and (shown["kind"], shown["metadata"]["name"]) == ("Device", "d")
+            assert shown.keys() <= {"kind", "apiVersion", "metadata", "spec", "status"}
+        assert (await api("PATCH", f"{OLD}/d", {"metadata": {"labels": {"a": "b"}}}, content_type=MERGE))[0] == 200
+
+    test()
+
+
+@with_api
+async def test_an_annotation_that_makes_other_types_of_an_object_spoils_no_list(api: Api) -> None:
+    serving(api)
+    await api("POST", OLD, device())
+    _, stored = await api("GET", f"{NEW}/d")
+    before = DEVICE_CONVERSION.lossy.from_stored({"spec": stored["spec"]})["spec"]
+    wrong = [[["spec"], fingerprint(before), 5]]
+    note = {"metadata": {"annotations": {"devices.kubeedge.io/v1alpha2-fields": json.dumps(wrong)}}}
+    assert (await api("PATCH", f"{NEW}/d", note, content_type=MERGE))[0] == 200
+    _, listed = await api("GET", OLD)
+    assert listed["items"][0]["spec"] == before
