@@ -18,7 +18,7 @@ import time
 from functools import partial
 
 from kubeedge import __version__
-from kubeedge.api.names import KUBELET_PORT, NodeNumber, TenantId
+from kubeedge.api.names import KUBELET_PORT, RULES_PORT, NodeNumber, TenantId
 from kubeedge.api.service_accounts import API_PORT as PODS_API
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.quota import TenantLimits
@@ -263,7 +263,12 @@ class Cloud:
         return [state.name for state in self.supervisor.states() if state.state != "ready"]
 
     def _apiserver(self) -> ApiServer:
-        api = ApiServer(self.registries.known, self.node_streams.connect, check=self.kubeconfigs.check)
+        api = ApiServer(
+            self.registries.known,
+            self.node_streams.connect,
+            check=self.kubeconfigs.check,
+            rule_stream=lambda tenant, node: self.bus.connect(tenant, node, RULES_PORT),
+        )
         self.kubeconfigs.on_ended(api.end)
         return api
 

@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING
 from kubeedge import __version__
 from kubeedge.agent import footprint, machine
 from kubeedge.agent.control import AgentControl
-from kubeedge.agent.kubelet import OwnKubelet, for_the_cloud
+from kubeedge.agent.kubelet import OwnKubelet, for_the_cloud, no_rules
 from kubeedge.agent.metrics import families
 from kubeedge.agent.parts import Parts, SyncChannel
 from kubeedge.agent.salvage import worth_keeping
-from kubeedge.api.names import KUBELET_PORT, L4Port, NodeName, NodeNumber, TenantId
+from kubeedge.api.names import KUBELET_PORT, RULES_PORT, L4Port, NodeName, NodeNumber, TenantId
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.conditions.core import DOWN_FOR
@@ -176,6 +176,7 @@ class Agent:
                 router=RouterSettings(subnets=r.subnets, mtu=r.mtu, masquerade=r.masquerade) if r.enable else None,
             )
         )
+        parts.bus.serve(RULES_PORT, for_the_cloud(parts.rules.handle if parts.rules is not None else no_rules, own))
         return parts.bus
 
     def _edgehub(self) -> Module:
@@ -240,7 +241,7 @@ class Agent:
             store = EffectiveStore(store)
         parts.engine = AppEngine(store, settings, runtime)
         if parts.bus is not None:
-            served = KubeletServer(parts.engine, self._metrics.text, parts.rules).handle
+            served = KubeletServer(parts.engine, self._metrics.text).handle
             parts.bus.serve(KUBELET_PORT, for_the_cloud(served, own))
         return parts.engine
 

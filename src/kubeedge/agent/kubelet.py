@@ -1,4 +1,5 @@
-"""The kubelet API of this node (logs of its pods) for those who may use it: the cloud, over KubeBus, and the node's own API.
+"""The kubelet API of this node (logs of its pods) for those who may use it: the cloud, over KubeBus, and the node's own API. And what a node answers to
+rules that takes none.
 
 Lives elsewhere: what it serves (kubeedge.appengine.server).
 """
@@ -12,6 +13,7 @@ import socket
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.config.node_credentials import NodeCredentials
 from kubeedge.errors import Unavailable
+from kubeedge.kit.http1 import Request, Response, serve_connection, text_response
 from kubeedge.kit.streams import ConnectionHandler, StreamPair
 
 log = logging.getLogger("kubeedge.agent")
@@ -29,6 +31,15 @@ def for_the_cloud(serve: ConnectionHandler, own: NodeCredentials) -> ConnectionH
         await serve(reader, writer)
 
     return guarded
+
+
+async def no_rules(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A node that takes no rules says so, for it can be reached."""
+
+    async def answer(request: Request) -> Response:
+        return text_response(404, "no rules on this node (modules.devices.rules)\n")
+
+    await serve_connection(reader, writer, answer)
 
 
 class OwnKubelet:

@@ -23,6 +23,7 @@ JsonObject: TypeAlias = Mapping[str, Any]  # an object of JSON as it was parsed;
 
 DEFAULT_TENANT = TenantId("default")
 KUBELET_PORT = L4Port(10250)  # L4, on every node: its kubelet API
+RULES_PORT = L4Port(10253)  # L4, on every node: what rules of its tenant's API reach
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 

@@ -58,13 +58,14 @@ class RuleCalls:
     async def call(self, registry: Registry, identity: UserIdentity, request: Request) -> Response | Upgrade:
         """The node's answer, or its service's. Raises StatusError."""
         raw, _, query = request.target.partition("?")
-        _, _, node, namespace, *rest = raw.split("/", 4)
-        if registry.served.by_path(rules.GROUP, "v1", rules.RULES.plural) is None or not rest:
+        parts = raw.split("/", 4)
+        if registry.served.by_path(rules.GROUP, "v1", rules.RULES.plural) is None or len(parts) < 5:
             raise NoSuchPath
+        node, namespace, path = parts[2:]
         asked = Attributes("create", rules.GROUP, rules.RULES.plural, namespace)
         if isinstance(identity, AccountIdentity) and not identity.may(asked):
             raise forbidden(identity, asked)
-        rule, more, target = await _found(registry, namespace, rest[0].strip("/"))
+        rule, more, target = await _found(registry, namespace, path.strip("/"))
         key = (registry.tenant, namespace, meta.name_of(rule))
         with contextlib.ExitStack() as slot:
             slot.enter_context(self._slot(key))

@@ -73,8 +73,9 @@ class ApiServer:
         check: Callable[[UserIdentity], Awaitable[None]] | None = None,
         *,
         unread: int = LIMIT,
+        rule_stream: NodeStream | None = None,
     ) -> None:
-        """`check` raises Unauthorized for an identity that is authentic but has no access (any more).
+        """`rule_stream` connects to what rules reach on a node; None: there are no rules. `check` raises Unauthorized for an identity that is authentic but has no access (any more).
 
         `unread`: bytes of answers that may wait for the clients of one tenant.
         """
@@ -92,7 +93,7 @@ class ApiServer:
         self._sessions: Counter[TenantId] = Counter()
         self._looks: Counter[TenantId] = Counter()
         self._node_looks = node_metrics.NodeLooks(node_stream)
-        self._rules = RuleCalls(node_stream)
+        self._rules = RuleCalls(rule_stream) if rule_stream is not None else None
         self._lists: dict[TenantId, asyncio.Semaphore] = {}
         self._events: dict[TenantId, SharedEvents] = {}
         self.unread = UnreadBytes(unread)
@@ -136,7 +137,7 @@ class ApiServer:
                 return await self._resource(registry, identity, request, ("", version), [resource, *rest])
             case ["apis", group, version, resource, *rest]:
                 return await self._resource(registry, identity, request, (group, version), [resource, *rest])
-            case ["rules", _, _, *_]:
+            case ["rules", _, _, *_] if self._rules is not None:
                 return await self._rules.call(registry, identity, request)
             case ["openid", "v1", "jwks"] if registry.accounts is not None:
                 return answers.ok(registry.accounts.jwks(), "application/jwk-set+json")

@@ -12,7 +12,7 @@ import json
 import time
 import zlib
 from collections.abc import AsyncGenerator, Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from kubeedge.appengine import logs, stats
 from kubeedge.appengine.module import AppEngine
@@ -36,23 +36,12 @@ _GZIP, _LEVEL = 31, 3  # wbits of zlib for gzip; text of metrics shrinks to a te
 _STREAMS = {"All": b"", "Stdout": b"stdout", "Stderr": b"stderr"}
 
 
-class MoreRequests(Protocol):
-    """Answers requests that are about no pod."""
-
-    async def answer(self, request: Request) -> Response | Upgrade:
-        """404 for what it does not know."""
-        ...
-
-
 class KubeletServer:
     """The paths of a kubelet. Authentication is the connection's: only the cloud can reach the port."""
 
-    def __init__(
-        self, engine: AppEngine, own_metrics: Callable[[], str] = lambda: "", rules: MoreRequests | None = None
-    ) -> None:
-        """`own_metrics`: the exposition of the agent's own metrics, for /metrics; `rules`: answers requests below /rules."""
+    def __init__(self, engine: AppEngine, own_metrics: Callable[[], str] = lambda: "") -> None:
+        """`own_metrics`: the exposition of the agent's own metrics, for /metrics."""
         self._engine = engine
-        self._rules = rules
         self._own_metrics = own_metrics
         self._made: Figures | None = None
         self._sessions: StreamingSessions | None = None  # of exec, attach and port-forward; made for the first one
@@ -82,8 +71,6 @@ class KubeletServer:
                 return self._logs(request, namespace, pod, container)
             case "GET" | "POST", [("exec" | "attach" | "portForward") as verb, namespace, pod, *rest] if len(rest) <= 2:
                 return await self._session(request, verb, namespace, pod, rest)
-            case _, ["rules", *_] if self._rules is not None:
-                return await self._rules.answer(request)
         return text_response(404, f"no {request.method} {request.path} on this node\n")
 
     def _figures(self) -> Figures:

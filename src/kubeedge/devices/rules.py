@@ -2,7 +2,8 @@
 
     POST /rules/eventbus?topic=TOPIC        ANY /rules/servicebus/PORT/PATH
 
-It is a part of the kubelet API, which the cloud alone can reach. Lives elsewhere: which rule it is, and who may call (kubeedge.apiserver.rule_calls).
+It has an L4 port of its own, which the cloud alone can reach: the kubelet API is also for who may read a Node's metrics, in a cluster that may be
+somebody else's, and what listens on loopback is not for them. Lives elsewhere: which rule it is, and who may call (kubeedge.apiserver.rule_calls).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 
 from kubeedge.errors import KubeEdgeError, Unavailable
-from kubeedge.kit.http1 import ClientGone, Connection, Request, Response, Upgrade, text_response
+from kubeedge.kit.http1 import ClientGone, Connection, Request, Response, Upgrade, serve_connection, text_response
 from kubeedge.kubebus.http import headers as h
 from kubeedge.kubebus.http.forward import STREAM_BUFFER, error_response, exchange, has_body, relay, status_of
 from kubeedge.mqtt.codec import is_topic
@@ -30,6 +31,10 @@ class NodeRules:
     def __init__(self) -> None:
         self.publish: Callable[[str, bytes], None] | None = None
         self._calls = 0
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """HTTP/1.1 on one L4 connection."""
+        await serve_connection(reader, writer, self.answer)
 
     async def answer(self, request: Request) -> Response | Upgrade:
         """404 for what is no rule's."""

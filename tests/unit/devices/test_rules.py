@@ -62,7 +62,7 @@ class Site(Api):
         self.answers.set()
         self.port = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self.server = ApiServer(self.registries.get, self._stream)
+        self.server = ApiServer(self.registries.get, self._stream, rule_stream=self._stream)
 
     async def __call__(
         self, method: str, target: str, body: Any = b"", *, uri: str | None = "", **headers: str
@@ -335,6 +335,14 @@ def test_a_message_for_a_broker_that_is_away_is_not_said_to_be_delivered() -> No
         status, answer = await site("POST", "/rules/edge1/default/a/b", b"x")
         assert status == 503 and "away" in answer["error"]
         await site.counts("to-bus", 0, 1)
+
+    run(inside)
+
+
+def test_a_path_that_hides_its_slashes_is_no_rules() -> None:
+    async def inside(site: Site) -> None:
+        for path in ("/rules%2Fedge1%2Fdefault%2Fa", "/rules/edge1%2Fdefault/a", "/rules/edge1/default"):
+            assert (await site("POST", path, b"x", content_length="1"))[0] == 404
 
     run(inside)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kubeedge import edgecore
+from kubeedge.api.names import KUBELET_PORT, RULES_PORT
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config.edge import (
     DevicesConfig,
@@ -20,6 +23,7 @@ from kubeedge.config.edge import (
 )
 from kubeedge.config.mesh import MeshConfig
 from kubeedge.config.node_credentials import NodeCredentials
+from kubeedge.kit.http1 import Connection
 from kubeedge.store.sqlite import open_sqlite
 from tests.kit import virtual_time
 
@@ -109,3 +113,40 @@ def test_the_channel_starts_after_appengine_is_ready_and_ends_before_it(tmp_path
         assert history[0] == "edgehub ends" and "appengine ends" in history
 
     virtual_time.run(scenario())
+
+
+@pytest.mark.parametrize("rules", [False, True])
+def test_what_rules_reach_is_no_part_of_the_kubelet_api(tmp_path: Path, rules: bool) -> None:
+    """Who may read metrics of a Node reaches the kubelet API, in a cluster that may be a user's own; what listens on loopback is not for them."""
+    modules = EdgeModules(devices=DevicesConfig(enable=True, rules=rules))
+    config = EdgeConfig(paths=at_root(tmp_path), modules=modules)
+
+    class Cloud(asyncio.StreamWriter):
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            return (0, 1) if name == "peername" else super().get_extra_info(name, default)
+
+    async def asked(served: dict[Any, Any], port: int, target: str) -> int:
+        ours, theirs = socket.socketpair()
+        reader, plain = await asyncio.open_connection(sock=theirs)
+        writer = Cloud(plain.transport, plain.transport.get_protocol(), reader, asyncio.get_running_loop())
+        task = asyncio.create_task(served[port](reader, writer))
+        connection = Connection(*await asyncio.open_connection(sock=ours))
+        try:
+            return (await connection.request("GET", target, [("host", "edge7")])).status
+        finally:
+            connection.abort()
+            await task
+
+    async def test() -> None:
+        config.paths.state.mkdir(parents=True)
+        store = await open_sqlite(config.paths.state / "edge.db")
+        try:
+            bus = edgecore.Agent(config, OWN, store).parts.network
+            service = "/rules/servicebus/1/secrets"  # where nothing listens
+            assert await asked(bus._listeners, KUBELET_PORT, service) == 404
+            assert await asked(bus._listeners, RULES_PORT, service) == (502 if rules else 404)
+            assert await asked(bus._listeners, RULES_PORT, "/healthz") == 404
+        finally:
+            await store.close()
+
+    asyncio.run(test())
