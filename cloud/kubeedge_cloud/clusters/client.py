@@ -255,7 +255,7 @@ def _account(namespace: str, name: str) -> Headers:
 
 def _object(data: bytes) -> Object:
     try:
-        obj = json.loads(data)
+        obj = core.parsed(data, core.MAX_LIST_VALUES)
     except ValueError as exc:
         raise status.ServerUnavailable("the API server answered with what is not JSON") from exc
     if not isinstance(obj, dict):

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from kubeedge.api import status
+from kubeedge.api import json_bounds, status
 from kubeedge.api.client import Resource, WatchEvent
+from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.api.names import Object
 from kubeedge.errors import Invalid
 from kubeedge.kit.backoff import Backoff
@@ -20,6 +21,8 @@ IN_CLUSTER = "in-cluster"  # instead of the path of a kubeconfig: the account of
 USER_AGENT = "kubeedge-cloud"  # as which a server notes the fields that we set
 _APART = 300.0  # seconds that clocks may differ without being named for it
 MAX_EVENT = 16 * 1024 * 1024  # bytes of one watch event; etcd takes objects of 1.5 MiB
+MAX_OBJECT_VALUES = 1_000_000  # of one object: one of 1.5 MiB has fewer
+MAX_LIST_VALUES = 4_000_000  # of one answer to a list, of 500 objects usually
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"  # annotation of the bookmark that ends a streamed list
 
 
@@ -126,7 +129,7 @@ def completed(resource: Resource, obj: Object) -> Object:
 def event(resource: Resource, line: bytes) -> WatchEvent:
     """One line of a watch. Raises the error that it tells of, and ServerUnavailable for what is no event."""
     try:
-        said = json.loads(line)
+        said = parsed(line, MAX_OBJECT_VALUES)
         kind, obj = said["type"], said["object"]
     except (ValueError, KeyError, TypeError) as exc:
         raise status.ServerUnavailable(f"a watch brought what is no event: {line[:80]!r}") from exc
@@ -135,6 +138,20 @@ def event(resource: Resource, line: bytes) -> WatchEvent:
     if kind not in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK") or not isinstance(obj, dict):
         raise status.ServerUnavailable(f"a watch brought an event of type {kind!r:.40}")
     return WatchEvent(kind, completed(resource, obj))
+
+
+def parsed(data: bytes, values: int) -> Any:
+    """JSON of a server, which may be a tenant's: in 64 MiB may be 22 million empty lists, which would take 1.6 GB, and everybody's time for seconds.
+    Raises ServerUnavailable for more than so many values, ValueError for what is no JSON, or nested too deeply."""
+    if len(data) > 2 * values:  # each value takes a byte, and one to tell it from the next
+        try:
+            json_bounds.check(data, JsonBounds(values, depth=len(data)), what="an answer of the API server")
+        except Invalid as exc:
+            raise status.ServerUnavailable(str(exc)) from exc
+    try:
+        return json.loads(data)
+    except RecursionError as exc:
+        raise ValueError("nested too deeply") from exc
 
 
 def ends_initial_events(told: WatchEvent) -> bool:

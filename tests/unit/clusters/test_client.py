@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import ssl
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -224,6 +225,36 @@ def test_a_list_is_streamed_where_the_server_does_it() -> None:
         assert found.items[0]["kind"] == "ConfigMap"
 
     scenario(handle, test)
+
+
+BOMBS = [b"[" * 100_000, b"[],", b"0,"]
+
+
+@pytest.mark.parametrize("piece", BOMBS)
+def test_what_would_take_more_memory_than_it_has_bytes_is_refused_before_it_is_made(piece: bytes) -> None:
+    """By the API server of one tenant, in the process of all."""
+    body = b'{"items":[' + piece * (9_000_000 // len(piece)) + b"0]}"
+
+    async def handle(request: Request) -> Response:
+        async def event() -> AsyncIterator[bytes]:
+            yield b'{"type":"ADDED","object":' + body + b"}\n"
+
+        return Response(200, [], event() if "watch" in request.query else body)
+
+    async def test(server: Server, client: RemoteClient) -> None:
+        for target in (client.get(PODS, "n", "x"), client.list(PODS, "n")):
+            with pytest.raises(status.ServerUnavailable, match="more than 4000000 values|is not JSON"):
+                await target
+        with pytest.raises(status.ServerUnavailable, match="more than 1000000 values|no event"):
+            await client.list(PODS)
+
+    tracemalloc.start()
+    try:
+        scenario(handle, test)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * len(body)
 
 
 def test_a_streamed_list_that_breaks_off_is_no_list() -> None:
