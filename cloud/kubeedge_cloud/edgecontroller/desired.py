@@ -145,7 +145,7 @@ class DesiredState:
             return
         before = self._policies.weight
         self._queue_isolated(await _in_turns(self._steps_of(*key)))
-        for short in self._policies.short if self._policies.weight < before else ():
+        for short in self._policies.short if self._policies.has_room_again(before) else ():
             self.policy_queue.add(("policy", *short))
 
     def _steps_of(self, kind: str, namespace: str, name: str) -> policies.Steps:

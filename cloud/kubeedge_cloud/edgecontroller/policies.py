@@ -1,8 +1,8 @@
 """NetworkPolicies as nodes get them: with the peers' addresses (ADR 56). Pure.
 
 A node has the policies of the namespaces of its pods. Which pods a rule means is found here, where all pods and namespaces are known, and is
-kept as pods change, so that one pod costs one look at each rule. What all policies of a tenant ask of one pod is bounded (MAX_LOOKS), and each method
-is a generator that stops after some of that (_PORTION), so that a tenant with many pods and many selectors holds nobody else up. The row of a policy is the same for all nodes:
+kept as pods change, so that one pod costs one look at each rule. What all policies of a tenant ask of one pod is bounded (MAX_LOOKS), as is what is
+found (MAX_FOUND), and each method is a generator that stops after some of that (_PORTION), so that a tenant with many pods and many selectors holds nobody else up. The row of a policy is the same for all nodes:
 
     {"metadata", "spec": {"podSelector", "policyTypes", "ingress": [RULE], "egress": [RULE]}}
     RULE: {"ports", "all", "blocks": [IPBLOCK], "selectors": [{"namespaces": [NAME] or "*", "podSelector"}],
@@ -30,6 +30,13 @@ PREFIX = "networkpolicies/"
 ALL = "*"
 MAX_PODS = 5_000  # whose addresses are in one rule
 MAX_LOOKS = 8_192  # rules, selectors and requirements in them, of all policies of a tenant: each is asked of each pod
+MAX_FOUND = (
+    200_000  # pods in the rules of all policies of a tenant: each takes a few hundred bytes in each rule that means it
+)
+_ROOM = (
+    MAX_FOUND * 3 // 4
+)  # how many they are when those that were left out are looked at again: not for each pod that goes
+_NO_PORTS: Mapping[str, int] = {}
 _PORTION = 2_000  # of these before others have their turn
 _NAME_LABEL = "kubernetes.io/metadata.name"
 
@@ -67,6 +74,7 @@ class _Rule:
     peers: list[_Peer]
     egress: bool
     left_out: int = 0
+    crowded: bool = False  # there was no room for all pods
     matched: dict[NamespacedName, list[PeerRow]] = field(default_factory=dict)
 
     @property
@@ -84,18 +92,19 @@ class _Rule:
     def rows(self, pod: Object) -> list[PeerRow]:
         """What nodes need of a pod that the rule is about."""
         named = self.names if self.egress else frozenset()
-        numbers = {
+        found = {
             f"{name}/{protocol}": number
             for name, protocol in sorted(named)
             if (number := local_pods.port_number(pod, name, protocol))
         }
+        numbers = found or _NO_PORTS
         node = str((pod.get("spec") or {}).get("nodeName") or "")
         return [(address, node, numbers) for address in _addresses(pod)]
 
     def value(self) -> Object:
         """As a node gets it."""
         found = [row for key in sorted(self.matched) for row in self.matched[key]]
-        left_out = self.left_out + max(len(found) - MAX_PODS, 0)
+        left_out = self.left_out + max(len(found) - MAX_PODS, 0) + self.crowded
         return {
             "ports": self.ports,
             "all": self.everybody,
@@ -131,6 +140,11 @@ class _Policy:
         yield from self.ingress
         yield from self.egress
 
+    @property
+    def found(self) -> int:
+        """How many pods its rules have."""
+        return sum(len(rule.matched) for rule in self.rules)
+
 
 def at_once(steps: Steps) -> set[str]:
     """All of it without a pause."""
@@ -151,10 +165,18 @@ class PolicyCatalogue:
         self._policies: dict[str, dict[str, _Policy]] = {}
         self._encoded: dict[tuple[str, str], bytes] = {}
         self.weight = 0  # how much all of them ask of a pod
+        self.found = 0  # pods in all their rules
+        self._crowded = False  # there was no room for some, and there has been none since
+
+    def has_room_again(self, weight: int) -> bool:
+        """Whether those that are `short` should be looked at: other policies took `weight` before, or there was no room for pods."""
+        freed = self._crowded and self.found <= _ROOM
+        self._crowded = self._crowded and not freed
+        return freed or self.weight < weight
 
     @property
     def short(self) -> list[tuple[str, str]]:
-        """(namespace, name) of those that others left no room for; a change of theirs is to be looked at when `weight` has fallen."""
+        """(namespace, name) of those that others left no room for; a change of theirs is to be looked at when there is some (`has_room_again`)."""
         return [
             (space, name) for space, found in self._policies.items() for name, policy in found.items() if policy.short
         ]
@@ -174,8 +196,9 @@ class PolicyCatalogue:
         if after is not None:
             policy = self._policy(namespace, after)
             self.weight += policy.weight
-            yield from self._fill([policy])
+            yield from self._fill([policy], instead=old.found if old is not None else 0)
             self._policies.setdefault(namespace, {})[name] = policy  # the old one held until now
+        self.found -= old.found if old is not None else 0
         self._encoded.pop((namespace, name), None)
         return {namespace}
 
@@ -207,14 +230,10 @@ class PolicyCatalogue:
         for space, policies in self._policies.items():
             for policy_name, policy in policies.items():
                 for rule in policy.rules:
-                    rows = rule.rows(after) if there and after is not None and rule.is_about(after) else None
-                    if rows != rule.matched.get(key):
+                    about = after if there and after is not None and rule.is_about(after) else None
+                    if self._note(policy, rule, key, about):
                         self._encoded.pop((space, policy_name), None)
                         found.add(space)
-                        if rows is None:
-                            del rule.matched[key]
-                        else:
-                            rule.matched[key] = rows
                 looks += policy.weight
                 if looks >= _PORTION:
                     looks = 0
@@ -243,19 +262,30 @@ class PolicyCatalogue:
             self._encoded[namespace, name] = found
         return found
 
-    def _fill(self, policies: Iterable[_Policy], of: str = "") -> Iterator[None]:
+    def _note(self, policy: _Policy, rule: _Rule, key: NamespacedName, pod: Object | None, instead: int = 0) -> bool:
+        """That the rule is about a pod, or not (None); whether that changes it. `instead`: pods in rules that go when this is done."""
+        known = rule.matched.get(key)
+        if pod is None:
+            self.found -= known is not None
+            return rule.matched.pop(key, None) is not None
+        if known is None and self.found >= MAX_FOUND + instead:  # what is left out is allowed less
+            new, rule.crowded = not rule.crowded, True
+            policy.short = self._crowded = True
+            return new
+        self.found += known is None
+        rows = rule.matched[key] = rule.rows(pod)
+        return rows != known
+
+    def _fill(self, policies: Iterable[_Policy], of: str = "", instead: int = 0) -> Iterator[None]:
         """Look at all pods, or at those of one namespace. One that changes meanwhile is looked at again, after this."""
-        rules = [rule for policy in policies for rule in policy.rules if rule.peers or rule.everybody]
+        rules = [(policy, rule) for policy in policies for rule in policy.rules if rule.peers or rule.everybody]
         looks = 0
         for pod in list(self._pods()) if rules else ():
             if (of and meta.namespace_of(pod) != of) or not _addresses(pod):
                 continue
             key = key_of(pod)
-            for rule in rules:
-                if rule.is_about(pod):
-                    rule.matched[key] = rule.rows(pod)
-                else:
-                    rule.matched.pop(key, None)
+            for policy, rule in rules:
+                self._note(policy, rule, key, pod if rule.is_about(pod) else None, instead)
                 looks += rule.weight
                 if looks >= _PORTION:
                     looks = 0

@@ -8,7 +8,14 @@ from typing import Any
 
 from kubeedge.api.names import Object
 from kubeedge.api.resources import NAMESPACES, NETWORKPOLICIES, PODS
-from kubeedge_cloud.edgecontroller.policies import MAX_LOOKS, MAX_PODS, PolicyCatalogue, at_once, isolated_namespaces
+from kubeedge_cloud.edgecontroller.policies import (
+    MAX_FOUND,
+    MAX_LOOKS,
+    MAX_PODS,
+    PolicyCatalogue,
+    at_once,
+    isolated_namespaces,
+)
 from tests.unit.controllers.world import World, in_world
 from tests.unit.edgecontroller.test_edgecontroller import pod_on
 from tests.unit.edgecontroller.test_services import _has_proxy
@@ -183,6 +190,40 @@ def test_what_all_policies_ask_of_a_pod_is_bounded_and_comes_back_when_there_is_
     for n in range(20, 40):
         policy_changed(catalogue, policy(f"n{n:02}"), None)
     assert catalogue.weight == 0
+
+
+def test_what_all_policies_find_is_bounded_and_comes_back_when_there_is_room() -> None:
+    """8192 rules may mean the same pods: with a thousand pods these were 3 GB."""
+    pods = {f"p{n}": pod(f"p{n}", f"10.0.{n >> 8}.{n & 255}", app="x") for n in range(200)}
+    catalogue = PolicyCatalogue(lambda: list(pods.values()))
+    named = {"ports": [{"port": "http"}]}
+    written = {f"n{n:02}": policy(f"n{n:02}", egress=[named] * 100) for n in range(12)}
+    for one in written.values():
+        policy_changed(catalogue, None, one)
+        assert catalogue.found <= MAX_FOUND
+    assert catalogue.found == MAX_FOUND and catalogue.short == [("d", "n10"), ("d", "n11")]
+    left_out = row(catalogue, "n11")["egress"][0]
+    assert left_out["pods"] == [] and left_out["left_out"] == 1
+    assert pod_changed(catalogue, None, pod("new", "10.1.0.1")) == {"d"}, "they say that something is left out"
+    assert pod_changed(catalogue, None, pod("newer", "10.1.0.2")) == set()
+    # what changes keeps its place, and so does what is there
+    changed = policy("n00", egress=[named] * 99)
+    policy_changed(catalogue, written["n00"], changed)
+    written["n00"] = changed
+    assert all(len(rule["pods"]) == 200 for rule in row(catalogue, "n00")["egress"])
+    assert not catalogue.has_room_again(catalogue.weight), (
+        "a look at all of them for each pod that goes would cost much"
+    )
+    for name in [f"p{n}" for n in range(60)]:
+        pod_changed(catalogue, pods.pop(name), None)
+    assert catalogue.has_room_again(catalogue.weight) and not catalogue.has_room_again(catalogue.weight)
+    for _, name in catalogue.short:
+        policy_changed(catalogue, written[name], written[name])
+    assert not catalogue.short and len(row(catalogue, "n11")["egress"][99]["pods"]) == 140
+    assert catalogue.found == 140 * (99 + 11 * 100)
+    for name in written:
+        policy_changed(catalogue, policy(name), None)
+    assert catalogue.found == catalogue.weight == 0
 
 
 def test_much_of_one_tenant_comes_in_portions_and_the_old_rules_hold_meanwhile() -> None:
