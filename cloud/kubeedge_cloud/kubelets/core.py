@@ -9,6 +9,8 @@ from typing import Any, Generic, TypeVar
 from kubeedge.api.names import NodeNumber, TenantNumber
 
 _LAST = 65535
+MAX_CALLER = 256 * 1024  # bytes of a user with all groups, of which some directories give a thousand
+_TEXT = 64  # bytes of one besides its characters
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -31,10 +33,17 @@ class Caller:
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Caller | None:
-        """The caller in the status.user of a TokenReview; None when it has no name."""
+        """The caller in the status.user of a TokenReview; None when it has no name, or would take too much memory: a thousand are remembered."""
         name = str(info.get("username") or "")
         extra = tuple((str(key), tuple(map(str, values or ()))) for key, values in (info.get("extra") or {}).items())
-        return cls(name, str(info.get("uid") or ""), tuple(map(str, info.get("groups") or ())), extra) if name else None
+        found = cls(name, str(info.get("uid") or ""), tuple(map(str, info.get("groups") or ())), extra)
+        return found if name and found.size <= MAX_CALLER else None
+
+    @property
+    def size(self) -> int:
+        """What it takes, about: characters, and some for each text."""
+        texts = [self.name, self.uid, *self.groups, *(text for key, values in self.extra for text in (key, *values))]
+        return sum(len(text) + _TEXT for text in texts)
 
     def spec(self) -> dict[str, Any]:
         """The caller's part of the spec of a SubjectAccessReview."""

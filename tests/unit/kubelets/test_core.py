@@ -89,3 +89,16 @@ def test_answers_are_kept_for_their_time_and_no_more_than_so_many() -> None:
     for name in ("b", "c"):
         answers.put(name, False, 10.0)
     assert answers.get("a", 0.0) is None and answers.get("b", 0.0) and answers.get("c", 0.0)
+
+
+def test_a_user_of_a_tenants_cluster_takes_little_memory() -> None:
+    """A thousand of them are remembered, and a server may answer with megabytes."""
+    assert Caller.of({"username": "jane", "groups": [f"group-{n}" for n in range(2000)]}) is not None
+    for info in (
+        {"username": "x" * 300_000},
+        {"username": "x", "uid": "y" * 300_000},
+        {"username": "x", "groups": ["g"] * 5000},
+        {"username": "x", "extra": {"a": [""] * 5000}},
+        {"username": "x", "extra": {str(n): [] for n in range(5000)}},
+    ):
+        assert Caller.of(info) is None
