@@ -388,3 +388,27 @@ def authenticated(site: Site, token: str) -> bool:
     }
     answer = json.loads(site.cluster.kubectl("create", "-f", "-", "-o", "json", input=json.dumps(review)))
     return bool(answer["status"].get("authenticated"))
+
+
+def test_names_that_no_object_has_are_the_affair_of_their_pod(site: Site, steady: Callable[[], bool]) -> None:
+    """An API server takes any text for them, and neither it nor we look for some: that ended what the cloud does for all nodes, again and again."""
+    said = len(log(site))
+    odd = pod("odd")
+    odd["spec"]["volumes"] = [
+        {"name": "a", "secret": {"secretName": "a,b"}},
+        {"name": "b", "secret": {"secretName": ".."}},
+        {"name": "c", "configMap": {"name": "x=y"}},
+        {"name": "d", "configMap": {"name": "z" * 20_000}},
+        {"name": "e", "persistentVolumeClaim": {"claimName": ".."}},
+        {"name": "f", "persistentVolumeClaim": {"claimName": "a/b"}},
+    ]
+    odd["spec"] |= {"imagePullSecrets": [{"name": ""}], "nodeName": "edge1"}
+    site.cluster.apply(odd)
+    for name in ("metadata.name=a,b", "persistentvolumeclaims default/..: '..' is not the name of an object"):
+        eventually(lambda name=name: name in log(site)[said:], f"{name} is said")  # type: ignore[misc]
+    comes_and_goes(site, "beside-odd")
+    before = renewed(site)
+    eventually(lambda: renewed(site) > before, "the Lease is renewed")
+    assert "it starts again" not in log(site)[said:]
+    site.cluster.kubectl("delete", "pod", "odd", timeout=150)
+    assert steady()

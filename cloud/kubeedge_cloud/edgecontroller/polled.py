@@ -13,7 +13,7 @@ from collections.abc import Callable
 from kubeedge.api import meta
 from kubeedge.api.client import KubeClient, Resource
 from kubeedge.api.names import Object
-from kubeedge.errors import NotFound, Refused, Unavailable
+from kubeedge.errors import KubeEdgeError, NotFound
 from kubeedge.kit.backoff import Backoff
 from kubeedge_cloud.controllers.informer.core import ResourceEventHandler
 
@@ -64,7 +64,7 @@ class Polled:
             try:
                 await self.refresh(self._namespace, self._name)
                 is_settled = self._known is not None and self._settled(self._known)
-            except (Unavailable, Refused, OSError) as exc:
+            except (KubeEdgeError, OSError) as exc:  # Invalid, too: users write what they like for the name of a claim
                 log.info("%s %s/%s: %s", self._resource.plural, self._namespace, self._name, exc)
                 is_settled = False
             unsettled = 0 if is_settled else unsettled + 1

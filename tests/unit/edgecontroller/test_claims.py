@@ -9,7 +9,7 @@ from typing import Any
 from kubeedge.api.client import ForwardingClient, Resource
 from kubeedge.api.names import Object
 from kubeedge.api.resources import PERSISTENTVOLUMECLAIMS
-from kubeedge.api.status import Forbidden, ObjectNotFound
+from kubeedge.api.status import BadRequest, Forbidden, ObjectNotFound
 from kubeedge.api.volumes import attachment_name
 from kubeedge_cloud.edgecontroller import claims
 from kubeedge_cloud.edgecontroller.polled import SETTLED, Polled
@@ -114,3 +114,17 @@ def test_a_claim_is_asked_for_often_until_it_is_bound_and_seldom_then() -> None:
     bound = [later - sooner for sooner, later in zip(api.asked[4:], api.asked[5:], strict=False)]
     assert api.asked[4] < 5 and 9 <= len(bound) <= 21
     assert all(SETTLED / 2 <= delay <= SETTLED for delay in bound)
+
+
+def test_a_claim_whose_name_the_api_does_not_look_for_ends_nothing() -> None:
+    """Any text may be the name of a pod's claim; the task is in a group with those of all nodes of the tenant."""
+    api = Api([BadRequest("'..' is not the name of an object"), CLAIM])
+
+    async def run() -> None:
+        polled = Polled(api, PERSISTENTVOLUMECLAIMS, "shop", "..", claims.is_settled)
+        task = asyncio.create_task(polled.run())
+        await asyncio.sleep(5)
+        assert polled.get("shop", "..") == CLAIM and not task.done()
+        task.cancel()
+
+    virtual_time.run(run())

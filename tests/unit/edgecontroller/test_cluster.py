@@ -17,7 +17,7 @@ from kubeedge.api import meta, patch
 from kubeedge.api.client import ForwardingClient, KubeClient, ObjectList, Resource, WatchEvent
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, LEASES, NODES, PODS, SECRETS
-from kubeedge.api.status import Forbidden, InvalidObject, ObjectModified, ServerUnavailable
+from kubeedge.api.status import BadRequest, Forbidden, InvalidObject, ObjectModified, ServerUnavailable
 from kubeedge.apiserver.heartbeats import NAMESPACE
 from kubeedge.apiserver.registry import Registry
 from kubeedge.errors import Refused, Unavailable
@@ -402,6 +402,46 @@ async def test_a_secret_is_asked_for_by_a_node_that_uses_it(world: ClusterWorld)
         await world.cluster.registry.update(SECRETS, "default", _secret("used", "2"))
         await world.until(lambda: _holds(world, "edge2", "used", "2"), "the change, by the other's right", within=3)
         assert not any("unused" in asked for asked in world.cluster.asked)
+
+
+@pytest.mark.parametrize("name", ["a,b", "..", "x" * 10_000])
+def test_a_name_that_no_object_has_stops_nothing_of_the_others(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """kube-apiserver takes any text for the name of a pod's Secret, ConfigMap or claim, and refuses to look for some."""
+
+    @in_cluster
+    async def test(world: ClusterWorld) -> None:
+        async with world.cloud():
+            await world.join("edge1")
+            await world.cluster.registry.create(SECRETS, "default", _secret("used", "1"))
+            await world.pod("a", "edge1", "used")
+            await world.until(lambda: _has(world, "edge1", "used"), "the Secret", within=3)
+            volumes = [{"name": "v", "secret": {"secretName": name}}]
+            spec = {**template("odd")["spec"], "nodeName": "edge1", "volumes": volumes}
+            await world.cluster.registry.create(PODS, "default", {"metadata": {"name": "odd"}, "spec": spec})
+            await world.settle(60)
+            await world.cluster.registry.update(SECRETS, "default", _secret("used", "2"))
+            await world.until(lambda: _holds(world, "edge1", "used", "2"), "the change", within=3)
+        assert "starts again" not in caplog.text
+
+    class Strict(Api):
+        async def get(self, resource: Resource, namespace: str, name: str) -> Object:
+            _looked_for(name)
+            return await super().get(resource, namespace, name)
+
+        async def list(self, resource: Resource, namespace: str = "", **selectors: str) -> Any:
+            _looked_for(_name(selectors))
+            return await super().list(resource, namespace, **selectors)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(ClusterWorld.cloud.__wrapped__.__globals__, "Api", Strict)  # type: ignore[attr-defined]
+        patched.setitem(Api.as_node.__globals__, "Api", Strict)
+        test()
+
+
+def _looked_for(name: str) -> None:
+    """What a client and a server say to such names."""
+    if "," in name or name in (".", "..") or len(name) > 4096:
+        raise BadRequest(f"invalid selector: {name[:32]}")
 
 
 @in_cluster

@@ -19,7 +19,7 @@ from kubeedge.api import meta
 from kubeedge.api.client import KubeClient, Resource
 from kubeedge.api.names import NamespacedName, Object
 from kubeedge.api.status import TooManyRequests
-from kubeedge.errors import NotFound, Refused, Unavailable
+from kubeedge.errors import KubeEdgeError, NotFound, Refused, Unavailable
 from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.reflector.core import Reflector
 from kubeedge.kit.reflector.driver import reflect
@@ -153,7 +153,9 @@ class Informer:
             self,
             core=Reflector[str](self._backoff),
             resumes=True,
-            transient=(Unavailable, Refused, OSError),  # it may be authorized again
+            # it may be authorized again, or served; and a name that the API refuses to look for, which a user has written into a pod, is that pod's
+            # affair: the same group of tasks has all nodes of a tenant
+            transient=(KubeEdgeError, OSError),
             relists=_was_away,
             on_error=self._say,
         )
@@ -162,7 +164,8 @@ class Informer:
                 self.synced.set()
 
     def _say(self, exc: Exception, delay: float) -> None:
-        log.warning("cannot watch %s: %s; trying again in %g s", self.resource.plural, exc, delay)
+        which = f" with {self._field_selector:.100} in {self._namespace}" if self._namespace else ""
+        log.warning("cannot watch %s%s: %s; trying again in %g s", self.resource.plural, which, exc, delay)
 
     async def list(self) -> str:
         self._cache.list_begins()
