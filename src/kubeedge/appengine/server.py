@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import itertools
-import json
 import time
 import zlib
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -115,7 +114,7 @@ class KubeletServer:
             raise Invalid("log options: tailLines and a single stream exclude each other")
         found = self._engine.find_log(namespace, pod, container, previous=query.get("previous") == "true")
         if isinstance(found, str):
-            return Response(400, [("content-type", "application/json")], json.dumps({"message": found}).encode())
+            return text_response(400, found)  # as a kubelet answers: an API server quotes it to its user
         path, running = found
         return Response(200, [("content-type", "text/plain")], logs.read(path, options, running))
 

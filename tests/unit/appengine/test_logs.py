@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from kubeedge.appengine import logs
 from kubeedge.appengine.logs import LogOptions
+from kubeedge.appengine.server import KubeletServer
+from kubeedge.kit.http1 import Request, Response
 from tests.kit import virtual_time
 
 LINES = [
@@ -47,6 +52,18 @@ def log(tmp_path: Path) -> Path:
 )
 def test_options_of_kubectl_logs(log: Path, options: LogOptions, expected: bytes) -> None:
     assert asyncio.run(read_all(log, options)) == expected
+
+
+def test_why_there_is_no_log_is_plain_text_which_an_api_server_quotes() -> None:
+    async def nothing() -> AsyncIterator[bytes]:
+        for part in ():
+            yield part
+
+    engine: Any = SimpleNamespace(find_log=lambda *_, previous: "container is waiting to start")
+    request = Request("GET", "/containerLogs/default/web/c", [], lambda name: None, nothing())
+    answer = asyncio.run(KubeletServer(engine).answer(request))
+    assert isinstance(answer, Response) and answer.status == 400 and answer.body == b"container is waiting to start"
+    assert dict(answer.headers)["content-type"].startswith("text/plain")
 
 
 def test_one_stream_of_a_log(tmp_path: Path) -> None:
