@@ -213,7 +213,10 @@ def check_join(node: NodeName, shown: str, join: str | None) -> None:
     if join is None:
         raise Refused(f"node {node} is not known; join it again")
     if shown != join:
-        raise Refused(f"another machine joined as node {node}; if this is the right one, join it again with --replace")
+        raise Refused(
+            f"another machine joined as node {node}; if this is the right one, join it again "
+            "with a token made with --replace"
+        )
 
 
 def same_node(one: NodeRecord, other: NodeRecord | None) -> bool:

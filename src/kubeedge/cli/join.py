@@ -45,7 +45,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         token = tokens.parse(_token_text(options))
         name = node_name(options.name or _host_name())
-        registration = _registration(options, edge.at_root(root))
+        config = _config(edge.at_root(root))
+        registration = _registration(options, config.node)
     except Invalid as exc:
         raise UsageError(str(exc)) from exc
     paths = edge.at_root(root)
@@ -56,7 +57,10 @@ def run(options: argparse.Namespace) -> int:
     _write(paths, ca_pem, answer)
     _report(options, answer, paths)
     for conflict in netsetup.conflicts(answer["address"], (answer.get("podNetwork") or answer["podCIDR"],)):
-        print(f"warning: {conflict}; `addresses` of the cloud chooses other ranges", file=sys.stderr)
+        if (
+            conflict.interface != config.modules.appengine.bridge
+        ):  # of an earlier join, which the agent gives its new network
+            print(f"warning: {conflict}; `addresses` of the cloud chooses other ranges", file=sys.stderr)
     if options.run:
         sys.stdout.flush()
         command = service.agent_command(root)
@@ -67,7 +71,10 @@ def run(options: argparse.Namespace) -> int:
         print(f"{service.EDGE.name} is started", file=sys.stderr)
     else:
         suffix = "" if root == Path("/") else f" --root-dir {root}"
-        print(f"next: start the agent with `kubeedge edge{suffix}`", file=sys.stderr)
+        print(
+            f"next: start the agent with `kubeedge edge{suffix}`; one that runs already has to be restarted",
+            file=sys.stderr,
+        )
     return 0
 
 
@@ -122,10 +129,14 @@ def _refuse_over_another(path: Path, name: str, force: bool) -> None:
         )
 
 
-def _registration(options: argparse.Namespace, paths: edge.Paths) -> NodeRegistration:
-    """Of the options, and before them of the configuration file, which an image may bring with it. Raises Invalid."""
-    config = paths.pki.parent / "kubeedge.yaml"
-    node = edge.load(config).node if config.exists() else edge.NodeConfig()
+def _config(paths: edge.Paths) -> edge.EdgeConfig:
+    """An image may bring one with it. Raises Invalid."""
+    path = paths.pki.parent / "kubeedge.yaml"
+    return edge.load(path) if path.exists() else edge.EdgeConfig(paths=paths)
+
+
+def _registration(options: argparse.Namespace, node: edge.NodeConfig) -> NodeRegistration:
+    """Of the options, and before them of the configuration file. Raises Invalid."""
     labels = [label for text in options.label for label in text.split(",") if label]
     return parse([*node.labels, *labels], [*node.taints, *options.taint])
 

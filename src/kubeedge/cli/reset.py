@@ -52,16 +52,23 @@ def run(options: argparse.Namespace) -> int:
     if not options.force:
         _confirm(root, options.keep_state)
     pods = {pod.name for root in _runtime_roots(config.paths.state) for pod in _directories(root / "pods")}
-    _stop_agent(config.paths.run / "edge.sock")
+    done = ["stopped the agent and its pods"] if _stop_agent(config.paths.run / "edge.sock") else []
+    node = _node(config.paths)
     if not options.keep_state:
         service.remove(service.EDGE, service.agent_command(root))
-    done = _sweep_pods(config)
+    done += _sweep_pods(config)
     _remove_logs(config.paths.logs, pods)
     _remove_shared(config)
     if options.keep_state:
         _remove_run(config.paths)
     else:
         done += _remove(config)
+        if node:
+            print(
+                f"next: node {node} is still in the cluster: `kubectl delete node {node}` removes it; to join again under its name "
+                "needs that, or a token made with --replace",
+                file=sys.stderr,
+            )
     print("\n".join(done) if done else "there was nothing to remove")
     return 0
 
@@ -86,16 +93,25 @@ def _confirm(root: Path, keeps_state: bool) -> None:
         raise CommandError("nothing was changed")
 
 
-def _stop_agent(control: Path) -> None:
-    """Pods first, then the agent. No agent is fine."""
+def _node(paths: edge.Paths) -> str:
+    """Its name; "" when this machine has not joined."""
+    try:
+        return node_credentials.load_credentials(node_credentials.credentials_path(paths)).node
+    except Invalid:
+        return ""
+
+
+def _stop_agent(control: Path) -> bool:
+    """Pods first, then the agent. False: none ran."""
     if not _listens(control):
-        return
+        return False
     call(str(control), "POST", "/v1/stop", {"pods": True}, timeout=_STOP_TIMEOUT)
     deadline = time.monotonic() + _STOP_TIMEOUT
     while _listens(control):
         if time.monotonic() > deadline:
             raise CommandError("the agent does not stop", "end it by hand, then run `kubeedge reset` again")
         time.sleep(0.1)
+    return True
 
 
 def _listens(control: Path) -> bool:

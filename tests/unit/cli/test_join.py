@@ -264,6 +264,7 @@ def test_reset_undoes_join_and_can_be_repeated(tmp_path):
         done = await asyncio.to_thread(run, "reset", "--force", "--root-dir", str(root))
         assert done.returncode == 0, done.stderr
         assert f"removed {state}" in done.stdout
+        assert "next: node edge1 is still in the cluster" in done.stderr
         assert files(root) == {"etc/kubeedge/cloud.yaml", "run/kubeedge/cloud.sock"}, "the cloud's are not ours"
         again = await asyncio.to_thread(run, "reset", "--force", "--root-dir", str(root))
         assert (again.returncode, again.stdout) == (0, "there was nothing to remove\n")
