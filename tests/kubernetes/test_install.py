@@ -320,7 +320,9 @@ def test_what_keeps_it_from_working_is_said(site: Site, tmp_path: Path) -> None:
     jane = site.cluster.kubeconfig("jane", ["developers"])
     said = site.kubeedge("init", "--advertise", VM, user=jane, status=1)
     assert (
-        "may not: get namespaces" in said and "patch deployments.apps in kubeedge" in said and "next: ask for" in said
+        "may not: get, list, create, patch, delete" in said
+        and "deployments.apps in kubeedge" in said
+        and "next: ask for" in said
     )
     expired = site.cluster.identities.kubeconfig("late", ["system:masters"], days=(-2, -1))
     assert "wrong or expired" in site.kubeedge("init", "--advertise", VM, user=expired, status=1)

@@ -75,7 +75,10 @@ class Installer:
         self._others(request)
         before = self._stored(request.namespace)
         if request.must_exist and before is None:
-            raise with_next(NotFound(f"nothing is installed in namespace {request.namespace}"), "kubeedge init")
+            raise with_next(
+                NotFound(f"nothing is installed in namespace {request.namespace}"),
+                "kubeedge init --kube-config FILE --advertise HOST",
+            )
         given = overlaid({} if request.anew or before is None else before, request.values)
         given = self._with_authority(given, request)
         values = self.chart.values(given)
@@ -150,14 +153,10 @@ class Installer:
             group, resource, namespaced = self.cluster.resource(api_version, kind)
             asked += [(verb, group, resource, namespace if namespaced else "") for verb in _VERBS]
         asked += [(verb, group, resource, "") for rule in rules for group, resource, verb in rule.asked()]
-        missing = [
-            f"{verb} {resource}{f'.{group}' if group else ''}{f' in {where}' if where else ''}"
-            for verb, group, resource, where in asked
-            if not self.cluster.may(verb, group, resource, where)
-        ]
+        missing = [right for right in asked if not self.cluster.may(*right)]
         if missing:
             raise with_next(
-                Refused(f"the user of {self.cluster.source} may not: {'; '.join(missing)}"),
+                Refused(f"the user of {self.cluster.source} may not: {permissions.summary(missing)}"),
                 "ask for these rights, or have somebody apply what `kubeedge manifest generate` prints",
             )
 
@@ -205,7 +204,7 @@ class Installer:
                 why = diagnosis.reasons(self.cluster, request.namespace)
                 raise with_next(
                     Unavailable(f"not Ready within {request.wait:g} s: {'; '.join(why) or text}"),
-                    f"kubeedge debug diagnose --namespace {request.namespace}",
+                    self.cluster.diagnose(request.namespace),
                 )
             time.sleep(_POLL)
 

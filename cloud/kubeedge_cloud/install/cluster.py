@@ -19,6 +19,7 @@ from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Refused,
 MANAGER = "kubeedge"  # of fields, in server-side apply
 OLDEST = (1, 30)
 _TIMEOUT = 30.0  # seconds for an answer
+_CREDENTIALS = ("BearerToken", "authorization")  # as newer and older releases of the package name it
 _LIMIT = 64 * 1024 * 1024  # bytes of an answer
 
 
@@ -37,6 +38,7 @@ class TargetCluster:
                 "pip install 'kubeedge-cloud[kubernetes]'",
             ) from exc
 
+        self._flag = f" --kube-config {kubeconfig}" if kubeconfig else ""
         self.source = str(kubeconfig or kube_config.KUBE_CONFIG_DEFAULT_LOCATION)
         self.configuration = Configuration()
         try:
@@ -49,7 +51,7 @@ class TargetCluster:
         except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError, KeyError) as exc:
             raise with_next(
                 Invalid(f"the kubeconfig {self.source} cannot be used: {_line(exc)}"),
-                "name another one with --kube-config, or try it with `kubectl --kubeconfig FILE get nodes`",
+                "name another one with --kube-config or --context, or try it with `kubectl --kubeconfig FILE get nodes`",
             ) from exc
         if not self.configuration.verify_ssl:
             raise with_next(
@@ -69,6 +71,10 @@ class TargetCluster:
         """The URL of its API server."""
         return str(self.configuration.host)
 
+    def diagnose(self, namespace: str) -> str:
+        """The command that says what is wrong in a namespace of this cluster."""
+        return f"kubeedge debug diagnose{self._flag} --namespace {namespace}"
+
     def request(
         self,
         method: str,
@@ -82,8 +88,8 @@ class TargetCluster:
         asked = {key: str(value).lower() if isinstance(value, bool) else value for key, value in query.items() if value}
         url = self.server.rstrip("/") + path + (f"?{urllib.parse.urlencode(asked)}" if asked else "")
         headers = {"accept": "application/json, */*", "content-type": content_type, "user-agent": "kubeedge"}
-        if token := self.configuration.get_api_key_with_prefix("authorization"):
-            headers["authorization"] = token
+        if credentials := self._credentials():
+            headers["authorization"] = credentials
         import urllib3
 
         try:
@@ -101,6 +107,11 @@ class TargetCluster:
         if answer.status >= 300:
             raise self._error(answer.status, str(found.get("message") or found.get("text") or answer.status), found)
         return found
+
+    def _credentials(self) -> str:
+        """Of a token or an exec plugin; "" with a client certificate."""
+        named = (self.configuration.get_api_key_with_prefix(name) for name in _CREDENTIALS)
+        return next((str(found) for found in named if found), "")
 
     # Objects
 

@@ -31,9 +31,13 @@ def reasons(cluster: TargetCluster, namespace: str) -> list[str]:
         found += list(_why_no_pod(cluster, namespace))
     for pod in pods:
         found += [f"pod {pod['metadata']['name']}: {reason}" for reason in _of_pod(pod)]
+    used = {name for pod in pods for name in _claims(pod)}  # one of earlier values stays, and holds up nothing
     for claim in cluster.list("v1", "PersistentVolumeClaim", namespace):
-        if claim.get("status", {}).get("phase") == "Pending":
-            found.append(f"volume claim {claim['metadata']['name']} is Pending: {_last_event(cluster, claim)}")
+        if claim["metadata"]["name"] in used and claim.get("status", {}).get("phase") == "Pending":
+            found.append(
+                f"volume claim {claim['metadata']['name']} is Pending: {_last_event(cluster, claim)} "
+                "(--set store.persistence.storageClass=NAME chooses a class)"
+            )
     for service in cluster.list("v1", "Service", namespace, _SELECTOR):
         if service["spec"]["type"] == "LoadBalancer" and not service["status"].get("loadBalancer", {}).get("ingress"):
             found.append(
@@ -79,6 +83,12 @@ def _files(cluster: TargetCluster, namespace: str) -> Iterator[tuple[str, bytes]
             yield f"{name}{'.previous' if previous else ''}.log", str(log.get("text", "")).encode()
 
 
+def _claims(pod: Object) -> Iterator[str]:
+    for volume in pod.get("spec", {}).get("volumes") or ():
+        if claim := volume.get("persistentVolumeClaim"):
+            yield str(claim["claimName"])
+
+
 def _of_pod(pod: Object) -> Iterator[str]:
     status = pod.get("status", {})
     for condition in status.get("conditions", ()):
@@ -102,7 +112,10 @@ def _why_no_pod(cluster: TargetCluster, namespace: str) -> Iterator[str]:
             if condition["type"] == "ReplicaFailure":
                 yield str(condition.get("message", ""))
     if not sets:
-        yield "no Deployment, or the cluster's controllers have not seen it yet"
+        yield (
+            f"namespace {namespace} has no cloud side: install it with `kubeedge init --kube-config FILE --advertise HOST`, or name "
+            "its namespace with --namespace; just after an installation the cluster's controllers have not seen it yet"
+        )
 
 
 def _last_event(cluster: TargetCluster, each: Object) -> str:

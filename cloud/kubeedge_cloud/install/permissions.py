@@ -142,3 +142,15 @@ def rules_file(table: Iterable[AccessRule] = RULES) -> str:
             f"  verbs: [{', '.join(rule.verbs)}]",
         ]
     return "\n".join(lines) + "\n"
+
+
+def summary(rights: Iterable[tuple[str, str, str, str]]) -> str:
+    """Rights (verb, API group, resource, namespace or "") for a reader: resources with the same verbs are named together."""
+    verbs: dict[str, dict[str, None]] = {}
+    for verb, group, resource, where in rights:
+        what = f"{resource}{f'.{group}' if group else ''}{f' in {where}' if where else ''}"
+        verbs.setdefault(what, {})[verb] = None
+    together: dict[str, list[str]] = {}
+    for what, named in verbs.items():
+        together.setdefault(", ".join(named), []).append(what)
+    return "; ".join(f"{named} on {', '.join(resources)}" for named, resources in together.items())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from kubeedge.errors import Conflict, Unavailable, with_next
+from kubeedge.errors import Conflict, Refused, Unavailable, with_next
 from kubeedge_cloud.install.apply import ANY, AUTHORITY, CREATED, NAME, SERVICE, installed
 from kubeedge_cloud.install.cluster import TargetCluster
 
 _POLL = 0.25  # seconds
+_EDGE = "node-role.kubernetes.io/edge"
 
 
 def remove(cluster: TargetCluster, namespace: str, say: Callable[[str], None], *, data: bool, timeout: float) -> None:
@@ -43,8 +44,20 @@ def remove(cluster: TargetCluster, namespace: str, say: Callable[[str], None], *
             each = left[0]
             raise Unavailable(f"{each['kind']} {each['metadata']['name']} is still there after {timeout:g} s")
         time.sleep(_POLL)
-    if not data:
+    if data and (nodes := _nodes(cluster)):
+        say(
+            f"next: nodes of the edge are still in the cluster ({', '.join(nodes)}): `kubectl delete node NAME` removes one"
+        )
+    if not data and found_namespace:
         say(f"kept: the data of namespace {namespace} (--delete-data removes it)")
+
+
+def _nodes(cluster: TargetCluster) -> list[str]:
+    """Names of the edge's Nodes: without a cloud side nobody takes them away."""
+    try:
+        return [each["metadata"]["name"] for each in cluster.list("v1", "Node", selector=_EDGE)]
+    except Refused:
+        return []
 
 
 def _is_there(cluster: TargetCluster, each: dict[str, object]) -> bool:

@@ -18,14 +18,25 @@ def create(cluster: TargetCluster, namespace: str, arguments: Sequence[str]) -> 
     if not pods:
         raise with_next(
             NotFound(f"no pod of the cloud side is Ready in namespace {namespace}"),
-            f"kubeedge debug diagnose --namespace {namespace}",
+            cluster.diagnose(namespace),
         )
     status, out, err = _run(
         cluster, namespace, pods[0]["metadata"]["name"], ["/usr/bin/kubeedge", "token", "create", *arguments]
     )
     if status:
-        raise Unavailable(f"kubeedge token create in {pods[0]['metadata']['name']}: {err.strip() or status}")
+        raise _failed(err, f"kubeedge token create in {pods[0]['metadata']['name']}: {status}")
     return out.strip()
+
+
+def _failed(said: str, otherwise: str) -> Unavailable:
+    """In the words of the program there: what is wrong, then "next: ..." and what to do."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    advice = [line.removeprefix("next: ") for line in lines if line.startswith("next: ")]
+    why = " ".join(line.removeprefix("kubeedge token: ") for line in lines if not line.startswith("next: "))
+    failed = Unavailable(why or otherwise)
+    for each in advice:
+        failed.add_note(each)
+    return failed
 
 
 def _run(cluster: TargetCluster, namespace: str, pod: str, command: Sequence[str]) -> tuple[int, str, str]:
@@ -47,8 +58,13 @@ def _run(cluster: TargetCluster, namespace: str, pod: str, command: Sequence[str
         out, err = answer.read_stdout(timeout=1) or "", answer.read_stderr(timeout=1) or ""
         return int(answer.returncode or 0), out, err
     except ApiException as exc:
+        if exc.status == 403 or "status 403" in str(exc.reason):
+            raise with_next(
+                Refused(f"the user of {cluster.source} may not run a program in pod {namespace}/{pod}"),
+                f"ask for the rights to get and create pods/exec in namespace {namespace}",
+            ) from exc
         what = f"exec in pod {namespace}/{pod}: {str(exc.reason or exc.status).strip():.300}"
-        raise (Refused if exc.status in (401, 403) or "403" in what else Unavailable)(what) from exc
+        raise (Refused if exc.status == 401 else Unavailable)(what) from exc
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from kubeedge.cli import cluster, parser
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, Refused, Unavailable
-from kubeedge_cloud.install import commands, token
+from kubeedge_cloud.install import commands, diagnosis, permissions, token
 from kubeedge_cloud.install.apply import readiness
 from kubeedge_cloud.install.cluster import TargetCluster
 
@@ -91,10 +92,42 @@ def test_a_deployment_is_ready_when_its_newest_version_is_all_there_is(status: d
     assert readiness({"metadata": {"generation": 2}, "spec": {"replicas": 1}, "status": status})[0] is done
 
 
+def test_rights_with_the_same_verbs_are_named_together() -> None:
+    rights = [
+        (verb, group, what, where)
+        for group, what, where in (("", "pods", ""), ("apps", "deployments", "k"))
+        for verb in ("get", "list")
+    ]
+    assert permissions.summary([*rights, ("watch", "", "nodes", ""), ("get", "", "pods", "")]) == (
+        "get, list on pods, deployments.apps in k; watch on nodes"
+    )
+
+
+def claim(name: str) -> dict[str, Any]:
+    return {
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": "k"},
+        "status": {"phase": "Pending"},
+    }
+
+
+def test_a_claim_that_no_pod_uses_keeps_nothing_from_being_ready() -> None:
+    volumes = [{"emptyDir": {}}, {"persistentVolumeClaim": {"claimName": "used"}}]
+    objects = {
+        "Pod": [{"metadata": {"name": "p"}, "spec": {"volumes": volumes}}],
+        "PersistentVolumeClaim": [claim("used"), claim("of-earlier-values")],
+    }
+    cluster: Any = SimpleNamespace(list=lambda version, kind, *_: objects.get(kind, []))
+    (said,) = diagnosis.reasons(cluster, "k")
+    assert said.startswith("volume claim used is Pending: no event says why") and "storageClass" in said
+
+
 @contextmanager
-def answering(status: int, body: bytes) -> Iterator[str]:
+def answering(status: int, body: bytes, seen: list[str | None] | None = None) -> Iterator[str]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if seen is not None:
+                seen.append(self.headers["authorization"])
             self.send_response(status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
@@ -123,6 +156,21 @@ def test_every_answer_is_an_error_of_ours(tmp_path: Path, status: int, kind: typ
         with pytest.raises(kind) as caught:
             asked.request("GET", "/version")
     assert "secret-of-jane" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["BearerToken", "authorization"])
+def test_the_token_of_a_kubeconfig_is_shown(tmp_path: Path, name: str) -> None:
+    """Whatever the release of the package calls it."""
+    seen: list[str | None] = []
+    with (
+        answering(200, b"{}", seen) as server,
+        contextlib.closing(TargetCluster(kubeconfig(tmp_path, server))) as asked,
+    ):
+        asked.request("GET", "/version")
+        asked.configuration.refresh_api_key_hook = None  # it reads the file again
+        asked.configuration.api_key = {name: "Bearer another"}
+        asked.request("GET", "/version")
+    assert seen == ["Bearer secret-of-jane", "Bearer another"]
 
 
 @pytest.mark.parametrize("major", ["1", "", "x"])
@@ -171,7 +219,18 @@ def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
         "details": {"causes": [{"reason": "ExitCode", "message": "1"}]},
     }  # fmt: skip
     with (
-        executing(tmp_path, b"", b"no tenant x\n", failed) as (found, _),
-        pytest.raises(KubeEdgeError, match="no tenant x"),
+        executing(tmp_path, b"", b"kubeedge token: no tenant x\nnext: make it\n", failed) as (found, _),
+        pytest.raises(KubeEdgeError, match="^no tenant x\n") as caught,
     ):
         token.create(found, "kubeedge", ["--tenant", "x"])
+    assert caught.value.__notes__ == ["make it"]
+
+
+def test_who_may_not_run_programs_in_pods_is_told_so(tmp_path: Path) -> None:
+    with answering(403, b'{"kind":"Status"}') as server:
+        found = TargetCluster(kubeconfig(tmp_path, server))
+        pod = {"metadata": {"name": "p"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+        found.list = lambda *_: [pod]  # type: ignore[method-assign, assignment]
+        with pytest.raises(Refused, match="may not run a program in pod kubeedge/p\n") as caught:
+            token.create(found, "kubeedge", [])
+    assert "pods/exec" in caught.value.__notes__[0]
