@@ -181,6 +181,20 @@ class TargetCluster:
         answer = self.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
         return bool(answer["status"].get("allowed"))
 
+    def account_may(self, namespace: str, account: str, verb: str, group: str, resource: str, name: str = "") -> bool:
+        """What the cluster allows a service account in all namespaces. Raises Refused when our user may not ask."""
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": f"system:serviceaccount:{namespace}:{account}",
+                "groups": ["system:authenticated", "system:serviceaccounts", f"system:serviceaccounts:{namespace}"],
+                "resourceAttributes": {"verb": verb, "group": group, "resource": resource, "name": name},
+            },
+        }
+        answer = self.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+        return bool(answer["status"].get("allowed"))
+
     def version(self) -> str:
         """The version of the API server, like "v1.37.2". Raises Invalid when it is too old."""
         found = self.request("GET", "/version")

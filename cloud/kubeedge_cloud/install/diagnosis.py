@@ -6,11 +6,12 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kubeedge.api.names import Object
-from kubeedge.errors import KubeEdgeError
+from kubeedge.errors import KubeEdgeError, Refused
+from kubeedge_cloud.install import permissions
 from kubeedge_cloud.install.cluster import TargetCluster
 
 _SELECTOR = "app.kubernetes.io/name=kubeedge,app.kubernetes.io/component=cloud"
@@ -19,6 +20,7 @@ _COLLECTED = (
     ("v1", "PersistentVolumeClaim"), ("v1", "Event"), ("discovery.k8s.io/v1", "EndpointSlice"),
     ("networking.k8s.io/v1", "NetworkPolicy"), ("policy/v1", "PodDisruptionBudget"),
 )  # fmt: skip
+_IN_CLUSTER = "=in-cluster"  # a tenant of cloud.yaml that has this cluster
 _LOG_LINES = "2000"
 _LOG_BYTES = str(4 * 1024 * 1024)
 
@@ -31,6 +33,9 @@ def reasons(cluster: TargetCluster, namespace: str) -> list[str]:
         found += list(_why_no_pod(cluster, namespace))
     for pod in pods:
         found += [f"pod {pod['metadata']['name']}: {reason}" for reason in _of_pod(pod)]
+    found += _missing_rights(
+        cluster, namespace, {str(pod["spec"].get("serviceAccountName", "default")) for pod in pods}
+    )
     used = {name for pod in pods for name in _claims(pod)}  # one of earlier values stays, and holds up nothing
     for claim in cluster.list("v1", "PersistentVolumeClaim", namespace):
         if claim["metadata"]["name"] in used and claim.get("status", {}).get("phase") == "Pending":
@@ -116,6 +121,28 @@ def _why_no_pod(cluster: TargetCluster, namespace: str) -> Iterator[str]:
             f"namespace {namespace} has no cloud side: install it with `kubeedge init --kube-config FILE --advertise HOST`, or name "
             "its namespace with --namespace; just after an installation the cluster's controllers have not seen it yet"
         )
+
+
+def _missing_rights(cluster: TargetCluster, namespace: str, accounts: Iterable[str]) -> Iterator[str]:
+    """Of the accounts of its pods, where the cluster that they run in is a tenant's. Nothing for a user who may not ask."""
+    configs = cluster.list("v1", "ConfigMap", namespace, _SELECTOR)
+    if not any(_IN_CLUSTER in each.get("data", {}).get("cloud.yaml", "") for each in configs):
+        return
+    asked = [(*right, name) for rule in permissions.RULES for right in rule.asked() for name in rule.names or ("",)]
+    try:
+        for account in sorted(accounts):
+            missing = [
+                (verb, group, resource, "")
+                for group, resource, verb, name in asked
+                if not cluster.account_may(namespace, account, verb, group, resource, name)
+            ]
+            if missing:
+                yield (
+                    f"the service account {account} may not: {permissions.summary(missing)} "
+                    "(`kubeedge upgrade --kube-config FILE`, or helm upgrade, gives these rights again)"
+                )
+    except Refused:
+        return
 
 
 def _last_event(cluster: TargetCluster, each: Object) -> str:

@@ -111,6 +111,22 @@ def claim(name: str) -> dict[str, Any]:
     }
 
 
+def test_rights_that_were_taken_away_are_named() -> None:
+    def may(namespace: str, account: str, verb: str, group: str, resource: str, name: str) -> bool:
+        assert (namespace, account) == ("k", "cloud")
+        return (verb, resource, name) not in (("patch", "nodes", ""), ("impersonate", "groups", "system:nodes"))
+
+    objects = {
+        "Pod": [{"metadata": {"name": "p"}, "spec": {"serviceAccountName": "cloud"}}],
+        "ConfigMap": [{"data": {"cloud.yaml": "tenants:\n- default=in-cluster\n"}}],
+    }
+    cluster: Any = SimpleNamespace(list=lambda version, kind, *_: objects.get(kind, []), account_may=may)
+    (said,) = diagnosis.reasons(cluster, "k")
+    assert said.startswith("the service account cloud may not: patch on nodes; impersonate on groups (")
+    objects["ConfigMap"] = [{"data": {"cloud.yaml": "tenants: [default]"}}]
+    assert diagnosis.reasons(cluster, "k") == [], "no cluster is asked for the embedded API"
+
+
 def test_a_claim_that_no_pod_uses_keeps_nothing_from_being_ready() -> None:
     volumes = [{"emptyDir": {}}, {"persistentVolumeClaim": {"claimName": "used"}}]
     objects = {
