@@ -171,8 +171,11 @@ class Installer:
                 _, done = self.cluster.apply(each, force=request.force, dry_run=request.dry_run)
             except Conflict as exc:
                 raise with_next(Conflict(f"{what}: {exc}"), "--force takes these fields over") from exc
-            except (Refused, Invalid) as exc:
-                raise type(exc)(f"{what}: {exc}") from exc
+            except (Refused, Invalid, NotFound, Unavailable) as exc:
+                named = type(exc)(f"{what}: {exc}")
+                for advice in getattr(exc, "__notes__", ()):
+                    named.add_note(advice)
+                raise named from exc
             if each["kind"] == "Namespace" and done == "created" and not request.dry_run:
                 self._mark_as_ours(each)
             self.say(f"{what}: {f'would be {done}' if request.dry_run and done != 'unchanged' else done}")
@@ -196,6 +199,8 @@ class Installer:
             ready, text = readiness(found)
             if ready:
                 self.say(f"Deployment {NAME}: Ready after {time.monotonic() - began:.1f} s")
+                for warning in diagnosis.without_address(self.cluster, request.namespace):
+                    self.say(f"warning: {warning}")
                 return
             if text != said:
                 self.say(f"Deployment {NAME}: {text}")

@@ -207,7 +207,11 @@ class TargetCluster:
     def _plural(self, api_version: str, kind: str) -> tuple[str, bool]:
         if (api_version, kind) not in self._plurals:
             base = f"/api/{api_version}" if "/" not in api_version else f"/apis/{api_version}"
-            for resource in self.request("GET", base)["resources"]:
+            try:
+                resources = self.request("GET", base)["resources"]
+            except NotFound:
+                resources = []
+            for resource in resources:
                 if "/" not in resource["name"]:
                     self._plurals[api_version, resource["kind"]] = resource["name"], bool(resource["namespaced"])
         try:

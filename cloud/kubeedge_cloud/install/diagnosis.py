@@ -43,13 +43,17 @@ def reasons(cluster: TargetCluster, namespace: str) -> list[str]:
                 f"volume claim {claim['metadata']['name']} is Pending: {_last_event(cluster, claim)} "
                 "(--set store.persistence.storageClass=NAME chooses a class)"
             )
+    return [*found, *without_address(cluster, namespace)]
+
+
+def without_address(cluster: TargetCluster, namespace: str) -> Iterator[str]:
+    """Services that wait for a load balancer: the process is Ready, and no machine can reach it."""
     for service in cluster.list("v1", "Service", namespace, _SELECTOR):
         if service["spec"]["type"] == "LoadBalancer" and not service["status"].get("loadBalancer", {}).get("ingress"):
-            found.append(
+            yield (
                 f"service {service['metadata']['name']} has no address: this cluster has no load balancer, or it is not done yet "
                 "(--set expose.type=NodePort or HostNetwork do without)"
             )
-    return found
 
 
 def collect(cluster: TargetCluster, namespace: str, path: Path) -> list[str]:

@@ -127,6 +127,16 @@ def test_rights_that_were_taken_away_are_named() -> None:
     assert diagnosis.reasons(cluster, "k") == [], "no cluster is asked for the embedded API"
 
 
+@pytest.mark.parametrize("status", [{}, {"loadBalancer": {}}, {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}])
+def test_a_service_that_waits_for_its_load_balancer_is_named(status: dict[str, Any]) -> None:
+    service = {"metadata": {"name": "s"}, "spec": {"type": "LoadBalancer"}, "status": status}
+    cluster: Any = SimpleNamespace(list=lambda version, kind, *_: [service])
+    said = [*diagnosis.without_address(cluster, "k")]
+    assert bool(said) is not bool(status.get("loadBalancer")) and all(
+        "service s has no address" in each for each in said
+    )
+
+
 def test_a_claim_that_no_pod_uses_keeps_nothing_from_being_ready() -> None:
     volumes = [{"emptyDir": {}}, {"persistentVolumeClaim": {"claimName": "used"}}]
     objects = {
@@ -187,6 +197,15 @@ def test_the_token_of_a_kubeconfig_is_shown(tmp_path: Path, name: str) -> None:
         asked.configuration.api_key = {name: "Bearer another"}
         asked.request("GET", "/version")
     assert seen == ["Bearer secret-of-jane", "Bearer another"]
+
+
+def test_a_kind_that_the_cluster_has_not_is_named(tmp_path: Path) -> None:
+    with (
+        answering(404, b"404 page not found\n") as server,
+        contextlib.closing(TargetCluster(kubeconfig(tmp_path, server))) as asked,
+        pytest.raises(NotFound, match="has no Foo of example.org/v1"),
+    ):
+        asked.path("example.org/v1", "Foo")
 
 
 @pytest.mark.parametrize("major", ["1", "", "x"])
