@@ -78,7 +78,7 @@ def status(
         **({"images": [*images]} if images else {}),
         "nodeInfo": {
             "machineID": _read("/etc/machine-id"),
-            "systemUUID": _read("/sys/class/dmi/id/product_uuid"),
+            "systemUUID": _read("/sys/class/dmi/id/product_uuid") or _read("/etc/machine-id"),  # boards have no DMI
             "bootID": _read("/proc/sys/kernel/random/boot_id"),
             "kernelVersion": os.uname().release,
             "osImage": _os_image(),
