@@ -12,6 +12,7 @@ import pytest
 
 from bench.conformance import archives
 from bench.conformance.suite import Suite
+from tests.kit.cluster.cluster import RELEASE
 from tests.kit.cluster.site import KUBEEDGE, Site
 
 pytestmark = pytest.mark.root
@@ -45,11 +46,13 @@ def nodes(site: Site, tmp_path: Path) -> Iterator[Site]:
 
 
 def test_specs_of_each_group_pass(nodes: Site, tmp_path: Path) -> None:
+    """The binary is of the newest release; an older control plane has not all that its specs ask for, and those name the release."""
+    wanted = [spec for spec in SPECS if not RELEASE or "MinimumKubeletVersion" not in spec]
     suite = Suite(nodes.cloud, nodes.cluster.kubeconfig(), tmp_path, len(NODES), SECONDS)
-    found = {outcome.spec: outcome for outcome in suite.run(SPECS, "slice")}
+    found = {outcome.spec: outcome for outcome in suite.run(wanted, "slice")}
     said = {
         spec: outcome.message if (outcome := found.get(spec)) else "was not run"
-        for spec in SPECS
+        for spec in wanted
         if spec not in found or found[spec].state != "passed"
     }
     log = "\n".join(path.read_text(errors="replace")[-8000:] for path in sorted(tmp_path.glob("*.log")))
