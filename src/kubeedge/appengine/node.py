@@ -14,7 +14,9 @@ from kubeedge.appengine.eviction import DISK, MEMORY, Threshold
 from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import dataclass
 
-KUBELET_VERSION = f"v1.32.0-kubeedge-{__version__}"
+#: of the oldest release that upstream supports: a kubelet may be three minor versions older than its API server, and none newer
+#: (https://kubernetes.io/releases/version-skew-policy/)
+KUBELET_VERSION = f"v1.35.0-kubeedge-{__version__}"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm"}
 _MEBI = 1024 * 1024
 
