@@ -135,6 +135,10 @@ def test_the_authority_of_a_cluster_is_replaced_under_a_running_cloud(site: Site
     eventually(lambda: "certificate verify failed" in acme.log()[said:], "it says why")
     assert runs(site, EDGE, b"88123")
     known = cluster.identities.cluster.ca
+    signer = known.with_suffix(".signer")  # who signs has one certificate, who is believed may have two
+    signer.write_bytes(known.read_bytes())
+    signs = [f"--cluster-signing-{of}-client-cert-file={signer}" for of in ("kube-apiserver", "kubelet")]
+    cluster.change("kube-controller-manager", *signs)
     both = known.with_suffix(".new")
     both.write_bytes(known.read_bytes() + authority.ca.read_bytes())
     both.replace(known)
