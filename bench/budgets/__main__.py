@@ -181,9 +181,7 @@ def main() -> int:
         print("the budgets need root: they make network namespaces and run containers")
         return 1
     installation = Installation(BUILD)
-    if not options.keep or not BUILD.exists():
-        print("building a wheel and a Python of its own", flush=True)
-        installation.make()
+    installation.ensure(keep=options.keep)
     budgets = Budgets(Report("budgets"), installation, rounds=options.rounds, idle=options.idle)
     budgets.sizes()
     budgets.imports()

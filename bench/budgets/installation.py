@@ -46,6 +46,12 @@ class Installation:
         self.directory, self.without_docstrings = directory, without_docstrings
         self.site, self.python = directory / "site", directory / "python"
 
+    def ensure(self, *, keep: bool) -> None:
+        """Makes it, unless one is there that may be kept. Raises as `make`."""
+        if not keep or not self.directory.exists():
+            print("building a wheel and a Python of its own", flush=True)
+            self.make()
+
     def make(self) -> None:
         """Builds and copies. Raises CalledProcessError with the compiler's words on stderr."""
         shutil.rmtree(self.directory, ignore_errors=True)

@@ -104,8 +104,7 @@ def main() -> int:
         print("this needs root: it makes network namespaces, control groups and runs containers")
         return 1
     installation = Installation(BUILD)
-    if not options.keep or not BUILD.exists():
-        installation.make()
+    installation.ensure(keep=options.keep)
     installation.cold()
     print(f"board: {board() or 'none, a machine without a device tree'}", flush=True)
     report = Report("constrained")

@@ -136,9 +136,7 @@ def main() -> int:
         print("this bench needs root: it makes network namespaces and runs containers")
         return 1
     installation = Installation(BUILD)
-    if not options.keep or not BUILD.exists():
-        print("building a wheel and a Python of its own", flush=True)
-        installation.make()
+    installation.ensure(keep=options.keep)
     report = Report("pods")
     with site(installation.command) as it, peer(it.net, it.directory / "peer") as other:
         it.join()
