@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from kubeedge_cloud.edgecontroller.policies import PolicyCatalogue, at_once
+from kubeedge_cloud.edgecontroller.policies import PolicyCatalogue
+from tests.kit.steps import at_once
 from tests.kit.topology import Host, Topology, until
 from tests.netns.test_mesh import Node, far, pod, service
 

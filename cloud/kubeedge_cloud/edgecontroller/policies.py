@@ -146,16 +146,6 @@ class _Policy:
         return sum(len(rule.matched) for rule in self.rules)
 
 
-def at_once(steps: Steps) -> set[str]:
-    """All of it without a pause."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            found: set[str] = end.value
-            return found
-
-
 class PolicyCatalogue:
     """All policies of a tenant. `pods` gives all pods. One change is finished before the next one begins."""
 

@@ -13,9 +13,9 @@ from kubeedge_cloud.edgecontroller.policies import (
     MAX_LOOKS,
     MAX_PODS,
     PolicyCatalogue,
-    at_once,
     isolated_namespaces,
 )
+from tests.kit.steps import at_once
 from tests.unit.controllers.world import World, in_world
 from tests.unit.edgecontroller.test_edgecontroller import pod_on
 from tests.unit.edgecontroller.test_services import _has_proxy
