@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 from types import ModuleType
@@ -25,6 +26,8 @@ def begin() -> None:
     """Before threads are started and modules loaded."""
     libc.limit_malloc(_ARENAS, _SPARE)
     sys.modules.setdefault("websockets.version", _Version("websockets.version"))
+    if sys.version_info < (3, 12):  # newer ones do so by themselves; this one has a thread wait for each process that it starts
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
 
 def loaded() -> None:
