@@ -227,6 +227,14 @@ def test_a_container_that_fails_is_restarted_with_back_off_and_its_status_says_w
     engine.until_logs("crash", "run\n")
     engine.until_logs("crash", "run\n", previous=True)
 
+    def backs_off() -> bool:
+        events = [row for key, row in engine.reported.items() if key.startswith("/reported/events/")]
+        return any(
+            event["reason"] == "BackOff" and "container main in pod crash_" in event["message"] for event in events
+        )
+
+    until(backs_off, what="the event of the back-off")
+
 
 def test_restart_policy_never_ends_in_succeeded_or_failed(engine: Engine) -> None:
     engine.put("pods", "good", pod("good", "true", restartPolicy="Never"))

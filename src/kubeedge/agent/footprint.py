@@ -26,7 +26,8 @@ def begin() -> None:
     """Before threads are started and modules loaded."""
     libc.limit_malloc(_ARENAS, _SPARE)
     sys.modules.setdefault("websockets.version", _Version("websockets.version"))
-    if sys.version_info < (3, 12):  # newer ones do so by themselves; this one has a thread wait for each process that it starts
+    # newer ones do so by themselves; Python 3.11 has a thread wait for each process that it starts
+    if sys.version_info < (3, 12):
         asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
 

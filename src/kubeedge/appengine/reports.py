@@ -52,7 +52,11 @@ class Reports:
         current = status.pod_status(
             pod, worker.observed, scheme=self._runtime.scheme, host_ip=self._host_ip, previous=worker.reported, now=now
         )
+        about = f"{pod.name}_{pod.namespace}({pod.uid})"
+        begun = [*status.back_offs(about, worker.reported, current)]
         await self._write_status(worker, current)
+        for kind, message, container in begun:
+            await self.event(worker, kind, "BackOff", message, container)
 
     def note_last_status(self, worker: Worker) -> None:
         """Keep the final status of a pod with finalizers: it outlives its containers in the API, which then still shows how they ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from kubeedge.api.meta import timestamp
@@ -112,6 +113,25 @@ def qos_class(pod: Pod) -> str:
     if any(r.cpu_limit or r.memory_limit or r.cpu_request or r.memory_request for r in resources):
         return "Burstable"
     return "BestEffort"
+
+
+def back_offs(about: str, before: dict[str, Any] | None, after: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The containers that have begun to wait for their next try between two statuses: kind, message and container of the event that a kubelet
+    has for it (reason BackOff). `about`: the pod, in its words."""
+    for field in ("initContainerStatuses", "containerStatuses"):
+        waited = {entry["name"]: _waits_for(entry) for entry in (before or {}).get(field) or ()}
+        for entry in after.get(field) or ():
+            name, reason = entry["name"], _waits_for(entry)
+            if reason == waited.get(name):
+                continue
+            if reason == "CrashLoopBackOff":
+                yield "Warning", f"Back-off restarting failed container {name} in pod {about}", name
+            elif reason == "ImagePullBackOff":
+                yield "Normal", f'Back-off pulling image "{entry["image"]}"', name
+
+
+def _waits_for(entry: dict[str, Any]) -> str:
+    return str((entry["state"].get("waiting") or {}).get("reason", ""))
 
 
 def _container(pod: Pod, container: Container, state: ContainerObservation, scheme: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from kubeedge.api.pod import Pod
 from kubeedge.api.pod_parser import parse
 from kubeedge.appengine import core
 from kubeedge.appengine.core import ContainerObservation, PodObservation
-from kubeedge.appengine.status import failed_status, pod_status, qos_class
+from kubeedge.appengine.status import back_offs, failed_status, pod_status, qos_class
 from tests.unit.appengine.world import container, exited, manifest, observed, pod, running
 
 NOON = 1_800_000_000.0  # 2027-01-15T08:00:00Z
@@ -87,6 +87,23 @@ def test_a_container_in_back_off_waits_and_says_how_it_ended(
         assert entry["state"]["waiting"]["reason"] == reason
         assert entry["lastState"]["terminated"]["exitCode"] == code
     assert not entry["ready"]
+
+
+def test_each_back_off_is_an_event_once_when_it_begins() -> None:
+    def seen(state: core.ContainerObservation) -> dict[str, Any]:
+        return status(pod(), observed(main=state))
+
+    runs, crashed = seen(running(NOON)), seen(exited(1, NOON, crashes=2))
+    event = ("Warning", "Back-off restarting failed container main in pod p_default(u)", "main")
+    assert list(back_offs("p_default(u)", runs, crashed)) == [event] == list(back_offs("p_default(u)", None, crashed))
+    assert list(back_offs("p_default(u)", crashed, crashed)) == list(back_offs("p_default(u)", crashed, runs)) == []
+    state = core.ContainerObservation()
+    core.note_failure(state, reason="ErrImagePull", message="no such image", now=0.0)
+    failed = seen(state)
+    assert list(back_offs("p", None, failed)) == []
+    core.note_failure(state, reason="ErrImagePull", message="no such image", now=10.0)
+    ((kind, message, name),) = back_offs("p", failed, seen(state))
+    assert (kind, name) == ("Normal", "main") and message.startswith('Back-off pulling image "')
 
 
 def test_a_restarted_container_shows_the_run_before() -> None:
