@@ -76,7 +76,7 @@ void kb_proxy_conn_close(proxy_conn *x, int hard)
         struct linger none = {1, 0};
         setsockopt(x->watch.fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
     }
-    close(x->watch.fd);
+    kb_watch_close(x->plane, &x->watch);
     kb_watch_defer_free(x->plane, &x->watch, x); /* this turn of the loop may still name it */
 }
 

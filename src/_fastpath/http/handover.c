@@ -80,7 +80,6 @@ void kb_proxy_hand_over(session *s)
     }
     if (length)
         memcpy(data, client->in.data + client->in_at, length);
-    kb_watch_remove(proxy->plane, &client->watch);
     *h = (handover){NULL, fd, data, length};
     if (proxy->waiting)
         proxy->waiting_last->next = h;

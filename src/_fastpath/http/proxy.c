@@ -22,16 +22,12 @@ void kb_proxy_close(kb_proxy *proxy)
         free(a);
     }
     kb_proxy_handovers_free(proxy);
-    if (proxy->listener.fd >= 0) {
-        if (!proxy->paused)
-            kb_watch_remove(plane, &proxy->listener);
-        close(proxy->listener.fd);
-    }
+    if (proxy->listener.fd >= 0)
+        kb_watch_close(plane, &proxy->listener);
     if (proxy->notify >= 0)
         close(proxy->notify);
     kb_text_free(&proxy->text);
     kb_proxy_hosts_free(proxy);
-    proxy->listener.fd = -1;
     kb_watch_defer_free(plane, &proxy->listener, proxy);
 }
 

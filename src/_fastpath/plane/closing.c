@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 void kb_port_close(kb_plane *plane, port *p)
@@ -18,6 +19,7 @@ void kb_port_close(kb_plane *plane, port *p)
     }
     free(p->prefixes);
     p->prefixes = NULL;
+    epoll_ctl(plane->epoll, EPOLL_CTL_DEL, p->fd, NULL); /* a child that is being started may have a duplicate */
     close(p->fd);
     p->down = 1;
     p->deferred_next = plane->deferred;

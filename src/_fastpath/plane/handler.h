@@ -39,6 +39,7 @@ typedef struct kb_watch {
 
 int kb_watch_add(kb_plane *plane, kb_watch *watch, uint32_t events); /* -1: see errno */
 void kb_watch_remove(kb_plane *plane, kb_watch *watch);
+void kb_watch_close(kb_plane *plane, kb_watch *watch); /* its descriptor */
 void kb_watch_defer_free(kb_plane *plane, kb_watch *watch, void *memory); /* frees it when no event can name it any more; it must have no descriptor */
 
 /* For callers outside of the thread, around calls that need the lock. */

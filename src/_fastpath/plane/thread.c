@@ -142,6 +142,14 @@ int kb_watch_add(kb_plane *plane, kb_watch *watch, uint32_t events)
 
 void kb_watch_remove(kb_plane *plane, kb_watch *watch) { epoll_ctl(plane->epoll, EPOLL_CTL_DEL, watch->fd, NULL); }
 
+/* To close it alone would not do: epoll goes on for as long as any duplicate is open, and a child that Python is starting has one until it execs. */
+void kb_watch_close(kb_plane *plane, kb_watch *watch)
+{
+    kb_watch_remove(plane, watch);
+    close(watch->fd);
+    watch->fd = -1;
+}
+
 static void nothing(kb_watch *watch, uint32_t events)
 {
     (void)watch;

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
+import socket
+import stat
 from collections.abc import AsyncIterator
 
 import h11
@@ -238,6 +241,37 @@ def test_pipelined_requests_are_answered_in_order_over_connections_that_are_used
         assert world.client_fast_path.counters()["reused"] >= 49 <= world.server_fast_path.counters()["reused"]
         assert world.client_fast_path.counters()["handed_over"] == 0
         await until(lambda: world.client_fast_path.counters()["connections"] == 0)
+
+    scenario(tell, fast=True)
+
+
+def another_process_has(client: Streams) -> socket.socket:
+    """As a child has it that is being started, until it execs: a duplicate of the proxy's end of a connection to it."""
+    name = client[1].get_extra_info("sockname")
+    for entry in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # it is closed by now, no socket, or not connected
+            if stat.S_ISSOCK(os.fstat(entry).st_mode):
+                with socket.socket(fileno=os.dup(entry)) as duplicate:
+                    if duplicate.family == socket.AF_INET and duplicate.getpeername() == name:
+                        return duplicate.dup()
+    raise AssertionError(f"nobody has a connection to {name}")
+
+
+def test_nothing_looks_at_a_connection_that_was_closed_while_a_child_had_it_too() -> None:
+    async def tell(world: World) -> None:
+        await world.serve("shop", echo_path)
+        for _ in range(8):
+            async with world.client() as (reader, writer):
+                writer.write(get("/t1/n1/shop/first", close=False))
+                assert b" 200 " in await read_head(reader)
+                assert await reader.readexactly(6) == b"/first"
+                with another_process_has((reader, writer)):
+                    writer.write(get("/t1/n1/shop/last"))
+                    assert b" 200 " in await read_head(reader)
+                    await until(lambda: world.client_fast_path.counters()["connections"] == 0)
+                    for _ in range(3):  # epoll would tell of it
+                        writer.write(b"more")
+                        assert b" 200 " in await world.ask(get("/t1/n1/shop/other"))
 
     scenario(tell, fast=True)
 
