@@ -13,24 +13,24 @@ from dataclasses import dataclass, field
 from kubeedge.api import gateway, meta
 from kubeedge.api.client import Resource
 from kubeedge.api.names import NamespacedName, Object, TenantId
-from kubeedge_cloud.gateway import conditions, httproutes, ingresses
-from kubeedge_cloud.gateway.addresses import AddressAssignment, assign
-from kubeedge_cloud.gateway.features import supported
-from kubeedge_cloud.gateway.hostnames import tcp_claim
-from kubeedge_cloud.gateway.httproutes import ParsedRoute
-from kubeedge_cloud.gateway.listeners import ListenerState, of_gateway
-from kubeedge_cloud.gateway.model import (
+from kubeedge.gateway.model import (
     EVERY_HOST,
     WEB,
     CertificateRef,
     CompiledRoutes,
-    GatewayPorts,
     ListenPoint,
     RouteEntry,
     StreamEntry,
+    tcp_claim,
 )
+from kubeedge.gateway.table import intersection
+from kubeedge_cloud.gateway import conditions, httproutes, ingresses
+from kubeedge_cloud.gateway.addresses import AddressAssignment, assign
+from kubeedge_cloud.gateway.features import supported
+from kubeedge_cloud.gateway.httproutes import ParsedRoute
+from kubeedge_cloud.gateway.listeners import ListenerState, of_gateway
+from kubeedge_cloud.gateway.ports import GatewayPorts
 from kubeedge_cloud.gateway.references import GatewayObjects, ReferenceFault, age, oldest
-from kubeedge_cloud.gateway.table import intersection
 
 MAX_MATCHES = 1024  # entries of one tenant
 MAX_HOSTNAMES = 256

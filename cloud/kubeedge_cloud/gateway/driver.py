@@ -18,6 +18,7 @@ from kubeedge.api.names import NamespacedName, Object, TenantId
 from kubeedge.api.resources import ENDPOINTSLICES, NAMESPACES, SECRETS, SERVICES
 from kubeedge.apiserver.offload import Offload
 from kubeedge.errors import NotFound
+from kubeedge.gateway.model import CompiledRoutes, ListenPoint
 from kubeedge.store.model import Compare
 from kubeedge_cloud.controllers.informer.client import CachedClient
 from kubeedge_cloud.controllers.informer.driver import Informer
@@ -29,7 +30,7 @@ from kubeedge_cloud.gateway.backends import ReadyPods
 from kubeedge_cloud.gateway.certificates import context_of
 from kubeedge_cloud.gateway.claims import HostClaims
 from kubeedge_cloud.gateway.core import WITH_STATUS, Compilation, compile_routes
-from kubeedge_cloud.gateway.model import CompiledRoutes, GatewayPorts, ListenPoint
+from kubeedge_cloud.gateway.ports import GatewayPorts
 from kubeedge_cloud.gateway.references import GatewayObjects, oldest
 from kubeedge_cloud.tenants.manager import TenantManager
 

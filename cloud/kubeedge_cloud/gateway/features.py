@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kubeedge_cloud.gateway.model import GatewayPorts
+from kubeedge_cloud.gateway.ports import GatewayPorts
 
 _ALWAYS = (
     "Gateway", "ReferenceGrant",

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 
 from kubeedge.api import meta
 from kubeedge.api.names import Object
-from kubeedge_cloud.gateway.model import (
+from kubeedge.gateway.model import (
     EVERY_HOST,
     CertificateRef,
-    GatewayPorts,
     RouteBackend,
     RouteEntry,
     RouteMatch,
     RouteRule,
 )
+from kubeedge_cloud.gateway.ports import GatewayPorts
 from kubeedge_cloud.gateway.references import GatewayObjects, age, service_port, title
 
 INGRESS_CONTROLLER = "kubeedge.io/ingress"

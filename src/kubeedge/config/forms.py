@@ -61,6 +61,12 @@ def address(text: str) -> None:
         raise ValueError("is not an IP address, like 0.0.0.0") from exc
 
 
+def address_or_none(text: str) -> None:
+    """An IP address, or "" for none. Raises ValueError."""
+    if text:
+        address(text)
+
+
 def interface_address(text: str) -> None:
     """An address with its prefix length. Raises ValueError."""
     try:

@@ -38,6 +38,7 @@ class MeshTable:
     def __init__(self, node: str, reserved: Iterable[IpNetwork] = ()) -> None:
         self.node = node
         self.zone = ""
+        self.revision = 0  # another one after each change
         self.services: dict[str, Service] = {}
         self.refused: dict[str, str] = {}  # Services, or addresses of theirs, that are not used, and why
         self._reserved = tuple(reserved)
@@ -51,6 +52,7 @@ class MeshTable:
 
     def apply(self, key: str, value: bytes | None) -> Collection[str]:
         """A put or a delete (None); "NAMESPACE/NAME" of the Services that may have other addresses or endpoints now."""
+        self.revision += 1
         for prefix in PREFIXES:
             if key.startswith(prefix):
                 namespace, _, name = key[len(prefix) :].partition("/")

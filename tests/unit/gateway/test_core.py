@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from kubeedge.api.names import Object
-from kubeedge_cloud.gateway import core, table
+from kubeedge.gateway import table
+from kubeedge_cloud.gateway import core
 from kubeedge_cloud.gateway.core import MAX_HOSTNAMES, MAX_MATCHES
 from tests.unit.gateway.objects import (
     TLS_PORTS,

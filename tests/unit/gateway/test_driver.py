@@ -12,8 +12,9 @@ from kubeedge.api import keys
 from kubeedge.api.names import Object, TenantId
 from kubeedge.api.resources import ENDPOINTSLICES, EVENTS, NAMESPACES, SECRETS, SERVICES
 from kubeedge.apiserver.gateways import ROWS
-from kubeedge_cloud.gateway.model import GatewayPorts, ListenPoint, RouteRequest
+from kubeedge.gateway.model import ListenPoint, RouteRequest
 from kubeedge_cloud.gateway.module import Gateways
+from kubeedge_cloud.gateway.ports import GatewayPorts
 from tests.unit.controllers.world import TENANT, World, in_world
 from tests.unit.gateway.objects import CLASS, PORTS, TLS_PORTS, conditions, gateway, listener, route, rule, tls_secret
 
@@ -340,7 +341,7 @@ async def test_two_tenants_have_two_addresses(world: World) -> None:
         assert set(module.points) == {ListenPoint("203.0.113.10", 80), ListenPoint("203.0.113.11", 80)}
         # routes without a host name are good there, though the operator names no default tenant
         assert (await accepted(world, tenant=OTHER))["Accepted"] == "Accepted"
-        assert module.table.tenant_of("203.0.113.11") == OTHER and module.table.names == []
+        assert module.table._owners["203.0.113.11"] == OTHER and module.table.names == []
 
 
 async def listeners(world: World, tenant: TenantId) -> list[str]:

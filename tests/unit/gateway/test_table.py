@@ -7,8 +7,8 @@ import random
 import pytest
 
 from kubeedge.api.names import TenantId
-from kubeedge_cloud.gateway.model import RouteEntry, RouteMatch, RouteRequest, RouteRule
-from kubeedge_cloud.gateway.table import HostTable, RouteTable, covers, intersection
+from kubeedge.gateway.model import RouteEntry, RouteMatch, RouteRequest, RouteRule
+from kubeedge.gateway.table import HostTable, RouteTable, covers, intersection
 from tests.unit.gateway.objects import backend, compiled, gateway, path, route, rule, taken_by
 
 
