@@ -53,6 +53,7 @@ class Gateways:
         make_tls: Callable[[], ssl.SSLContext] | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        self._store = store
         self._client_for, self._tenants = client_for, tenants
         self._ports, self._addresses = ports, addresses
         self._offload = offload or Offload()
@@ -137,6 +138,7 @@ class Gateways:
             publish=self._publish,
             fence=partial(self._member.fence, work),
             offload=self._offload,
+            store=self._store,
             failed=lambda: self._failed,
             resources=resources,
             wall=self._wall,

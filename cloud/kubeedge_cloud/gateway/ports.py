@@ -11,6 +11,7 @@ from kubeedge.gateway.model import WEB, ListenPoint
 @dataclass(frozen=True, slots=True)
 class GatewayPorts:
     """What Gateways may listen at. `http`, `https`: the ports that the web listener stands for, by what it speaks; empty: it does not.
+    `every`: of a node: all ports of the addresses that are shared, each with what the first Gateway speaks there.
     `shared`: further ports of the cloud's addresses, with HTTP, TLS or TCP. `addresses`: each for one Gateway, `per_tenant` at most.
     """
 
@@ -19,10 +20,11 @@ class GatewayPorts:
     shared: Mapping[int, str] = field(default_factory=dict)
     addresses: tuple[str, ...] = ()
     per_tenant: int = 0
+    every: bool = False
 
     def point(self, port: int, family: str, address: str = "") -> ListenPoint | None:
         """Of a listener that speaks HTTP, TLS or TCP; None: not at this port."""
-        if address:
+        if address or self.every:
             return ListenPoint(address, port)
         if port in {"HTTP": self.http, "TLS": self.https}.get(family, ()):
             return WEB

@@ -33,7 +33,7 @@ from kubeedge.gateway.model import (
 )
 
 ROW = f"gateways/{keys.CLUSTER_SCOPE}/node"  # below /desired/: the table; below /reported/: where the node listens
-MAX_ROW = 1024 * 1024  # bytes
+MAX_ROW = 512 * 1024  # bytes
 _BOUNDS = JsonBounds(values=100_000, depth=12)
 
 

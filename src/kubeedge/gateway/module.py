@@ -193,7 +193,8 @@ class NodeGateways:
                 found[name] = (checksum, context_of_row(kv.value))
             except ValueError as exc:
                 faulty["/".join(name)] = str(exc)
-                log.warning("Secret %s/%s is no certificate: %s", *name, exc)
+                if self.faulty.get("/".join(name)) != str(exc):
+                    log.warning("Secret %s/%s is no certificate: %s", *name, exc)
         self._certificates, self.faulty = found, faulty
 
     # -- what the proxies ask ------------------------------------------------------------------------------------------

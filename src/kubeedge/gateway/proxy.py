@@ -30,7 +30,7 @@ from kubeedge.gateway.model import (
     RouteRequest,
 )
 from kubeedge.gateway.pods import PodConnector, chosen
-from kubeedge.gateway.table import HostTable, Selection
+from kubeedge.gateway.table import HostTable, RouteSelection
 from kubeedge.kit.headers import HeaderList, Headers
 from kubeedge.kit.http1 import ClientResponse, Connection, Limits, Request, Response, Upgrade, serve_connection
 from kubeedge.kit.tasks import TaskSet
@@ -103,7 +103,7 @@ class GatewayProxy:
 
         await serve_connection(reader, writer, answer, limits=self._limits.http, rests=rests)
 
-    async def answer(self, request: Request, facts: RouteRequest, found: Selection) -> Response | Upgrade:
+    async def answer(self, request: Request, facts: RouteRequest, found: RouteSelection) -> Response | Upgrade:
         """The answer to a request that is a tenant's, by the table."""
         tenant = found.tenant
         self._accounts.exists(tenant)

@@ -84,7 +84,7 @@ class RouteTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class RouteSelection:
     """Whose a request is. `entry` None: no route of the tenant takes it. `published`: it is for a service that has a path below the name of its node,
     "/TENANT/NODE/NAME", and no route; which one its node knows, and whether there is one."""
 
@@ -105,20 +105,20 @@ class HostTable:
     ) -> None:
         self._owners, self._tables, self._published = owners, tables, published
 
-    def select(self, request: RouteRequest) -> Selection | None:
+    def select(self, request: RouteRequest) -> RouteSelection | None:
         """A host that a tenant has is that tenant's alone. At the web listener all other hosts have the published services of all tenants, and below
         them, if there is one, the routes without a host of the tenant that has "*". None: it is nobody's."""
         at = request.at
         tenant = self._owners.get(at.address) if at.address else self.owner(request.host)
         if tenant is not None:
-            return Selection(tenant, self.find(tenant, request))
+            return RouteSelection(tenant, self.find(tenant, request))
         if at.address:
             return None
         if at == WEB and (named := request.path.split("/", 2)[1]) in self._published:
-            return Selection(TenantId(named), published=True)
+            return RouteSelection(TenantId(named), published=True)
         if (default := self.default) is not None and (entry := self.find(default, request)) is not None:
-            return Selection(default, entry)
-        return Selection(TenantId(""), published=True) if at == WEB else None
+            return RouteSelection(default, entry)
+        return RouteSelection(TenantId(""), published=True) if at == WEB else None
 
     @property
     def default(self) -> TenantId | None:
