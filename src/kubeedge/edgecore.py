@@ -152,6 +152,11 @@ class Agent:
         settings = CertificatesSettings(pki=parts.config.paths.pki, bootstrap=parts.credentials.bootstrap)
         return Certificates(settings, clock=time.time, jitter=random.random(), renewed=parts.network_changed)
 
+    async def _admit(self, namespace: str, name: str, uid: str, address: str) -> None:
+        """Policies of a pod are in the kernel before it begins."""
+        if self.parts.mesh is not None:
+            await self.parts.mesh.admit(namespace, name, uid, address)
+
     def _kubebus(self) -> Module:
         from kubeedge.kubebus.core import KubeBusSettings, RouterSettings
         from kubeedge.kubebus.module import KubeBus
@@ -222,6 +227,7 @@ class Agent:
             logs=paths.logs,
             max_pods=c.max_pods,
             api=self._api_for_pods(),
+            admit=self._admit,
             log_max_bytes=c.log_max_bytes,
             reserved=reserved((*c.system_reserved, *c.kube_reserved)),
             eviction=thresholds(c.eviction_hard),

@@ -179,6 +179,15 @@ class MeshTable:
             and any(service.selector.items() <= _labels(pod).items() for pod in pods)
         ]
 
+    def expect(self, key: str, uid: str, address: str) -> bool:
+        """A pod of this node, NAMESPACE/NAME, is about to begin with an address that is reported later. False: it is not known here yet."""
+        if (pod := self._pods.get(key)) is None or pod["metadata"]["uid"] != uid:
+            return False
+        if local_pods.state(pod, self._statuses.get(key, {})).address != address:
+            self._statuses[key] = {"uid": uid, "status": {"phase": "Pending", "podIP": address, "conditions": []}}
+            self.revision += 1
+        return True
+
     def pods(self) -> Iterator[PolicyPod]:
         """The pods of this node that have a network of their own, and an address."""
         for key in sorted(self._pods):
