@@ -74,7 +74,7 @@ def decoded(tenant: TenantId, row: bytes) -> CompiledRoutes:
                 for host, namespace, name, *at in document["certificates"]
             ),
         )
-    except (TypeError, ValueError, KeyError, IndexError) as exc:
+    except (AttributeError, TypeError, ValueError, KeyError, IndexError, OverflowError) as exc:
         raise Invalid(f"a table of routes in a form that is not understood: {type(exc).__name__}") from exc
 
 
@@ -84,7 +84,7 @@ def needs(row: bytes) -> tuple[frozenset[NamespacedName], frozenset[str]]:
         document = _document(row)
         secrets = frozenset((str(namespace), str(name)) for namespace, name in document["secrets"])
         return secrets, frozenset(map(str, document["namespaces"]))
-    except (Invalid, TypeError, ValueError, KeyError):
+    except (Invalid, AttributeError, TypeError, ValueError, KeyError):
         return frozenset(), frozenset()
 
 
