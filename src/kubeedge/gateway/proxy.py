@@ -98,6 +98,7 @@ class GatewayProxy:
         async def answer(request: Request) -> Response | Upgrade:
             facts = facts_of(request, at)
             if (found := self._routes.table.select(facts)) is None:
+                self._accounts.of("").answers[4] += 1
                 return _error(request, 404, "no route takes this request")
             return await self.answer(request, facts, found)
 

@@ -29,6 +29,7 @@ from kubeedge.gateway.model import (
     StreamEntry,
 )
 from kubeedge.gateway.module import NodeGateways, NodeGatewaySettings
+from kubeedge.gateway.observe import families
 from kubeedge.kit.http1 import Connection, Request, Response, serve_connection
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.kubebus.http.limits import ProxyLimits
@@ -128,6 +129,8 @@ def test_routes_of_the_store_are_served_and_follow_it() -> None:
             assert (await ask(port, "/a", host="other.example"))[0] == 404
             [told] = node.gateways.trace("default", "web")
             assert told["at"] == f"{WHERE}:{port}" and told["takes"] == "http://shop.example/a/*" and "but" not in told
+            metrics = {f.name: f for f in families(node.gateways)}
+            assert "4xx" in str(metrics["kubeedge_gateway_requests_total"]) and len(metrics) == 5
             await node.serve(table(port))
             await until(lambda: _is(ask(port, "/b"), 200))
             await node.store.put(TABLE, b"nonsense")  # changes nothing
