@@ -209,17 +209,16 @@ class TenantGateways:
             certificate_fault=self._certificate_fault,
             unclassed=self._unclassed,
         )
+        if concerned(objects):
+            self._on_nodes.set()
+        # once there were classes for nodes, what is there without them is taken back
+        sites = self._sites.found if self._sites is not None and self._sites.ready.is_set() else None
         pool = self._ports.addresses
         occupied = {a for a in pool if self._claims.owners.get(a, self._tenant) != self._tenant}
         failed = dict(self._failed())
         now = self._wall()
         counted = (self._gateways, self._routes, self._grants, self._ingresses, *filter(None, self._optional))
-        size = sum(map(len, counted)) * _OBJECT
-
-        if concerned(objects):
-            self._on_nodes.set()
-        # once there were classes for nodes, what is there without them is taken back
-        sites = self._sites.found if self._sites is not None and self._sites.ready.is_set() else None
+        size = sum(map(len, counted)) * _OBJECT * (1 + len(sites or ()))
 
         def work() -> tuple[Compilation, NodeCompilation | None]:
             made = compile_routes(

@@ -17,10 +17,10 @@ class NodeGatewaysConfig:
     address: str = setting(
         "",
         'address of this machine at which they listen, shared by host names and ports; "": none but `addresses`',
-        form=forms.address_or_none,
+        form=forms.own_address_or_none,
     )
     addresses: tuple[str, ...] = setting(
-        (), "further addresses of this machine, each for one Gateway, with all its ports", form=forms.address
+        (), "further addresses of this machine, each for one Gateway, with all its ports", form=forms.own_address
     )
     connections: int = setting(256, "connections of clients", low=1, high=10_000)
     per_client: int = setting(64, "of them from one address; of IPv6 one /64", low=1, high=10_000)

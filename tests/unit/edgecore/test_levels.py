@@ -21,7 +21,7 @@ from kubeedge.config.edge import (
     MetricsConfig,
     at_root,
 )
-from kubeedge.config.mesh import MeshConfig
+from kubeedge.config.mesh import MeshConfig, NodeGatewaysConfig
 from kubeedge.config.node_credentials import NodeCredentials
 from kubeedge.kit.http1 import Connection
 from kubeedge.store.sqlite import open_sqlite
@@ -53,7 +53,9 @@ def levels(root: Path) -> list[list[str]]:
     config = EdgeConfig(
         paths=at_root(root),
         modules=EdgeModules(
-            metaserver=MetaServerConfig(enable=True), mesh=MeshConfig(enable=True), devices=DevicesConfig(enable=True)
+            metaserver=MetaServerConfig(enable=True),
+            mesh=MeshConfig(enable=True, gateways=NodeGatewaysConfig(enable=True)),
+            devices=DevicesConfig(enable=True),
         ),
         metrics=MetricsConfig(listen="127.0.0.1:10081"),
     )
