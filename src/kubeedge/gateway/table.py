@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from urllib.parse import unquote_plus
 
-from kubeedge.api.gateway import is_hostname
 from kubeedge.api.names import TenantId
 from kubeedge.gateway.model import EVERY_HOST, WEB, ListenPoint, RouteEntry, RouteMatch, RouteRequest
 from kubeedge.kit.dataclasses import dataclass
@@ -137,7 +136,7 @@ class HostTable:
     @property
     def names(self) -> list[str]:
         """Every host name and "*." that a tenant has."""
-        return sorted(name for name in self._owners if name != EVERY_HOST and is_hostname(name))
+        return sorted(name for name in self._owners if name != EVERY_HOST and _is_name(name))
 
 
 def path_matches(match: RouteMatch, path: str) -> bool:
@@ -161,6 +160,11 @@ def _precedence(entry: RouteEntry) -> tuple[object, ...]:
 
 def _one_label(pattern: str, request: RouteRequest) -> bool:
     return not pattern.startswith("*.") or "." not in request.host.removesuffix(pattern[1:])
+
+
+def _is_name(claim: str) -> bool:
+    """Of what a tenant has: no address, and no port."""
+    return ":" not in claim and not claim.rpartition(".")[2].isdigit()
 
 
 def _query(text: str) -> dict[str, str]:
