@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +154,13 @@ def test_what_rules_reach_is_no_part_of_the_kubelet_api(tmp_path: Path, rules: b
             await store.close()
 
     asyncio.run(test())
+
+
+def test_gateways_that_are_switched_off_are_not_imported() -> None:
+    """What a node has of HTTP and of Services anyway needs nothing of them."""
+    code = (
+        "import sys, kubeedge.edgecore, kubeedge.agent.mesh_modules, kubeedge.agent.control, kubeedge.publishing.module\n"
+        "print([name for name in sys.modules if name.startswith('kubeedge.gateway')])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert found == "[]\n"
