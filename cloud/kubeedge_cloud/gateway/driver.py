@@ -59,7 +59,7 @@ class TenantGateways:
         publish: Callable[[CompiledRoutes], None],
         fence: Callable[[], Sequence[Compare]],
         offload: Offload,
-        store: Store | None = None,
+        store: Store,
         failed: Callable[[], Mapping[ListenPoint, str]] = dict,
         resources: Collection[Resource] | None = None,
         wall: Callable[[], float] = time.time,
@@ -85,8 +85,8 @@ class TenantGateways:
         self._namespaces = cached.informer(NAMESPACES, keep=_labelled)
         self._secrets = cached.informer(SECRETS, keep=only_metadata)
         self._slices = cached.informer(ENDPOINTSLICES)
-        #: None: this tenant's nodes serve none
-        self._sites = NodeSites(store, tenant, Informer(cached, NODES, keep=_labelled), self.look) if store else None
+        self._store = store
+        self._sites: NodeSites | None = None  # while this process leads
         self._on_nodes = asyncio.Event()  # there is a class for nodes
         self._wanted = asyncio.Event()  # there is a Gateway, an Ingress or a GatewayClass of ours
         self._leads = False
@@ -117,27 +117,26 @@ class TenantGateways:
             for informer in later:
                 await informer.synced.wait()
                 informer.on_change(self.pods.apply if informer is self._slices else self._changed)
-            if self._sites is not None:
-                group.create_task(self._follow_sites(self._sites), name=f"sites of {self._tenant}")
             group.create_task(self.queue.run(), name=self.queue.name)
             ready.set()
-
-    async def _follow_sites(self, sites: NodeSites) -> None:
-        await self._on_nodes.wait()
-        await sites.run()
 
     async def lead(self, serving: asyncio.Event) -> None:
         """Write what the objects should say, while this process leads."""
         self._leads = True
-        if self._sites is not None and await self._sites.has_rows():  # of classes that may be gone
-            self._wanted.set()
-            self._on_nodes.set()
-        self.look()
-        serving.set()
+        nodes = Informer(self._client, NODES, keep=_labelled)
+        self._sites = sites = NodeSites(self._store, self._tenant, nodes, self.look)
         try:
-            await self._recorder.run()
+            if await sites.has_rows():  # of classes that may be gone
+                self._wanted.set()
+                self._on_nodes.set()
+            self.look()
+            serving.set()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._recorder.run(), name=f"Events of Gateways of {self._tenant}")
+                await self._on_nodes.wait()
+                await sites.run()
         finally:
-            self._leads = False
+            self._leads, self._sites = False, None
 
     def look(self) -> None:
         """Something has changed: everything is looked at again, in a moment."""
@@ -212,7 +211,7 @@ class TenantGateways:
         if concerned(objects):
             self._on_nodes.set()
         # once there were classes for nodes, what is there without them is taken back
-        sites = self._sites.found if self._sites is not None and self._sites.ready.is_set() else None
+        sites = self._sites.found if self._sites is not None and self._sites.ready.is_set() else None  # the leader's
         pool = self._ports.addresses
         occupied = {a for a in pool if self._claims.owners.get(a, self._tenant) != self._tenant}
         failed = dict(self._failed())
