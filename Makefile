@@ -85,9 +85,9 @@ conformance: $(BUILT) ## Kubernetes' e2e tests with edge nodes of ours: [FOCUS=r
 	$(BIN)/python -m tests.kit.upstream.build control-plane etcd kubectl kube-proxy e2e.test agnhost nonewprivs sample-apiserver
 	$(BIN)/python -m bench.conformance --nodes $(or $(NODES),2) --parallel $(or $(PARALLEL),2) --seconds $(or $(SECONDS),420) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)') $(if $(MISSING),--missing) $(if $(RUNTIME),--runtime $(RUNTIME)) $(if $(LINE),--line $(LINE))
 
-conformance-gateway: $(BUILT) ## Gateway API's conformance suite with Gateways of the cloud and pods of edge nodes: [TEST=ShortName] [PROFILES=GATEWAY-HTTP,...]
+conformance-gateway: $(BUILT) ## Gateway API's conformance suite with Gateways of the cloud and pods of edge nodes: [NODE=1: Gateways of a node] [TEST=ShortName] [PROFILES=GATEWAY-HTTP,...]
 	$(BIN)/python -m tests.kit.upstream.build control-plane etcd kubectl gateway-conformance echo-basic
-	$(BIN)/python -m bench.conformance.gateway $(if $(TEST),--test $(TEST)) $(if $(PROFILES),--profiles $(PROFILES))
+	$(BIN)/python -m bench.conformance.gateway $(if $(NODE),--on-node) $(if $(TEST),--test $(TEST)) $(if $(PROFILES),--profiles $(PROFILES))
 
 lint: $(STAMP)   ## ruff, formatters, mypy --strict, import-linter, docstrings
 	$(BIN)/ruff check $(PYTHON_CODE)

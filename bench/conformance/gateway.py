@@ -1,9 +1,9 @@
 """`make conformance-gateway`: Gateway API's conformance suite against a real control plane, with the cloud's Gateways and pods of edge nodes.
 
-    python -m bench.conformance.gateway [--test NAME] [--profiles GATEWAY-HTTP,...] [--nodes 2]
+    python -m bench.conformance.gateway [--test NAME] [--profiles GATEWAY-HTTP,...] [--nodes 2] [--on-node]
 
-The features are those that the GatewayClass declares. What was found of each test is in bench/results/gateway.json; a run of one test
-alone replaces what is known of that one. Logs and upstream's report are in build/conformance-gateway. The exit status is 1 when a test failed.
+With --on-node the Gateways are those of the first node, and the suite is a machine of its LAN. The features are those that the GatewayClass declares.
+What was found of each test is in bench/results/gateway.json, or gateway-node.json; a run of one test alone replaces what is known of that one. Logs and upstream's report are in build/conformance-gateway. The exit status is 1 when a test failed.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tests.kit.upstream import build
 
 BUILD = ROOT / "build" / "conformance-gateway"
 FILE = RESULTS / "gateway.json"
+NODE_FILE = RESULTS / "gateway-node.json"
 MODULE = "sigs.k8s.io/gateway-api"
 CLASS = "kubeedge"
 PROFILES = "GATEWAY-HTTP,GATEWAY-TLS,GATEWAY-TCP"
@@ -37,6 +38,8 @@ PROFILES = "GATEWAY-HTTP,GATEWAY-TLS,GATEWAY-TCP"
 ADDRESSES = [f"203.0.113.{number}" for number in range(10, 42)]
 #: at no interface of that machine
 UNUSABLE = "192.0.2.77"
+#: of the first node
+NODE_ADDRESSES = [f"198.51.100.{number}" for number in range(10, 42)]
 
 _ECHO = "registry.k8s.io/gateway-api/echo-basic"
 _COREDNS = "registry.k8s.io/coredns/coredns:v1.12.2"
@@ -56,14 +59,15 @@ def main() -> int:
     BUILD.mkdir(parents=True)
     with kubernetes_site(f"kbg{os.getpid()}", options.nodes) as site:
         try:
-            _start(site)
-            features = _class(site)
+            _start(site, on_node=options.on_node)
+            features = _class(site, on_node=options.on_node)
             _suite(site, options)
         finally:
             _keep_logs(site)
     found = outcomes((BUILD / "suite.log").read_text(errors="replace").splitlines())
-    document = _document(found, features, whole=not options.test)
-    FILE.write_text(json.dumps(document, indent=1) + "\n")
+    file = NODE_FILE if options.on_node else FILE
+    document = _document(file, found, features, whole=not options.test)
+    file.write_text(json.dumps(document, indent=1) + "\n")
     for name, entry in sorted(found.items()):
         if entry["state"] != "skipped":
             print(f"{entry['state']:8} {entry['seconds']:6.1f} s  {name}")
@@ -77,11 +81,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--test", default="", help="the short name of one test")
     parser.add_argument("--profiles", default=PROFILES)
     parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--on-node", action="store_true")
     return parser.parse_args()
 
 
-def _start(site: Site) -> None:
+def _start(site: Site, *, on_node: bool) -> None:
     """Everything, until all nodes are Ready."""
+    first = next(iter(site.edges))
     for address in ADDRESSES:
         site.cloud.run("ip", "address", "add", f"{address}/32", "dev", "lo")
     cluster = site.start_cluster()
@@ -106,10 +112,21 @@ def _start(site: Site) -> None:
         preload.mkdir(parents=True)
         for archive in made:
             (preload / archive.name).hardlink_to(archive)
-        site.join(name)
+        site.join(name, modules=_modules(site, name) if on_node and name == first else None)
     for name in site.edges:
         site.cluster.kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=300s", timeout=330)
     print("the nodes are Ready", flush=True)
+
+
+def _modules(site: Site, name: str) -> dict[str, dict[str, Any]]:
+    """Gateways on a node: their addresses are on its machine, and its LAN has a route there."""
+    where = json.loads(site.edges[name].ip("-j", "-4", "route", "show", "default"))[0]
+    lan = json.loads(site.edges[name].ip("-j", "-4", "addr", "show", "dev", where["dev"]))[0]["addr_info"][0]["local"]
+    for address in NODE_ADDRESSES:
+        site.edges[name].ip("addr", "add", f"{address}/32", "dev", "lo")
+        site.nats[name].ip("route", "add", f"{address}/32", "via", lan)
+    gateways = {"enable": True, "address": lan, "addresses": NODE_ADDRESSES}
+    return {"mesh": {"enable": True, "gateways": gateways}}
 
 
 def _images(directory: Path) -> list[Path]:
@@ -127,12 +144,15 @@ def _images(directory: Path) -> list[Path]:
     ]
 
 
-def _class(site: Site) -> list[str]:
+def _class(site: Site, *, on_node: bool) -> list[str]:
     """Makes the GatewayClass, and waits for the features that it declares."""
+    first = next(iter(site.edges))
+    annotations = {"kubeedge.io/nodes": f"kubernetes.io/hostname={first}"} if on_node else {}
+    controller = "kubeedge.io/node-gateway" if on_node else "kubeedge.io/gateway"
     site.cluster.apply(
         {
-            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": CLASS},
-            "spec": {"controllerName": "kubeedge.io/gateway"},
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
+            "metadata": {"name": CLASS, "annotations": annotations}, "spec": {"controllerName": controller},
         }
     )  # fmt: skip
 
@@ -140,17 +160,20 @@ def _class(site: Site) -> list[str]:
         text = site.cluster.kubectl("get", "gatewayclass", CLASS, "-o", "jsonpath={.status.supportedFeatures[*].name}")
         return text.split()
 
-    until(lambda: bool(declared()), timeout=120, what="the features of the GatewayClass")
+    # a node with addresses declares more than one that has not said so yet
+    until(lambda: "GatewayStaticAddresses" in declared(), timeout=120, what="the features of the GatewayClass")
     return declared()
 
 
 def _suite(site: Site, options: argparse.Namespace) -> None:
     log = BUILD / "suite.log"
     one = ["-run-test", options.test] if options.test else []
-    process = site.cloud.spawn(
+    host = site.nats[next(iter(site.edges))] if options.on_node else site.cloud
+    addresses = NODE_ADDRESSES if options.on_node else ADDRESSES
+    process = host.spawn(
         str(build.program("gateway-conformance")), "-test.v", "-test.run", "^TestConformance$", f"-test.timeout={_SECONDS}s",
         "-gateway-class", CLASS, "-conformance-profiles", options.profiles, "-disable-parallel-tests",
-        "-usable-address", ADDRESSES[-1], "-unusable-address", UNUSABLE,
+        "-usable-address", addresses[-1], "-unusable-address", UNUSABLE,
         "-report-output", str(BUILD / "report.yaml"), "-organization", "kubeedge", "-project", "kubeedge",
         "-url", "https://kubeedge.io", "-version", commit(), "-contact", "none",
         "-timeout-config-overrides", "DefaultTestTimeout:120s", *one,
@@ -159,7 +182,7 @@ def _suite(site: Site, options: argparse.Namespace) -> None:
     try:
         process.wait(_SECONDS + 60)
     except subprocess.TimeoutExpired:
-        site.cloud.stop(process)
+        host.stop(process)
 
 
 def outcomes(lines: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -178,8 +201,8 @@ def outcomes(lines: Iterable[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _document(found: dict[str, dict[str, Any]], features: list[str], *, whole: bool) -> dict[str, Any]:
-    before = {} if whole or not FILE.exists() else json.loads(FILE.read_text()).get("tests", {})
+def _document(file: Path, found: dict[str, dict[str, Any]], features: list[str], *, whole: bool) -> dict[str, Any]:
+    before = {} if whole or not file.exists() else json.loads(file.read_text()).get("tests", {})
     ran = {name: entry for name, entry in found.items() if entry["state"] != "skipped"}
     tests = {**before, **{name: {**entry, "commit": commit()} for name, entry in ran.items()}}
     states = [entry["state"] for entry in tests.values()]

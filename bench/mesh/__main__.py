@@ -5,7 +5,8 @@
 *Memory*: PSS of a process with the store and all of the mesh, 100 Services and 500 endpoints, less that of the same process without the mesh.
 *DNS*: a warm A query from a pod, one after the other (p50, p99); and queries for each second of processor time of the server, with 32 under way. Ours,
 dnsmasq and CoreDNS (with its plugin `kubernetes`, at an API server, and a cache) in turn, four times each. *Connections*: from a pod to a pod elsewhere, by its address and by a cluster IP in turn, for each proxy. *Changes*: of one
-endpoint among all Services: seconds from the write until the kernel has it, and processor seconds with all child processes. Ours are
+endpoint among all Services: seconds from the write until the kernel has it, and processor seconds with all child processes. *Memory of Gateways*: of a mesh with 100 routes, less that of one without, in a process that has
+what every agent has of HTTP. Ours are
 measured from the write to the node's store, kube-proxy's from the write to an API server in the same namespace.
 """
 
@@ -32,6 +33,7 @@ from bench.mesh import name_servers, services
 from bench.mesh.clients import CONNECT, WATCH
 from bench.peers import debian
 from bench.report import ROOT, Report
+from kubeedge.gateway import codec
 from tests.kit.topology import Host, Topology, until
 from tests.kit.upstream import build
 from tests.netns.test_mesh import Node, ask
@@ -171,6 +173,17 @@ def memory(report: Report) -> None:
                 until(lambda: at.say(ask="counts")["services"] == 100, what="the rules")
                 until(lambda: at.say(ask="problem") == "", what="all of it")
                 report.add("memory_of_mesh", (pss(pid) - without) / 1e6, unit="MB", must=4, aim=2)
+            at.stop()
+        without = 0
+        for gateways in ("", "192.168.9.1"):
+            at.start(pods="10.244.1.0/24", published=True, gateways=gateways)
+            at.say(put={f"/desired/{codec.ROW}": json.loads(codec.encoded(services.routes(100)))})
+            if gateways:
+                until(lambda: at.lan.run("curl", "-s", "http://192.168.9.1/s99/", check=False), what="an answer")
+            found = pss(inner(at.edge, b"tests.kit.mesh_host"))
+            if gateways:
+                report.add("memory_of_gateways", (found - without) / 1e6, unit="MB", must=1.5, aim=1)
+            without = found
             at.stop()
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from kubeedge.api.names import TenantId
+from kubeedge.gateway.model import CompiledRoutes, ListenPoint, RouteBackend, RouteEntry, RouteMatch, RouteRule
+
 Object = dict[str, Any]
 
 
@@ -46,3 +49,14 @@ def rows(services: int, count: int, first: str = "") -> Iterator[dict[str, Objec
             found[f"/desired/services/default/web-{number}"] = service(number)
             found[f"/desired/endpointslices/default/web-{number}-a"] = endpoint_slice(number, listed)
         yield found
+
+
+def routes(count: int) -> CompiledRoutes:
+    """Of a node's Gateways: a path for each of so many Services, on one port."""
+    at = ListenPoint("", 80)
+    rules = [RouteRule(f"HTTPRoute default/r{n}", (RouteBackend("default", f"web-{n}", "http"),)) for n in range(count)]
+    entries = tuple(
+        RouteEntry("*", "http", RouteMatch(f"/s{n}"), rule, ("", rule.name, 0, 0), at=at)
+        for n, rule in enumerate(rules)
+    )
+    return CompiledRoutes(TenantId("default"), entries, points={at: "HTTP"}, listeners={(at, "*"): "http"})

@@ -2,7 +2,7 @@
 
     store
     certificates, kubebus, networkwatch
-    appengine, mesh, servicetable, publishing, metrics, edgewrites, metaserver, devicepush, devicetwins, eventbus, imageupdate,
+    appengine, mesh, gateways, servicetable, publishing, metrics, edgewrites, metaserver, devicepush, devicetwins, eventbus, imageupdate,
     conditions, control
     edgehub (sync in both directions)
 
@@ -21,7 +21,7 @@ import logging
 import os
 import random
 import time
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,6 @@ from kubeedge.agent.salvage import worth_keeping
 from kubeedge.api.names import KUBELET_PORT, RULES_PORT, L4Port, NodeName, NodeNumber, TenantId
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
-from kubeedge.conditions.core import DOWN_FOR
 from kubeedge.config import node_credentials
 from kubeedge.config.edge import EdgeConfig, SecretsEncryption
 from kubeedge.config.node_credentials import NodeCredentials
@@ -130,7 +129,9 @@ class Agent:
         if on.appengine.enable:
             workloads.append(self._appengine())
         if on.mesh.enable:
-            workloads.append(self._mesh())
+            from kubeedge.agent.mesh_modules import mesh_modules
+
+            workloads += mesh_modules(parts)
         if on.publishing.enable and parts.bus is not None:
             workloads += self._publishing(parts.bus)
         if parts.config.metrics.listen:
@@ -150,6 +151,11 @@ class Agent:
         parts = self.parts
         settings = CertificatesSettings(pki=parts.config.paths.pki, bootstrap=parts.credentials.bootstrap)
         return Certificates(settings, clock=time.time, jitter=random.random(), renewed=parts.network_changed)
+
+    async def _admit(self, namespace: str, name: str, uid: str, address: str) -> None:
+        """Policies of a pod are in the kernel before it begins."""
+        if self.parts.mesh is not None:
+            await self.parts.mesh.admit(namespace, name, uid, address)
 
     def _kubebus(self) -> Module:
         from kubeedge.kubebus.core import KubeBusSettings, RouterSettings
@@ -221,6 +227,7 @@ class Agent:
             logs=paths.logs,
             max_pods=c.max_pods,
             api=self._api_for_pods(),
+            admit=self._admit,
             log_max_bytes=c.log_max_bytes,
             reserved=reserved((*c.system_reserved, *c.kube_reserved)),
             eviction=thresholds(c.eviction_hard),
@@ -288,30 +295,6 @@ class Agent:
         )
         return [ServiceFeed(self.parts.store, PREFIXES, apply), publishing]
 
-    def _mesh(self) -> Module:
-        from kubeedge.mesh.module import Mesh, MeshSettings
-
-        parts = self.parts
-        own, c, bus = parts.credentials, parts.config.modules.mesh, parts.bus
-        settings = MeshSettings(
-            node=own.node,
-            pods=(ip_network(own.pod_cidr),),
-            reserved=(ip_network(own.pod_network), ip_interface(own.address).network),
-            dns=c.dns,
-            domain=c.domain,
-            resolvers=c.resolvers,
-            lan=c.lan,
-            bridge=parts.config.modules.appengine.bridge,
-            run=parts.config.paths.run,
-        )
-
-        def alone() -> bool:
-            down = bus is not None and not bus.status.up
-            return down and bus is not None and asyncio.get_running_loop().time() - bus.status.since >= DOWN_FOR
-
-        parts.mesh = Mesh(parts.store, settings, alone)
-        return parts.mesh
-
     def _metrics_server(self, listen: str) -> Module:
         from kubeedge.config import forms
         from kubeedge.metrics.module import MetricsServer
@@ -372,6 +355,7 @@ class Agent:
             pressures=engine.pressures if engine is not None else None,
             mesh=(lambda: mesh.problem if mesh.settled else None) if mesh is not None else None,
             policy=(lambda: mesh.policy_problem) if mesh is not None else None,
+            gateways=self.parts.gateways is not None,
         )
 
     def _control(self) -> Module:

@@ -3,7 +3,8 @@
 python -m tests.kit.mesh_host '{"node": "edge1", "pods": "10.244.1.0/24", "store": PATH}'
 
 {"put": {KEY: VALUE, ...}, "delete": [KEY, ...]}     answered with the revision when it is in the store
-With "bare": true there is a store and no mesh, so that what the mesh costs can be told.
+With "bare": true there is a store and no mesh, so that what the mesh costs can be told; with "published": true what every agent has of HTTP is loaded, and
+with "gateways": ADDRESS the module "gateways" runs, too.
 
 {"ask": "services" | "endpoints" | "dns" | "problem" | "counts" | "policy_problem" | "policy_counts"}
 """
@@ -34,13 +35,33 @@ def make(store: Store, config: dict[str, Any]) -> Any:
     return Mesh(store, settings, lambda: bool(config.get("alone")))
 
 
+async def run(store: Store, mesh: Any, config: dict[str, Any], ready: asyncio.Event) -> None:
+    """The modules that are wanted, until they are cancelled."""
+    if mesh is None:
+        await asyncio.Event().wait()
+    if not (address := config.get("gateways")):
+        await mesh.run(ready)
+        return
+    from kubeedge.api.names import TenantId
+    from kubeedge.gateway.module import NodeGateways, NodeGatewaySettings
+    from kubeedge.mesh.backends import ServiceBackends
+
+    settings = NodeGatewaySettings(tenant=TenantId("default"), address=address)
+    gateways = NodeGateways(store, settings, ServiceBackends(lambda: mesh.table, lambda: False).in_turn)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(mesh.run(asyncio.Event()))
+        group.create_task(gateways.run(ready))
+
+
 async def main(config: dict[str, Any]) -> None:
     store = await open_sqlite(Path(config["store"]))
+    if config.get("published"):
+        import kubeedge.publishing.module  # noqa: F401
     mesh = None if config.get("bare") else make(store, config)
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     reader = asyncio.StreamReader(limit=1 << 26)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    running = asyncio.create_task(mesh.run(ready) if mesh is not None else asyncio.sleep(1e9))
+    running = asyncio.create_task(run(store, mesh, config, ready))
     if mesh is not None:
         await asyncio.wait([asyncio.create_task(ready.wait()), running], return_when=asyncio.FIRST_COMPLETED)
     print("ready", flush=True)

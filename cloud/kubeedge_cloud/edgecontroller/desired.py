@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from kubeedge import faults
 from kubeedge.api import keys, meta
@@ -15,6 +16,7 @@ from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.edgecontroller import claims, node_objects, policies, services, token_issuer
 from kubeedge_cloud.edgecontroller.copies import Copies
 from kubeedge_cloud.edgecontroller.data_rows import DataRows
+from kubeedge_cloud.edgecontroller.gateway_needs import GATEWAYS, NO_NEEDS, GatewayNeeds, gateway_needs
 from kubeedge_cloud.edgecontroller.referenced import CLOUD
 from kubeedge_cloud.edgecontroller.state import EdgeState
 from kubeedge_cloud.edgecontroller.token_issuer import TokenIssuer
@@ -22,6 +24,7 @@ from kubeedge_cloud.edgecontroller.tokens import PodTokens
 from kubeedge_cloud.edgecontroller.trust_bundles import TrustBundles
 from kubeedge_cloud.tenants.model import node_key
 
+T = TypeVar("T")
 VALID = "valid"
 _OPS = 1000  # in one transaction
 _ROOM = 30.0  # seconds until nodes that wait for room are looked at again
@@ -54,6 +57,7 @@ class DesiredState:
         self._catalogue = services.Catalogue()
         self._namespaces: dict[NodeName, frozenset[str]] = {}  # whose Services the node has
         self._policies = policies.PolicyCatalogue(lambda: state.pods)
+        self._gateways: dict[NodeName, GatewayNeeds] = {}
         self._isolated: dict[NodeName, frozenset[str]] = {}  # namespaces whose policies the node has
         self._settled = False  # every policy of the first list has been looked at
         #: what policies depend on, one after the other: ("pod" or "policy" or "namespace", namespace, name), or _SETTLED
@@ -75,6 +79,7 @@ class DesiredState:
             self.bundles.forget(name)
         self._namespaces.pop(name, None)
         self._isolated.pop(name, None)
+        self._gateways.pop(name, None)
         self._look_for_room()
 
     def _look_for_room(self) -> None:
@@ -119,6 +124,15 @@ class DesiredState:
             for name, namespaces in self._namespaces.items():
                 if namespace in namespaces or services.ALL in namespaces:
                     self.queue.add(name)
+
+    def gateways_changed(self, name: NodeName, row: bytes | None) -> None:
+        """The routes of Gateways on the node have changed: certificates and Services that they need go down with them."""
+        found = NO_NEEDS if row is None else gateway_needs(row)
+        if found != self._gateways.get(name, NO_NEEDS):
+            self._gateways[name] = found
+            self.queue.add(name)
+        if row is None:
+            self._gateways.pop(name, None)
 
     def policy_changed(self, before: Object | None, after: Object | None) -> None:
         """Looks at the policy soon."""
@@ -192,8 +206,8 @@ class DesiredState:
         """The node's prefix, and what it has below it."""
         prefix = keys.edge_desired(self._state.tenant, name)
         found = await self._state.store.range(prefix, keys.prefix_end(prefix))
-        devices = f"{prefix}devices/"  # the DeviceController's
-        return prefix, {kv.key.removeprefix(prefix): kv.value for kv in found.kvs if not kv.key.startswith(devices)}
+        others = (f"{prefix}devices/", prefix + GATEWAYS)  # the DeviceController's, and what its Gateways serve
+        return prefix, {kv.key.removeprefix(prefix): kv.value for kv in found.kvs if not kv.key.startswith(others)}
 
     async def _sync_down(self, name: NodeName) -> float | None:
         """Seconds until a token of one of its pods is due."""
@@ -201,6 +215,8 @@ class DesiredState:
             return None
         prefix, have = await self._stored(name)
         due = await self._tokens.renew(name, have)
+        if self._has_proxy(name):
+            await _in_turns(self._policies.encode(policies.isolated_namespaces(self._state.pods_of(name))))
         if name not in self._state.records:
             return None  # it was removed meanwhile, and what was known of it is forgotten
         # from here to the transaction nothing waits: answers to writes go down with what the writes have changed
@@ -210,12 +226,13 @@ class DesiredState:
         pods = self._state.pods_of(name)
         of_volumes = self._volumes_of(name, pods, have)
         references = self._references_of(pods) | of_volumes
+        certificates = self._gateways.get(name, NO_NEEDS).secrets
         self._state.refer(name, references)
         tokens = {
             secret for service in self._state.services if (secret := node_objects.token_secret(service)) is not None
         }
-        self._state.refer(CLOUD, tokens)
-        references |= tokens
+        self._state.refer(CLOUD, tokens.union(*(needs.secrets for needs in self._gateways.values())))
+        references |= tokens | certificates
         for reference in self._references.get(name, frozenset()) - references:
             self._rows.forget(reference)
         self._references[name] = references
@@ -226,6 +243,7 @@ class DesiredState:
         }
         node = self._state.nodes.get("", name)
         wanted = node_objects.desired(node, pods, objects, self._state.services, self._rows.of)
+        wanted |= {node_objects.key(*of): self._rows.of(of, objects[of]) for of in certificates if of in objects}
         wanted |= claims.rows(objects, of_volumes)
         wanted |= self._not_known_yet(references, have)
         if self.bundles is not None:
@@ -321,15 +339,16 @@ class DesiredState:
         """None for a node without a service proxy."""
         if not self._has_proxy(name):
             return frozenset()
-        return services.namespaces(self._state.nodes.get("", name), pods)
+        found = services.namespaces(self._state.nodes.get("", name), pods)
+        return found if services.ALL in found else found | self._gateways.get(name, NO_NEEDS).namespaces
 
 
-async def _in_turns(steps: policies.Steps) -> set[str]:
+async def _in_turns(steps: Generator[None, None, T]) -> T:
     """All of it; the event loop does its other work in between."""
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            found: set[str] = end.value
+            found: T = end.value
             return found
         await asyncio.sleep(0)

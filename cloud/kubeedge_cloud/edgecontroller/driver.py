@@ -26,6 +26,7 @@ from kubeedge_cloud.edgecontroller.autonomy import Autonomy
 from kubeedge_cloud.edgecontroller.cluster_nodes import ClusterNodes
 from kubeedge_cloud.edgecontroller.copies import Copies
 from kubeedge_cloud.edgecontroller.desired import DesiredState
+from kubeedge_cloud.edgecontroller.gateway_needs import GATEWAYS
 from kubeedge_cloud.edgecontroller.leases import NodeLeases
 from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses
 from kubeedge_cloud.edgecontroller.pending_writes import PendingWrites
@@ -204,13 +205,17 @@ class TenantEdgeController:
 
         def is_report(key: str) -> bool:
             _, kind, rest = _parts(key.removeprefix(prefix))
-            return kind == "reported" and not rest.startswith("devices/")  # those are the DeviceController's
+            if kind == "reported":
+                return not rest.startswith(("devices/", GATEWAYS))  # those are other controllers'
+            return kind == "desired" and rest.startswith(GATEWAYS)
 
         async with aclosing(reflect(self._state.store, prefix, wanted=is_report)) as changes:
             async for values, changed in changes:
                 for key in changed:
-                    node, _, rest = _parts(key.removeprefix(prefix))
-                    if rest.startswith(pending_writes.PREFIX):
+                    node, kind, rest = _parts(key.removeprefix(prefix))
+                    if kind == "desired":
+                        self._desired.gateways_changed(NodeName(node), values.get(key))
+                    elif rest.startswith(pending_writes.PREFIX):
                         self._writes.changed(NodeName(node), rest, values.get(key))
                     else:
                         self._reports.changed(NodeName(node), rest, values.get(key), arrives=first.is_set())

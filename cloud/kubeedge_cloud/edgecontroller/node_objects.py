@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -39,7 +39,7 @@ _NOT_SENT = (edge_writes.LAST_APPLIED, edge_writes.MERGED)  # annotations that o
 _encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # json.dumps would make one for every object
 
 
-def canonical(obj: Mapping[str, Any]) -> bytes:
+def canonical(obj: Mapping[str, Any] | Sequence[Any]) -> bytes:
     """Compact JSON with sorted keys: equal objects have equal bytes."""
     return _encoder.encode(obj).encode()
 

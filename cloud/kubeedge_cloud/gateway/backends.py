@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from kubeedge.api import meta
-from kubeedge.api.names import NamespacedName, NodeName, Object, TenantId
+from kubeedge.api.names import NamespacedName, NodeName, Object
+from kubeedge.gateway.model import PodEndpoint
 from kubeedge_cloud.controllers.endpoints.slices import SERVICE_NAME
-from kubeedge_cloud.gateway.model import RouteBackend
-
-
-@dataclass(frozen=True, slots=True)
-class PodEndpoint:
-    """A port of a ready pod."""
-
-    node: NodeName
-    address: str
-    port: int
-
-
-#: the ready pods behind a backend of a tenant, the one whose turn it is first
-FindEndpoints = Callable[[TenantId, RouteBackend], list[PodEndpoint]]
 
 
 class ReadyPods:

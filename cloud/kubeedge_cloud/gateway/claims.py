@@ -12,11 +12,11 @@ from typing import TypeAlias
 
 from kubeedge.api import keys
 from kubeedge.api.names import TenantId
+from kubeedge.gateway.model import EVERY_HOST
+from kubeedge.gateway.table import patterns
 from kubeedge.store.model import Compare, Delete, Put, Store, absent, unchanged
 from kubeedge.store.reflector import PrefixView, follow_view
 from kubeedge_cloud.gateway.hostnames import HostClaim, is_free, owners, refusals, tenants_below
-from kubeedge_cloud.gateway.model import EVERY_HOST
-from kubeedge_cloud.gateway.table import patterns
 
 log = logging.getLogger("kubeedge.gateway")
 

@@ -14,11 +14,12 @@ from kubeedge_cloud.controllers.objects import generation_of, with_condition
 from kubeedge_cloud.gateway.listeners import ListenerState
 
 CONTROLLER = "kubeedge.io/gateway"
+NODE_CONTROLLER = "kubeedge.io/node-gateway"  # of Gateways that listen on nodes
 
 
-def is_ours(found: Object) -> bool:
-    """Whether a GatewayClass is."""
-    return (found.get("spec") or {}).get("controllerName") == CONTROLLER
+def is_ours(found: Object, controller: str = CONTROLLER) -> bool:
+    """Whether a GatewayClass is that controller's."""
+    return (found.get("spec") or {}).get("controllerName") == controller
 
 
 def condition(kind: str, fault: tuple[str, str] | None, *, good: str = "") -> Object:
@@ -110,15 +111,17 @@ def _listener_status(state: ListenerState, before: Object, found: Object, now: f
     }
 
 
-def route_status(route: Object, parents: Iterable[tuple[Object, list[Object]]], now: float) -> Object:
-    """The status of an HTTPRoute: our parents with their conditions, and what other controllers say of theirs as it is."""
+def route_status(
+    route: Object, parents: Iterable[tuple[Object, list[Object]]], now: float, controller: str = CONTROLLER
+) -> Object:
+    """The status of a route: the parents of one controller with their conditions, and what others say of theirs as it is."""
     before = [p for p in (route.get("status") or {}).get("parents") or () if isinstance(p, dict)]
-    kept = [p for p in before if p.get("controllerName") != CONTROLLER]
+    kept = [p for p in before if p.get("controllerName") != controller]
     own = []
     for ref, conditions in parents:
-        known = next((p for p in before if p.get("controllerName") == CONTROLLER and p.get("parentRef") == ref), {})
+        known = next((p for p in before if p.get("controllerName") == controller and p.get("parentRef") == ref), {})
         conditions = merged(known.get("conditions"), conditions, route, now)
-        own.append({"parentRef": ref, "controllerName": CONTROLLER, "conditions": conditions})
+        own.append({"parentRef": ref, "controllerName": controller, "conditions": conditions})
     return {"parents": [*kept, *own]}
 
 

@@ -13,24 +13,24 @@ from dataclasses import dataclass, field
 from kubeedge.api import gateway, meta
 from kubeedge.api.client import Resource
 from kubeedge.api.names import NamespacedName, Object, TenantId
-from kubeedge_cloud.gateway import conditions, httproutes, ingresses
-from kubeedge_cloud.gateway.addresses import AddressAssignment, assign
-from kubeedge_cloud.gateway.features import supported
-from kubeedge_cloud.gateway.hostnames import tcp_claim
-from kubeedge_cloud.gateway.httproutes import ParsedRoute
-from kubeedge_cloud.gateway.listeners import ListenerState, of_gateway
-from kubeedge_cloud.gateway.model import (
+from kubeedge.gateway.model import (
     EVERY_HOST,
     WEB,
     CertificateRef,
     CompiledRoutes,
-    GatewayPorts,
     ListenPoint,
     RouteEntry,
     StreamEntry,
+    tcp_claim,
 )
+from kubeedge.gateway.table import intersection
+from kubeedge_cloud.gateway import conditions, httproutes, ingresses
+from kubeedge_cloud.gateway.addresses import AddressAssignment, assign
+from kubeedge_cloud.gateway.features import supported
+from kubeedge_cloud.gateway.httproutes import ParsedRoute
+from kubeedge_cloud.gateway.listeners import ListenerState, of_gateway
+from kubeedge_cloud.gateway.ports import GatewayPorts
 from kubeedge_cloud.gateway.references import GatewayObjects, ReferenceFault, age, oldest
-from kubeedge_cloud.gateway.table import intersection
 
 MAX_MATCHES = 1024  # entries of one tenant
 MAX_HOSTNAMES = 256
@@ -71,10 +71,14 @@ def compile_routes(
     failed: Mapping[ListenPoint, str] | None = None,
     addresses: Iterable[str] = (),
     now: float = 0.0,
+    controller: str = conditions.CONTROLLER,
+    nowhere: str = "",
 ) -> Compilation:
     """`taken`: host names that this tenant may not have, and why; `occupied`: addresses of `ports` that others have; `failed`: points that this
-    process could not open, and why. `addresses`: where the cloud is; `now` in seconds since 1970."""
-    world = _World(ports, taken, frozenset((*occupied, *taken)), failed or {}, tuple(addresses), now)
+    process could not open, and why. `addresses`: where the cloud is; `now` in seconds since 1970. With another `controller`
+    than the cloud's all Ingresses are ours. `nowhere`: why none of it is served."""
+    occupied = frozenset((*occupied, *taken))
+    world = _World(ports, taken, occupied, failed or {}, tuple(addresses), now, controller, nowhere)
     return _Compiler(tenant, objects, world).run()
 
 
@@ -88,6 +92,8 @@ class _World:
     failed: Mapping[ListenPoint, str]
     addresses: tuple[str, ...]
     now: float
+    controller: str
+    nowhere: str
 
 
 class _Compiler:
@@ -106,7 +112,7 @@ class _Compiler:
 
     def run(self) -> Compilation:
         objects = self._objects
-        classes = [c for c in objects.classes if conditions.is_ours(c)]
+        classes = [c for c in objects.classes if conditions.is_ours(c, self._world.controller)]
         names = {meta.name_of(c) for c in classes}
         features = supported(self._world.ports)
         for found in classes:
@@ -130,11 +136,13 @@ class _Compiler:
                 (own.address,) if own.address else self._world.addresses,
                 self._now,
                 unsupported=own.unsupported,
-                unusable=own.unusable,
+                unusable=own.unusable or self._world.nowhere,
             )
             self._set(gateway.GATEWAYS.plural, found, status)
         for ingress in oldest(objects.ingresses):
-            if ingresses.is_ours(ingress, objects.ingressclasses, unclassed=objects.unclassed):
+            if self._world.controller != conditions.CONTROLLER or ingresses.is_ours(
+                ingress, objects.ingressclasses, unclassed=objects.unclassed
+            ):
                 self._ingress(ingress)
         return Compilation(self._result(), self._statuses, self._faults)
 
@@ -161,7 +169,7 @@ class _Compiler:
         self._hostnames.update(a.address for a in assigned.values() if a.address)
         for found in gateways:
             own = assigned[_key(found)]
-            nowhere = own.unsupported or own.unusable
+            nowhere = own.unsupported or own.unusable or world.nowhere
             states = of_gateway(found, self._objects, world.ports, own.address or ("-" if nowhere else ""))
             for state in states:
                 self._open(state, nowhere)
@@ -207,7 +215,7 @@ class _Compiler:
             parents = [(ref, self._parent(resource, route, ref, found, listeners)) for ref, listeners in ours]
         else:
             parents = [(ref, [conditions.condition("Accepted", _TOO_MANY)]) for ref, _ in ours]
-        self._set(resource.plural, route, conditions.route_status(route, parents, self._now))
+        self._set(resource.plural, route, conditions.route_status(route, parents, self._now, self._world.controller))
 
     def _affords(self, work: int) -> bool:
         """What is too much work costs nothing, so that smaller routes that come later are not lost by it."""
@@ -327,6 +335,10 @@ class _Compiler:
         refused = {host: why for host in {e.hostname: None for e in found.entries} if (why := self._refusal(host))}
         faults += list(refused.values())[:_FAULTS]
         entries = [e for e in found.entries if e.hostname not in refused]
+        places = {e.at: None for e in entries}
+        closed = {at: wrong for at in places if (wrong := self._closed(at, found)) is not None}
+        faults += list(dict.fromkeys(filter(None, closed.values())))[:_FAULTS]
+        entries = [e for e in entries if e.at not in closed]
         if not self._fits(entries):
             faults.append(_TOO_MANY[1])
             entries = []
@@ -337,6 +349,24 @@ class _Compiler:
         self._set(
             gateway.INGRESSES.plural, ingress, conditions.ingress_status(self._world.addresses if entries else ())
         )
+
+    def _closed(self, at: ListenPoint, found: ingresses.ParsedIngress) -> str | None:
+        """None: an Ingress is served there, at the web listener or at a port that is opened for it as for a Gateway. Else why not; "" for TLS that
+        neither it nor a Gateway asks for."""
+        if at == WEB:
+            return None
+        family, spoken = "TLS" if at.port == 443 else "HTTP", self._points.get(at)
+        if self._world.nowhere:
+            return self._world.nowhere
+        if spoken is None:
+            if family == "TLS" and not found.certificates:
+                return ""
+            if len(self._points) >= MAX_POINTS:
+                return f"the tenant has {MAX_POINTS} ports already"
+            self._points[at] = family
+        elif spoken != family:
+            return f"port {at.port} is in use for another protocol"
+        return self._world.failed.get(at)
 
 
 def _entries(

@@ -15,10 +15,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from kubeedge.api import gateway, meta
 from kubeedge.api.client import KubeClient, Resource
 from kubeedge.api.names import NamespacedName, Object, TenantId
-from kubeedge.api.resources import ENDPOINTSLICES, NAMESPACES, SECRETS, SERVICES
+from kubeedge.api.resources import ENDPOINTSLICES, NAMESPACES, NODES, SECRETS, SERVICES
 from kubeedge.apiserver.offload import Offload
 from kubeedge.errors import NotFound
-from kubeedge.store.model import Compare
+from kubeedge.gateway.model import CompiledRoutes, ListenPoint
+from kubeedge.store.model import Compare, Store
 from kubeedge_cloud.controllers.informer.client import CachedClient
 from kubeedge_cloud.controllers.informer.driver import Informer
 from kubeedge_cloud.controllers.objects import merge_diff, only_metadata, uid_of
@@ -29,8 +30,10 @@ from kubeedge_cloud.gateway.backends import ReadyPods
 from kubeedge_cloud.gateway.certificates import context_of
 from kubeedge_cloud.gateway.claims import HostClaims
 from kubeedge_cloud.gateway.core import WITH_STATUS, Compilation, compile_routes
-from kubeedge_cloud.gateway.model import CompiledRoutes, GatewayPorts, ListenPoint
+from kubeedge_cloud.gateway.nodes import NodeCompilation, compile_nodes, concerned
+from kubeedge_cloud.gateway.ports import GatewayPorts
 from kubeedge_cloud.gateway.references import GatewayObjects, oldest
+from kubeedge_cloud.gateway.sites import NodeSites
 from kubeedge_cloud.tenants.manager import TenantManager
 
 log = logging.getLogger("kubeedge.gateway")
@@ -56,6 +59,7 @@ class TenantGateways:
         publish: Callable[[CompiledRoutes], None],
         fence: Callable[[], Sequence[Compare]],
         offload: Offload,
+        store: Store,
         failed: Callable[[], Mapping[ListenPoint, str]] = dict,
         resources: Collection[Resource] | None = None,
         wall: Callable[[], float] = time.time,
@@ -81,6 +85,9 @@ class TenantGateways:
         self._namespaces = cached.informer(NAMESPACES, keep=_labelled)
         self._secrets = cached.informer(SECRETS, keep=only_metadata)
         self._slices = cached.informer(ENDPOINTSLICES)
+        self._store = store
+        self._sites: NodeSites | None = None  # while this process leads
+        self._on_nodes = asyncio.Event()  # there is a class for nodes
         self._wanted = asyncio.Event()  # there is a Gateway, an Ingress or a GatewayClass of ours
         self._leads = False
         self._recorder = Recorder(cached, wall=wall)
@@ -116,12 +123,20 @@ class TenantGateways:
     async def lead(self, serving: asyncio.Event) -> None:
         """Write what the objects should say, while this process leads."""
         self._leads = True
-        self.look()
-        serving.set()
+        nodes = Informer(self._client, NODES, keep=_labelled)
+        self._sites = sites = NodeSites(self._store, self._tenant, nodes, self.look)
         try:
-            await self._recorder.run()
+            if await sites.has_rows():  # of classes that may be gone
+                self._wanted.set()
+                self._on_nodes.set()
+            self.look()
+            serving.set()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._recorder.run(), name=f"Events of Gateways of {self._tenant}")
+                await self._on_nodes.wait()
+                await sites.run()
         finally:
-            self._leads = False
+            self._leads, self._sites = False, None
 
     def look(self) -> None:
         """Something has changed: everything is looked at again, in a moment."""
@@ -145,28 +160,36 @@ class TenantGateways:
 
     def _has_any(self) -> bool:
         """Something that needs more than a look at what is there."""
-        return bool(len(self._gateways) or len(self._ingresses) or any(map(conditions.is_ours, self._classes)))
+        if len(self._gateways) or len(self._ingresses):
+            return True
+        controllers = (conditions.CONTROLLER, conditions.NODE_CONTROLLER)
+        return any(conditions.is_ours(c, controller) for c in self._classes for controller in controllers)
 
     # -- one look ------------------------------------------------------------------------------------------------------
 
     async def _look(self, _: str) -> float | None:
         self._missing.clear()
-        found = await self._compiled({})
+        found, of_nodes = await self._compiled({})
         if self._missing:
             await self._read_certificates()
-            found = await self._compiled({})
+            found, of_nodes = await self._compiled({})
         if self._leads:
             await self._claims.sync(self._tenant, found.routes.hostnames, self._fence, self._exists)
         self._hostnames = found.routes.hostnames
         self._taken = taken = self._claims.refusals(self._tenant, self._hostnames)
         if taken:
-            found = await self._compiled(taken)
+            found, of_nodes = await self._compiled(taken)
         self._publish(found.routes)
         if self._leads:
+            if of_nodes is not None and self._sites is not None:
+                await self._sites.write(of_nodes.tables, self._fence)
+                for plural, statuses in of_nodes.statuses.items():
+                    found.statuses[plural] |= statuses
+                found.faults |= of_nodes.faults
             await self._write(found)
         return None
 
-    async def _compiled(self, taken: Mapping[str, str]) -> Compilation:
+    async def _compiled(self, taken: Mapping[str, str]) -> tuple[Compilation, NodeCompilation | None]:
         """In the thread for costly work, in the tenant's share of it; the caches may change meanwhile, and are looked at again then."""
         grants: dict[str, list[Object]] = {}
         for grant in oldest(self._grants):
@@ -185,15 +208,19 @@ class TenantGateways:
             certificate_fault=self._certificate_fault,
             unclassed=self._unclassed,
         )
+        if concerned(objects):
+            self._on_nodes.set()
+        # once there were classes for nodes, what is there without them is taken back
+        sites = self._sites.found if self._sites is not None and self._sites.ready.is_set() else None  # the leader's
         pool = self._ports.addresses
         occupied = {a for a in pool if self._claims.owners.get(a, self._tenant) != self._tenant}
         failed = dict(self._failed())
         now = self._wall()
         counted = (self._gateways, self._routes, self._grants, self._ingresses, *filter(None, self._optional))
-        size = sum(map(len, counted)) * _OBJECT
+        size = sum(map(len, counted)) * _OBJECT * (1 + len(sites or ()))
 
-        def work() -> Compilation:
-            return compile_routes(
+        def work() -> tuple[Compilation, NodeCompilation | None]:
+            made = compile_routes(
                 self._tenant,
                 objects,
                 self._ports,
@@ -203,6 +230,7 @@ class TenantGateways:
                 addresses=self._addresses,
                 now=now,
             )
+            return made, None if sites is None else compile_nodes(self._tenant, objects, sites, made, now)
 
         return await self._offload.run(self._tenant, size, work)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kubeedge_cloud.gateway.model import GatewayPorts
+from kubeedge_cloud.gateway.ports import GatewayPorts
 
 _ALWAYS = (
     "Gateway", "ReferenceGrant",
@@ -25,8 +25,10 @@ def supported(ports: GatewayPorts) -> tuple[str, ...]:
     found = [*_ALWAYS]
     if ports.addresses:
         found += _WITH_ADDRESSES
-    elif "TCP" in ports.shared.values():
+    elif ports.every or "TCP" in ports.shared.values():
         found.append("TCPRoute")
-    if not ports.addresses and "TLS" in ports.shared.values():
+    if not ports.addresses and ports.every:
+        found.append("GatewayPort8080")
+    if not ports.addresses and (ports.every or "TLS" in ports.shared.values()):
         found += ("TLSRoute", "TLSRouteModeMixed", "TLSRouteModeTerminate")
     return tuple(sorted(found))

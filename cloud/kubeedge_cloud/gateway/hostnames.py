@@ -15,13 +15,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from kubeedge.api.names import TenantId
-from kubeedge_cloud.gateway.model import EVERY_HOST
-from kubeedge_cloud.gateway.table import covers, patterns
-
-
-def tcp_claim(port: int) -> str:
-    """What stands in place of a host name for a port of the cloud's addresses that speaks TCP: one tenant has it."""
-    return f"tcp:{port}"
+from kubeedge.gateway.model import EVERY_HOST
+from kubeedge.gateway.table import covers, patterns
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from kubeedge.api import gateway, meta
 from kubeedge.api.names import Object
-from kubeedge_cloud.gateway.model import (
+from kubeedge.gateway.model import (
     HeaderChange,
     MirrorTarget,
     PathChange,

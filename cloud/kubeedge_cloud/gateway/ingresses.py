@@ -11,18 +11,19 @@ from dataclasses import dataclass, field
 
 from kubeedge.api import meta
 from kubeedge.api.names import Object
-from kubeedge_cloud.gateway.model import (
+from kubeedge.gateway.model import (
     EVERY_HOST,
     CertificateRef,
-    GatewayPorts,
     RouteBackend,
     RouteEntry,
     RouteMatch,
     RouteRule,
 )
+from kubeedge_cloud.gateway.ports import GatewayPorts
 from kubeedge_cloud.gateway.references import GatewayObjects, age, service_port, title
 
 INGRESS_CONTROLLER = "kubeedge.io/ingress"
+NODE_INGRESS_CONTROLLER = "kubeedge.io/node-ingress"  # of Ingresses that are served by nodes
 CLASS_NAME = "kubeedge"
 
 _DEFAULT = "ingressclass.kubernetes.io/is-default-class"
@@ -38,16 +39,25 @@ class ParsedIngress:
     faults: list[str] = field(default_factory=list)
 
 
-def is_ours(ingress: Object, classes: Iterable[Object], *, unclassed: bool = True) -> bool:
-    """Whether requests for the Ingress are ours to answer, by its class. `unclassed`: without any they are."""
-    known = {meta.name_of(c): c for c in classes}
+def class_of(ingress: Object) -> str:
+    """The name of its class; "": it has none."""
     annotations = meta.metadata(ingress).get("annotations") or {}
-    name = (ingress.get("spec") or {}).get("ingressClassName") or annotations.get(_OLD_CLASS)
-    if name:
-        found = known.get(str(name))
-        return name == CLASS_NAME if found is None else _controller(found) == INGRESS_CONTROLLER
+    return str((ingress.get("spec") or {}).get("ingressClassName") or annotations.get(_OLD_CLASS) or "")
+
+
+def controller_of(found: Object) -> str:
+    """Of an IngressClass."""
+    return str((found.get("spec") or {}).get("controller") or "")
+
+
+def is_ours(ingress: Object, classes: Iterable[Object], *, unclassed: bool = True) -> bool:
+    """Whether requests for the Ingress are the cloud's to answer, by its class. `unclassed`: without any they are."""
+    known = {meta.name_of(c): c for c in classes}
+    if name := class_of(ingress):
+        found = known.get(name)
+        return name == CLASS_NAME if found is None else controller_of(found) == INGRESS_CONTROLLER
     defaults = [c for c in known.values() if (meta.metadata(c).get("annotations") or {}).get(_DEFAULT) == "true"]
-    return (not defaults and unclassed) or any(_controller(c) == INGRESS_CONTROLLER for c in defaults)
+    return (not defaults and unclassed) or any(controller_of(c) == INGRESS_CONTROLLER for c in defaults)
 
 
 def size(ingress: Object) -> int:
@@ -113,7 +123,3 @@ def _backend(ingress: Object, backend: Object, objects: GatewayObjects, faults: 
     if fault:
         faults.append(fault)
     return RouteBackend(namespace, name, port_name, fault=fault)
-
-
-def _controller(found: Object) -> str:
-    return str((found.get("spec") or {}).get("controller") or "")

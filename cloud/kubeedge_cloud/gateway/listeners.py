@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from kubeedge.api import gateway, meta, selectors
 from kubeedge.api.names import Object
 from kubeedge.errors import Invalid
-from kubeedge_cloud.gateway.model import EVERY_HOST, WEB, CertificateRef, GatewayPorts, ListenPoint
+from kubeedge.gateway.model import EVERY_HOST, WEB, CertificateRef, ListenPoint
+from kubeedge_cloud.gateway.ports import GatewayPorts
 from kubeedge_cloud.gateway.references import GatewayObjects, ReferenceFault, granted
 
 _SCHEMES = {"HTTP": "http", "HTTPS": "https", "TLS": "tls", "TCP": "tcp"}

@@ -14,14 +14,14 @@ from kubeedge.api.gateway import GATEWAYS, HTTPROUTES
 from kubeedge.api.names import TenantId
 from kubeedge.apiserver.offload import Offload
 from kubeedge.errors import KubeEdgeError
+from kubeedge.gateway.model import CompiledRoutes, ListenPoint, PodEndpoint, RouteBackend, tcp_claim
+from kubeedge.gateway.points import StreamTable
+from kubeedge.gateway.shown_certificates import ShownCertificates
+from kubeedge.gateway.table import HostTable, RouteTable
 from kubeedge.store.model import Store
-from kubeedge_cloud.gateway.backends import PodEndpoint
 from kubeedge_cloud.gateway.claims import HostClaims
 from kubeedge_cloud.gateway.driver import TenantGateways
-from kubeedge_cloud.gateway.hostnames import tcp_claim
-from kubeedge_cloud.gateway.model import WEB, CompiledRoutes, GatewayPorts, ListenPoint, RouteBackend
-from kubeedge_cloud.gateway.points import StreamTable
-from kubeedge_cloud.gateway.table import HostTable, RouteTable, patterns
+from kubeedge_cloud.gateway.ports import GatewayPorts
 from kubeedge_cloud.processes.membership import Alone, Membership, led
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
@@ -53,6 +53,7 @@ class Gateways:
         make_tls: Callable[[], ssl.SSLContext] | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        self._store = store
         self._client_for, self._tenants = client_for, tenants
         self._ports, self._addresses = ports, addresses
         self._offload = offload or Offload()
@@ -62,14 +63,13 @@ class Gateways:
         self._running: dict[TenantId, TenantGateways] = {}
         self._routes: dict[TenantId, CompiledRoutes] = {}
         self._tables: dict[TenantId, RouteTable] = {}
-        self._certificates: dict[tuple[ListenPoint, str], ssl.SSLContext] = {}  # by host name or "*."
-        self._cluster_client, self._make_tls = cluster_client, make_tls
+        self._shown = ShownCertificates(make_tls)
+        self._cluster_client = cluster_client
         self._failed: dict[ListenPoint, str] = {}
-        self._contexts: dict[ListenPoint, ssl.SSLContext] = {}
         self._names: set[TenantId] = set()
         self.on_hosts: Callable[[list[str]], None] = lambda hosts: None  # is told of each change
         self.on_points: Callable[[Mapping[ListenPoint, str]], None] = lambda points: None
-        self.table = HostTable({}, {})
+        self.table = HostTable({}, {}, self._names)
         self.streams = StreamTable({}, {})
         self.points: Mapping[ListenPoint, str] = {}  # that tenants want, and may have
 
@@ -81,34 +81,18 @@ class Gateways:
             await known.wait()
             await for_each_tenant(self._tenants, self._serve, ready, what="gateway")
 
-    def is_tenant(self, name: str) -> bool:
-        """Published services of that tenant may be at /NAME/."""
-        return name in self._names
-
     def endpoints(self, tenant: TenantId, backend: RouteBackend) -> list[PodEndpoint]:
         """The ready pods behind a backend, the one whose turn it is first."""
         found = self._running.get(tenant)
         return found.pods.in_turn(backend.namespace, backend.service, backend.port_name) if found else []
 
-    def choose_certificate(
-        self, connection: Any, server_name: str | None, context: ssl.SSLContext, at: ListenPoint = WEB
-    ) -> None:
+    def choose_certificate(self, connection: Any, server_name: str | None, context: ssl.SSLContext) -> None:
         """What the TLS context of the web listener has as `sni_callback`."""
-        if server_name is None and not at.address:
-            return
-        for pattern in patterns((server_name or "").lower()):
-            if (found := self._certificates.get((at, pattern))) is not None:
-                connection.context = found
-                return
+        self._shown.choose(connection, server_name, context)
 
     def tls_context(self, at: ListenPoint) -> ssl.SSLContext:
         """With the certificates of the Gateways there; for other names it has the cloud's."""
-        if (context := self._contexts.get(at)) is None:
-            if self._make_tls is None:
-                raise ConnectionAbortedError("this cloud has no certificate")
-            context = self._contexts[at] = self._make_tls()
-            context.sni_callback = partial(self.choose_certificate, at=at)
-        return context
+        return self._shown.context(at)
 
     def opened(self, at: ListenPoint, why: str) -> None:
         """A port is open, or `why` it is not: those who want it say so."""
@@ -154,6 +138,7 @@ class Gateways:
             publish=self._publish,
             fence=partial(self._member.fence, work),
             offload=self._offload,
+            store=self._store,
             failed=lambda: self._failed,
             resources=resources,
             wall=self._wall,
@@ -185,7 +170,7 @@ class Gateways:
 
     def _settle(self) -> None:
         before = self.table.names
-        self.table = HostTable(self._claims.owners, self._tables)
+        self.table = HostTable(self._claims.owners, self._tables, self._names)
         self.streams = StreamTable(self._claims.owners, self._routes)
         certificates: dict[tuple[ListenPoint, str], ssl.SSLContext] = {}
         points: dict[ListenPoint, str] = {}
@@ -199,8 +184,7 @@ class Gateways:
                 claim = at.address or (tcp_claim(at.port) if family == "TCP" else "")
                 if not claim or self._claims.owners.get(claim) == tenant:
                     points[at] = family
-        self._certificates = certificates
-        self._contexts = {at: context for at, context in self._contexts.items() if at in points}
+        self._shown.replace(certificates, points)
         self._failed = {at: why for at, why in self._failed.items() if at in points}
         if self.table.names != before:
             self.on_hosts(self.table.names)

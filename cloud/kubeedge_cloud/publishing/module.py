@@ -17,18 +17,19 @@ from typing import Any
 
 from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber, node_name, tenant_id
 from kubeedge.errors import KubeEdgeError, Unavailable
+from kubeedge.gateway.front import WebFront
+from kubeedge.gateway.openports import OpenPorts
+from kubeedge.gateway.pods import PodConnector, over_l4
+from kubeedge.gateway.proxy import GatewayProxy
+from kubeedge.gateway.streams import StreamProxy
 from kubeedge.kit.metrics import Family
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http import fast
 from kubeedge.kubebus.http.accounts import Accounts
 from kubeedge.kubebus.http.client_proxy import ClientProxy, ConnectUpstream
 from kubeedge.kubebus.http.limits import ProxyLimits, RequestLimiter
-from kubeedge.kubebus.http.listener import listening
+from kubeedge.kubebus.http.listener import StreamHandler, listening
 from kubeedge_cloud.gateway.module import Gateways
-from kubeedge_cloud.gateway.openports import OpenPorts
-from kubeedge_cloud.gateway.pods import PodConnector
-from kubeedge_cloud.gateway.proxy import GatewayProxy
-from kubeedge_cloud.gateway.streams import StreamProxy
 from kubeedge_cloud.publishing import observe
 
 log = logging.getLogger("kubeedge.publishing")
@@ -39,7 +40,7 @@ Numbers = Callable[[TenantId, NodeName], Awaitable[tuple[TenantNumber, NodeNumbe
 
 class Publishing:
     """`connect(tenant, node, port)` opens an L4 connection to any tenant's node; port 0 lets the kernel choose. `fast_path(descriptor, settings)`
-    makes the fast path, with `numbers` for where it goes. `gateways` has the routes of host names, which come before published services."""
+    makes the fast path, with `numbers` for where it goes. `gateways` has the table, which says which requests are for routes and which for published services."""
 
     name = "publishing"
 
@@ -89,13 +90,12 @@ class Publishing:
                 trust_forwarded=self._trust_forwarded,
                 limits=self._limits,
                 accounts=self._accounts,
-                first=routed.serve if routed is not None else None,
             )
             try:
                 async with (
                     listening(
                         *self._where,
-                        proxy.handle,
+                        self._handler(proxy, routed),
                         limits=self._limits,
                         tls=self._tls,
                         fast_path=self._start_fast_path,
@@ -114,13 +114,18 @@ class Publishing:
                 if routed is not None:
                     await routed.aclose()
 
+    def _handler(self, proxy: ClientProxy, routed: GatewayProxy | None) -> StreamHandler:
+        if self._gateways is None or routed is None:
+            return proxy.handle
+        return WebFront(self._gateways, routed, proxy, self._limits).handle
+
     def _routed(self) -> GatewayProxy | None:
         if self._gateways is None:
             return None
         self._gateways.on_hosts = self._hosts_changed
         return GatewayProxy(
             self._gateways,
-            self._connect,
+            PodConnector(over_l4(self._connect), self._limits.connect),
             slots=self._slots,
             accounts=self._accounts,
             limits=self._limits,
@@ -130,7 +135,7 @@ class Publishing:
     def _ports(self, routed: GatewayProxy) -> contextlib.AbstractAsyncContextManager[None]:
         """The ports of Gateways besides this one."""
         assert self._gateways is not None
-        pods = PodConnector(self._connect, self._limits.connect)
+        pods = PodConnector(over_l4(self._connect), self._limits.connect)
         streams = StreamProxy(self._gateways.endpoints, pods, slots=self._slots, accounts=self._accounts)
         ports = OpenPorts(self._where[0], self._gateways, routed, streams, self._limits)
         self._gateways.on_points = ports.settle

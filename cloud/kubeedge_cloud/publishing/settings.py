@@ -11,7 +11,7 @@ from kubeedge.config.cloud import PublicTls, PublishingConfig
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge_cloud.certificates.filecertificate.module import FileCertificate, modern
 from kubeedge_cloud.certificates.module import ServerCertificate
-from kubeedge_cloud.gateway.model import GatewayPorts
+from kubeedge_cloud.gateway.ports import GatewayPorts
 
 
 def limits_of(c: PublishingConfig) -> ProxyLimits:

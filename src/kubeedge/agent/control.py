@@ -104,8 +104,16 @@ class AgentControl:
             case ["dns"]:
                 return self._parts.services.names()
             case ["trace", *name]:
-                return self._parts.services.trace("/".join(name))
+                return self._trace("/".join(name))
         return None
+
+    def _trace(self, name: str) -> dict[str, Any]:
+        """With the routes of this node's Gateways, if it has some."""
+        found, gateways = self._parts.services.trace(name), self._parts.gateways
+        if gateways is None:
+            return found
+        namespace, _, service = found["service"].partition("/")
+        return {**found, "gateways": gateways.trace(namespace, service)}
 
     async def _images(self, method: str, rest: list[str], request: Request) -> dict[str, Any] | None:
         engine = self._parts.engine

@@ -37,6 +37,10 @@ def families(parts: Parts, modules: Sequence[ModuleState]) -> list[Family]:
         from kubeedge.mesh.observe import families as of_mesh
 
         found += of_mesh(parts.mesh.dns, parts.mesh.proxy, parts.mesh.enforcer)
+    if parts.gateways is not None:
+        from kubeedge.gateway.observe import families as of_gateways
+
+        found += of_gateways(parts.gateways)
     if parts.push is not None:
         from kubeedge.devices.sinks.observe import families as of_push
 

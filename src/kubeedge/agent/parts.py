@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kubeedge.config.node_credentials import NodeCredentials
     from kubeedge.devices.rules import NodeRules
     from kubeedge.devices.sinks.module import DevicePush
+    from kubeedge.gateway.module import NodeGateways
     from kubeedge.hub.module import EdgeHub
     from kubeedge.kubebus.module import KubeBus
     from kubeedge.mesh.module import Mesh
@@ -45,6 +46,7 @@ class Parts:
     api: MetaServer | None = None
     writes: EdgeWrites | None = None
     mesh: Mesh | None = None
+    gateways: NodeGateways | None = None
     push: DevicePush | None = None
     _rules: NodeRules | None = None
 

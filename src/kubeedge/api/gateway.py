@@ -1,7 +1,7 @@
 """Gateway API and Ingress: their resources, and what their objects may say. Pure.
 
 Lives elsewhere: the fields (schema_table.py); the columns of `kubectl get` (kubeedge.apiserver.gateways); what the objects do
-(kubeedge_cloud.gateway).
+(kubeedge_cloud.gateway, kubeedge.gateway).
 
 The rules are those of Gateway API's CustomResourceDefinitions and of Kubernetes' Ingress. What is well-formed and not supported is accepted here,
 and a condition in its status says so.

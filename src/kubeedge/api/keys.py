@@ -10,7 +10,7 @@ Cloud store (T = tenant, N = node name, P = cloud process; numbers have five dig
     /t/T/certificates/N                           which certificate stands for node N (kubeedge_cloud.bootstrap.tokens)
     /t/T/tokens/ID                                bootstrap token record (likewise)
     /t/T/registry/GROUP/RESOURCE[/NAMESPACE]/NAME the tenant's Kubernetes objects (kubeedge.apiserver); GROUP "core" for ""
-    /t/T/edge/N/desired/RESOURCE/NAMESPACE/NAME   what node N should have: written by EdgeController (devices: DeviceController), synced down
+    /t/T/edge/N/desired/RESOURCE/NAMESPACE/NAME   what node N should have: written by EdgeController (devices: DeviceController; gateways: kubeedge_cloud.gateway), synced down
     /t/T/edge/N/reported/RESOURCE/NAMESPACE/NAME  what node N says it has: synced up, read by EdgeController
     /t/T/edge/N/sync/up                           last sync revision of what node N says (kubeedge.sync)
     /t/T/edge/N/writes/done                       writes made on node N that were dealt with (kubeedge_cloud.edgecontroller.writes)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from kubeedge.api.defaults import image_pull_policy
 from kubeedge.api.meta import parse_timestamp
@@ -19,6 +18,7 @@ from kubeedge.appengine.prober import Prober
 from kubeedge.appengine.pulls import ImagePulls, registry_auth
 from kubeedge.appengine.reports import Reports
 from kubeedge.appengine.runtime.base import Runtime, StartError
+from kubeedge.appengine.settings import AdmitPod, at_once
 from kubeedge.appengine.termination import Termination
 from kubeedge.appengine.volumes.base import NotMounted
 from kubeedge.appengine.volumes.registry import has_remote_volumes
@@ -46,8 +46,9 @@ class PodDriver:
         *,
         clock: Callable[[], float],
         wall: Callable[[], float],
+        admit: AdmitPod = at_once,
     ) -> None:
-        self._runtime = runtime
+        self._runtime, self._admit = runtime, admit
         self._workers = workers
         self._prepare = prepare
         self._reports = reports
@@ -174,6 +175,8 @@ class PodDriver:
             await self._unless_ending(worker, self._ensure_images(worker, pod, container))
             await self._unless_ending(worker, self._attach(pod, container))
             config = await self._prepare.configure(pod, container, attempt, worker.observed.ip)
+            if worker.observed.ip and not pod.host_network and worker.mirror is None:
+                await self._unless_ending(worker, self._admit(pod.namespace, pod.name, pod.uid, worker.observed.ip))
             if container.target:
                 config = replace(config, target_id=worker.observed.of(container.target).id or "none")
             started = await self._runtime.start_container(self._prepare.sandbox(pod, worker.observed), config)
@@ -224,9 +227,9 @@ class PodDriver:
                 except StartError as exc:
                     await self._reports.event(worker, "Warning", "VolumeResizeFailed", str(exc), container.name)
 
-    async def _unless_ending(self, worker: Worker, work: Coroutine[Any, Any, None]) -> None:
+    async def _unless_ending(self, worker: Worker, work: Awaitable[None]) -> None:
         """What may take long is given up when the pod is deleted meanwhile."""
-        doing, ending = asyncio.create_task(work), asyncio.create_task(worker.ending.wait())
+        doing, ending = asyncio.ensure_future(work), asyncio.create_task(worker.ending.wait())
         try:
             await asyncio.wait((doing, ending), return_when=asyncio.FIRST_COMPLETED)
         finally:

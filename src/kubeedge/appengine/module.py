@@ -92,8 +92,9 @@ class AppEngine:
         self._prober = Prober(runtime, self._reports, settings.host_ip)
         hooks = Hooks(runtime, settings.host_ip)
         self._driver = PodDriver(
-            runtime, self._workers, self._prepare, self._reports, self._prober, hooks, clock=clock, wall=wall
-        )
+            runtime, self._workers, self._prepare, self._reports, self._prober, hooks,
+            clock=clock, wall=wall, admit=settings.admit,
+        )  # fmt: skip
         #: for operators and for the node's disk
         self.images = ImageManager(runtime.images, self._workers, settings.images, settings.state, clock=clock)
         self._housekeeping = Housekeeping(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from kubeedge.appengine import node
@@ -10,6 +10,13 @@ from kubeedge.appengine.eviction import Threshold
 from kubeedge.appengine.node import Reserved
 from kubeedge.appengine.node_api import NodeApi
 from kubeedge.kit.dataclasses import dataclass
+
+#: (namespace, name and uid of a pod, its address): returns when the pod may begin
+AdmitPod = Callable[[str, str, str, str], Awaitable[None]]
+
+
+async def at_once(namespace: str, name: str, uid: str, address: str) -> None:
+    """Nothing has to be made ready for a pod's address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +46,7 @@ class AppEngineSettings:
     kubelet: Path | None = None  # where CSI drivers and their registrars expect a kubelet's files; None: no drivers
     static_pods: Path | None = None  # directory of their manifests; None: there are none
     api: NodeApi | None = None  # for pods; None: they are not told of one
+    admit: AdmitPod = at_once  # is waited for before a container of a pod with an address of its own starts
 
     def allocatable(self) -> dict[str, int]:
         """What pods can have of this node (node.allocatable()). Raises OSError."""

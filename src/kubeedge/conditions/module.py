@@ -50,10 +50,12 @@ class ConditionReporter:
         pressures: Callable[[], Mapping[str, Condition]] | None = None,
         mesh: Callable[[], str | None] | None = None,
         policy: Callable[[], str | None] | None = None,
+        gateways: bool = False,
     ) -> None:
         """`runtime`: why no container can start, "" when they can; `mesh`: why Services do not work, `policy`: policies. `pressures`: conditions of
-        pressure, by type."""
+        pressure, by type. `gateways`: this node has some, which say themselves where they listen."""
         self._store = store
+        self._gateways = gateways
         sealing = encryption if encryption and (encryption.enabled or encryption.unreadable) else None
         self._looks: dict[str, Look | None] = {
             "kubebus": (lambda reported: of_bus(bus(), reported, asyncio.get_running_loop().time())) if bus else None,
@@ -68,6 +70,8 @@ class ConditionReporter:
     async def run(self, ready: asyncio.Event) -> None:
         """Writes a condition only when it changes. An old one of what is switched off is deleted."""
         ready.set()
+        if not self._gateways:
+            await self._store.delete(keys.reported("gateways", "", "node"))
         async with asyncio.TaskGroup() as group:
             for name, look in self._looks.items():
                 every = _LOOK_AT_PRESSURE if name.endswith("pressure") else _LOOK

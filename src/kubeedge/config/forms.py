@@ -61,6 +61,20 @@ def address(text: str) -> None:
         raise ValueError("is not an IP address, like 0.0.0.0") from exc
 
 
+def own_address(text: str) -> None:
+    """An address that one machine has. Raises ValueError."""
+    address(text)
+    found = ipaddress.ip_address(text)
+    if found.is_unspecified or found.is_multicast:
+        raise ValueError("is not the address of one machine, like 192.168.1.5")
+
+
+def own_address_or_none(text: str) -> None:
+    """The same, or "" for none. Raises ValueError."""
+    if text:
+        own_address(text)
+
+
 def interface_address(text: str) -> None:
     """An address with its prefix length. Raises ValueError."""
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from kubeedge.kit.ip import IpNetwork
@@ -12,6 +14,7 @@ from kubeedge.mesh.table import MeshTable
 from kubeedge.mesh.writer import VERSIONS, TableWriter
 
 STARTING = "policies are not set up yet"
+_ADMISSION = 2.0  # seconds that a pod waits for its policies
 
 
 class PolicyEnforcer(TableWriter):
@@ -31,10 +34,24 @@ class PolicyEnforcer(TableWriter):
         self._networks = networks
         self._rules: dict[int, FilterRules] = {}  # what the kernel has
         self._unbridged = False
+        self._turned = asyncio.Event()  # another look has ended; a new one for each
 
     def look(self) -> None:
         """The policies or the pods of this node have changed: the rules are looked at soon."""
         self._wake.set()
+
+    async def admit(self, namespace: str, name: str, uid: str, address: str) -> None:
+        """Returns when the kernel has what the policies of this node say of a pod that is about to begin; that nothing of its first connection is lost is
+        worth some time, and no more."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ADMISSION):
+                while self._mesh.policies:
+                    turned, known = self._turned, self._mesh.expect(f"{namespace}/{name}", uid, address)
+                    if known and any(address in rules.known for rules in self._rules.values()):
+                        return
+                    if known:
+                        self.look()
+                    await turned.wait()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -48,6 +65,13 @@ class PolicyEnforcer(TableWriter):
         }
 
     async def _write(self, whole: bool) -> None:
+        try:
+            await self._write_tables(whole)
+        finally:
+            self._turned.set()
+            self._turned = asyncio.Event()
+
+    async def _write_tables(self, whole: bool) -> None:
         policies = list(self._mesh.policies.values())
         pods = list(self._mesh.pods()) if policies else []
         known = self._mesh.addresses() if policies else []

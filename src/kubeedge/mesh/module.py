@@ -155,6 +155,10 @@ class Mesh:
             self.proxy.look_at_links()
             await asyncio.sleep(_LOOK)
 
+    async def admit(self, namespace: str, name: str, uid: str, address: str) -> None:
+        """Returns when a pod with that address may begin: its policies are in the kernel."""
+        await self.enforcer.admit(namespace, name, uid, address)
+
     # for `kubeedge mesh`
 
     def services(self) -> dict[str, Any]:

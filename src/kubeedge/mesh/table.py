@@ -38,6 +38,7 @@ class MeshTable:
     def __init__(self, node: str, reserved: Iterable[IpNetwork] = ()) -> None:
         self.node = node
         self.zone = ""
+        self.revision = 0  # another one after each change
         self.services: dict[str, Service] = {}
         self.refused: dict[str, str] = {}  # Services, or addresses of theirs, that are not used, and why
         self._reserved = tuple(reserved)
@@ -51,6 +52,7 @@ class MeshTable:
 
     def apply(self, key: str, value: bytes | None) -> Collection[str]:
         """A put or a delete (None); "NAMESPACE/NAME" of the Services that may have other addresses or endpoints now."""
+        self.revision += 1
         for prefix in PREFIXES:
             if key.startswith(prefix):
                 namespace, _, name = key[len(prefix) :].partition("/")
@@ -176,6 +178,15 @@ class MeshTable:
             and service.selector
             and any(service.selector.items() <= _labels(pod).items() for pod in pods)
         ]
+
+    def expect(self, key: str, uid: str, address: str) -> bool:
+        """A pod of this node, NAMESPACE/NAME, is about to begin with an address that is reported later. False: it is not known here yet."""
+        if (pod := self._pods.get(key)) is None or pod["metadata"]["uid"] != uid:
+            return False
+        if local_pods.state(pod, self._statuses.get(key, {})).address != address:
+            self._statuses[key] = {"uid": uid, "status": {"phase": "Pending", "podIP": address, "conditions": []}}
+            self.revision += 1
+        return True
 
     def pods(self) -> Iterator[PolicyPod]:
         """The pods of this node that have a network of their own, and an address."""

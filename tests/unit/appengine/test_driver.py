@@ -32,3 +32,37 @@ def test_a_pod_that_is_deleted_while_its_volumes_get_new_content_goes_at_once(ca
     with caplog.at_level(logging.WARNING):
         asyncio.run(asyncio.wait_for(driver.drive(worker), 60))
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("host_network", [False, True])
+def test_a_container_starts_when_its_pod_is_admitted_and_not_before(host_network: bool) -> None:
+    told: list[Any] = []
+    observed = PodObservation("u1")
+    observed.sandbox, observed.ip = True, "10.244.1.2"
+    worker = Worker("u1", "default", "web", pod(hostNetwork=host_network), observed)
+
+    async def nothing(*arguments: Any, **more: Any) -> Any:
+        return ()
+
+    async def start_container(sandbox: Any, config: Any) -> None:
+        told.append("starts")
+        worker.end()
+        raise OSError("enough")
+
+    async def admit(namespace: str, name: str, uid: str, address: str) -> None:
+        await asyncio.sleep(0)
+        told.append((namespace, name, uid, address))
+
+    async def ensure(*arguments: Any) -> bool:
+        return False
+
+    parts: Any = SimpleNamespace(
+        images=None, ensure=ensure, event=nothing, report=nothing, attach=nothing, configure=nothing, sandbox=lambda *a: None,
+        start_container=start_container, find=lambda *a: None, refresh=nothing,
+    )  # fmt: skip
+    driver = Driver(parts, Workers(), parts, parts, parts, parts, clock=lambda: 0.0, wall=lambda: 0.0, admit=admit)
+    driver._pulls = parts
+    found = worker.desired
+    assert found is not None
+    asyncio.run(asyncio.wait_for(driver._start(worker, found, found.all_containers[0], 0), 60))
+    assert told == (["starts"] if host_network else [("default", "web", found.uid, "10.244.1.2"), "starts"])

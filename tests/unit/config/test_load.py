@@ -69,6 +69,14 @@ def test_the_printed_default_is_read_back_as_the_default_and_explains_every_key(
         ("modules: {kubebus: {congestion: BBR2}}", "congestion: 'BBR2' is not the name of a congestion control"),
         ("modules: {kubebus: {overlayRoutes: [10.0.0.0/8, 3]}}", "overlayRoutes[1]: a number (3) instead of text"),
         ("modules: {webservices: {listen: '10080'}}", "modules.publishing.listen: '10080' is not HOST:PORT"),
+        (
+            "modules: {mesh: {gateways: {address: 0.0.0.0}}}",
+            "modules.mesh.gateways.address: '0.0.0.0' is not the address of one machine",
+        ),
+        (
+            "modules: {mesh: {gateways: {addresses: [192.168.1.5/24]}}}",
+            "modules.mesh.gateways.addresses[0]: '192.168.1.5/24' is not an IP address",
+        ),
         ("modules: {appengine: {cgroupPrefix: '..'}}", "cgroupPrefix: '..' is not the name of a cgroup"),
         ("paths: {state: var/lib}", "paths.state: 'var/lib' is not an absolute path"),
         ("paths: {state: null}", "paths.state: nothing instead of a path"),

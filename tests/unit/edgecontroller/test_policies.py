@@ -8,6 +8,7 @@ from typing import Any
 
 from kubeedge.api.names import Object
 from kubeedge.api.resources import NAMESPACES, NETWORKPOLICIES, PODS
+from kubeedge_cloud.edgecontroller.node_objects import canonical
 from kubeedge_cloud.edgecontroller.policies import (
     MAX_FOUND,
     MAX_LOOKS,
@@ -289,3 +290,32 @@ async def test_a_node_that_enforces_them_gets_the_policies_of_its_pods(world: Wo
     await world.api().delete(NETWORKPOLICIES, "default", "q")
     async with world.cloud():  # what went while no process was running
         assert await _policies(world) == {}
+
+
+def test_the_rows_of_a_namespace_are_encoded_in_turns() -> None:
+    pods = {("d", f"p{n}"): pod(f"p{n}", f"10.2.{n // 250}.{n % 250}", app="x") for n in range(500)}
+    catalogue = PolicyCatalogue(lambda: pods.values())
+    for n in range(3):
+        policy_changed(catalogue, None, policy(f"n{n}", *[{"from": [peer("x")]}] * 4))
+    fresh = dict(catalogue.of(["d"]))
+    assert len(fresh) == 3
+    pod_changed(catalogue, None, pod("new", "10.3.0.1", app="x"))
+    assert sum(1 for _ in catalogue.encode(["d", "elsewhere"])) == 12, "a rule at a time"
+    assert sum(1 for _ in catalogue.encode(["d"])) == 0, "once"
+    found = catalogue.of(["d"])
+    assert found.keys() == fresh.keys() and all(b"10.3.0.1" in row for row in found.values())
+    assert all(row == canonical(json.loads(row)) for row in found.values())
+
+
+def test_a_rule_that_changes_while_others_are_encoded_is_encoded_as_it_is_then() -> None:
+    catalogue = PolicyCatalogue(lambda: ())
+    policy_changed(catalogue, None, policy("p", {"from": [peer("x")]}, {"from": [peer("x")]}))
+    steps = catalogue.encode(["d"])
+    next(steps)
+    pod_changed(catalogue, None, pod("new", "10.3.0.1", app="x"))
+    list(steps)
+    assert [len(rule["pods"]) for rule in row(catalogue)["ingress"]] == [1, 1]
+    steps = catalogue.encode(["d"])
+    list(steps)
+    policy_changed(catalogue, policy("p"), None)
+    assert not catalogue.of(["d"])

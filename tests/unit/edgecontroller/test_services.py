@@ -7,7 +7,7 @@ from typing import Any
 
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, Object
-from kubeedge.api.resources import NODES, PODS, SERVICES
+from kubeedge.api.resources import NAMESPACES, NODES, PODS, SECRETS, SERVICES
 from kubeedge.apiserver.quota import TenantLimits
 from kubeedge_cloud.edgecontroller.copies import COPIES
 from kubeedge_cloud.edgecontroller.services import Catalogue, namespaces
@@ -97,3 +97,31 @@ async def test_services_and_slices_for_the_mesh_count_as_copies(world: World) ->
         one = max(sizes)
         assert nodes * one > COPIES * 50_000 >= sum(sizes) > COPIES * 50_000 * 3 // 4, "they would not fit"
         assert "ExceededCopiesQuota" in await world.reasons()
+
+
+@in_world
+async def test_what_gateways_of_a_node_need_goes_down_and_comes_back_with_them(world: World) -> None:
+    async with world.cloud():
+        agent = await world.join("edge1")
+        await _has_proxy(agent)
+        api = world.api()
+        await api.create(NAMESPACES, "", {"metadata": {"name": "shop"}})
+        data = {"tls.crt": "eA==", "tls.key": "eQ=="}
+        await api.create(SECRETS, "shop", {"metadata": {"name": "tls"}, "type": "kubernetes.io/tls", "data": data})
+        await api.create(SERVICES, "shop", {"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}})
+
+        async def has() -> set[str]:
+            await world.settle()
+            return {key for key in await world.desired("edge1") if "/shop/" in key}
+
+        assert await has() == set()
+        row = json.dumps({"secrets": [["shop", "tls"]], "namespaces": ["shop"]}).encode()
+        key = keys.edge_desired(TENANT, NodeName("edge1")) + "gateways/_/node"
+        await world.store.put(key, row)
+        assert await has() == {"secrets/shop/tls", "services/shop/web"}
+        assert (await world.store.get(key)) is not None, "the row is not EdgeController's to delete"
+        await api.merge_patch(SECRETS, "shop", "tls", {"data": {"tls.key": "eg=="}})
+        await world.settle()
+        assert (await world.desired("edge1"))["secrets/shop/tls"]["data"]["tls.key"] == "eg=="
+        await world.store.delete(key)
+        assert await has() == set()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from kubeedge.config.edge import (
     MetricsConfig,
     at_root,
 )
-from kubeedge.config.mesh import MeshConfig
+from kubeedge.config.mesh import MeshConfig, NodeGatewaysConfig
 from kubeedge.config.node_credentials import NodeCredentials
 from kubeedge.kit.http1 import Connection
 from kubeedge.store.sqlite import open_sqlite
@@ -53,7 +55,9 @@ def levels(root: Path) -> list[list[str]]:
     config = EdgeConfig(
         paths=at_root(root),
         modules=EdgeModules(
-            metaserver=MetaServerConfig(enable=True), mesh=MeshConfig(enable=True), devices=DevicesConfig(enable=True)
+            metaserver=MetaServerConfig(enable=True),
+            mesh=MeshConfig(enable=True, gateways=NodeGatewaysConfig(enable=True)),
+            devices=DevicesConfig(enable=True),
         ),
         metrics=MetricsConfig(listen="127.0.0.1:10081"),
     )
@@ -150,3 +154,13 @@ def test_what_rules_reach_is_no_part_of_the_kubelet_api(tmp_path: Path, rules: b
             await store.close()
 
     asyncio.run(test())
+
+
+def test_gateways_that_are_switched_off_are_not_imported() -> None:
+    """What a node has of HTTP and of Services anyway needs nothing of them."""
+    code = (
+        "import sys, kubeedge.edgecore, kubeedge.agent.mesh_modules, kubeedge.agent.control, kubeedge.publishing.module\n"
+        "print([name for name in sys.modules if name.startswith('kubeedge.gateway')])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert found == "[]\n"

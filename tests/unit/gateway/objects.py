@@ -11,10 +11,11 @@ from typing import Any
 
 from kubeedge.api import meta
 from kubeedge.api.names import Object, TenantId
+from kubeedge.gateway.model import RouteEntry, RouteRequest
+from kubeedge.gateway.table import RouteTable
 from kubeedge_cloud.gateway.core import Compilation, compile_routes
-from kubeedge_cloud.gateway.model import GatewayPorts, RouteEntry, RouteRequest
+from kubeedge_cloud.gateway.ports import GatewayPorts
 from kubeedge_cloud.gateway.references import GatewayObjects
-from kubeedge_cloud.gateway.table import RouteTable
 from tests.kit.certs import TestAuthority
 
 T = TenantId("acme")

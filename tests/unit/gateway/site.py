@@ -21,8 +21,8 @@ from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.pod_streams import PODS_PORT, PodStreams
 from kubeedge.store.memory import MemoryStore
-from kubeedge_cloud.gateway.model import GatewayPorts
 from kubeedge_cloud.gateway.module import Gateways
+from kubeedge_cloud.gateway.ports import GatewayPorts
 from kubeedge_cloud.publishing.module import Publishing
 from kubeedge_cloud.tenants import TenantManager
 from tests.unit.gateway.objects import PORTS, TLS_PORTS

@@ -9,7 +9,7 @@ import pytest
 from kubeedge.api.names import Object
 from kubeedge_cloud.gateway.addresses import AddressAssignment, assign
 from kubeedge_cloud.gateway.features import supported
-from kubeedge_cloud.gateway.model import GatewayPorts
+from kubeedge_cloud.gateway.ports import GatewayPorts
 from tests.unit.gateway.objects import compiled, conditions, gateway, listener
 
 POOL = ("203.0.113.10", "203.0.113.11", "203.0.113.12")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.errors import Invalid
-from kubeedge_cloud.gateway import client_hello, handshakes
+from kubeedge.gateway import client_hello, handshakes
 
 
 def hello(name: str | None, *, alpn: int = 0) -> bytes:

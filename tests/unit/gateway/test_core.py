@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from kubeedge.api.names import Object
-from kubeedge_cloud.gateway import core, table
+from kubeedge.gateway import table
+from kubeedge.gateway.model import WEB, ListenPoint
+from kubeedge_cloud.gateway import core
 from kubeedge_cloud.gateway.core import MAX_HOSTNAMES, MAX_MATCHES
+from kubeedge_cloud.gateway.ports import GatewayPorts
 from tests.unit.gateway.objects import (
     TLS_PORTS,
     backend,
@@ -344,3 +347,14 @@ def test_a_compilation_is_so_much_work_at_most(monkeypatch: pytest.MonkeyPatch) 
     last = found.statuses["httproutes"]["default", "r299"]["parents"]
     assert [conditions(p) for p in last] == [{"Accepted": "!TooManyRoutes"}] * 32
     assert conditions(found.statuses["gateways"]["default", "g79"])["Accepted"] == "!TooManyGateways"
+
+
+def test_an_ingress_opens_a_port_that_the_operator_has_given_to_gateways() -> None:
+    ports = GatewayPorts(http=frozenset((80,)), shared={443: "TLS"})
+    secured = ingress(("/", "Prefix", "web"), tls=[{"hosts": ["shop.example"], "secretName": "tls"}])
+    found = compiled(secured, ports=ports)
+    assert found.routes.points == {ListenPoint("", 443): "TLS"}
+    assert {(e.scheme, e.at) for e in found.routes.entries} == {("http", WEB), ("https", ListenPoint("", 443))}
+    assert found.faults == {}
+    found = compiled(ingress(("/", "Prefix", "web")), ports=ports)
+    assert found.routes.points == {} and {e.scheme for e in found.routes.entries} == {"http"}

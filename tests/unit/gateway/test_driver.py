@@ -9,11 +9,13 @@ from typing import Any
 
 from kubeedge.api import gateway as kinds
 from kubeedge.api import keys
-from kubeedge.api.names import Object, TenantId
-from kubeedge.api.resources import ENDPOINTSLICES, EVENTS, NAMESPACES, SECRETS, SERVICES
+from kubeedge.api.names import NodeName, Object, TenantId
+from kubeedge.api.resources import ENDPOINTSLICES, EVENTS, NAMESPACES, NODES, SECRETS, SERVICES
 from kubeedge.apiserver.gateways import ROWS
-from kubeedge_cloud.gateway.model import GatewayPorts, ListenPoint, RouteRequest
+from kubeedge.gateway import codec, reports
+from kubeedge.gateway.model import ListenPoint, RouteRequest
 from kubeedge_cloud.gateway.module import Gateways
+from kubeedge_cloud.gateway.ports import GatewayPorts
 from tests.unit.controllers.world import TENANT, World, in_world
 from tests.unit.gateway.objects import CLASS, PORTS, TLS_PORTS, conditions, gateway, listener, route, rule, tls_secret
 
@@ -340,9 +342,52 @@ async def test_two_tenants_have_two_addresses(world: World) -> None:
         assert set(module.points) == {ListenPoint("203.0.113.10", 80), ListenPoint("203.0.113.11", 80)}
         # routes without a host name are good there, though the operator names no default tenant
         assert (await accepted(world, tenant=OTHER))["Accepted"] == "Accepted"
-        assert module.table.tenant_of("203.0.113.11") == OTHER and module.table.names == []
+        assert module.table._owners["203.0.113.11"] == OTHER and module.table.names == []
 
 
 async def listeners(world: World, tenant: TenantId) -> list[str]:
     status = (await world.get(kinds.GATEWAYS, "edge", tenant=tenant))["status"]
     return [conditions(found)["Accepted"] for found in status["listeners"]]
+
+
+@in_world
+async def test_a_node_that_serves_gateways_is_given_their_table_until_they_go(world: World) -> None:
+    async with cloud(world):
+        await world.tenants.register(TENANT, NodeName("edge1"), "j")
+        labels = {"kubernetes.io/hostname": "edge1"}
+        await world.api().create(NODES, "", {"metadata": {"name": "edge1", "labels": labels}})
+        of_nodes = {"metadata": {"name": "site"}, "spec": {"controllerName": "kubeedge.io/node-gateway"}}
+        here = gateway()
+        here["spec"]["gatewayClassName"] = "site"
+        await service(world)
+        await apply(world, of_nodes, here, route(hostnames=["shop.example"]))
+        await world.settle()
+        assert conditions((await world.get(kinds.GATEWAYS, "edge"))["status"])["Programmed"] == "!AddressNotUsable"
+        prefix = keys.edge(TENANT, NodeName("edge1"))
+
+        async def row() -> bytes | None:
+            found = await world.store.get(f"{prefix}desired/{codec.ROW}")
+            return None if found is None else found.value
+
+        assert await row() is None
+        said = reports.encoded(reports.ListenReport("192.168.1.2"))
+        await world.store.put(f"{prefix}reported/{codec.ROW}", said)
+        await world.settle()
+        assert conditions((await world.get(kinds.GATEWAYS, "edge"))["status"])["Programmed"] == "Programmed"
+        table = codec.decoded(TENANT, await row() or b"")
+        assert [(e.hostname, e.at) for e in table.entries] == [("shop.example", ListenPoint("", 80))]
+        failed = reports.ListenReport("192.168.1.2", (), {ListenPoint("", 80): "in use"})
+        await world.store.put(f"{prefix}reported/{codec.ROW}", reports.encoded(failed))
+        await world.settle()
+        assert conditions((await world.get(kinds.GATEWAYS, "edge"))["status"])["Programmed"] == "!Invalid"
+        await world.store.put(f"{prefix}reported/{codec.ROW}", b"nonsense")
+        await world.settle()
+        assert await row() is None, "it serves none, as far as is known"
+        await world.store.put(f"{prefix}reported/{codec.ROW}", said)
+        await world.settle()
+        assert await row() is not None
+    for kind, name in ((kinds.GATEWAYS, "edge"), (kinds.GATEWAYCLASSES, "site"), (kinds.HTTPROUTES, "shop")):
+        await world.api().delete(kind, "default" if kind.namespaced else "", name)
+    async with cloud(world):  # what went while no process was running
+        await world.settle()
+        assert await row() is None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kubeedge_cloud.gateway import filters
-from kubeedge_cloud.gateway.model import HeaderChange, PathChange, RedirectAnswer, RouteMatch, RouteRequest, UrlChange
+from kubeedge.gateway import filters
+from kubeedge.gateway.model import HeaderChange, PathChange, RedirectAnswer, RouteMatch, RouteRequest, UrlChange
 
 
 @pytest.mark.parametrize(

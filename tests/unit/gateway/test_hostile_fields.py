@@ -12,10 +12,10 @@ from kubeedge.api import schema
 from kubeedge.api.names import Object
 from kubeedge.api.resources import Row
 from kubeedge.apiserver.gateways import ROWS
+from kubeedge.gateway import filters
+from kubeedge.gateway.model import RouteRequest
+from kubeedge.gateway.table import RouteTable
 from kubeedge_cloud.gateway import conditions as statuses
-from kubeedge_cloud.gateway import filters
-from kubeedge_cloud.gateway.model import RouteRequest
-from kubeedge_cloud.gateway.table import RouteTable
 from tests.unit.gateway.objects import TLS_PORTS, compiled, gateway, listener, named, path, route, rule
 
 VALUES: tuple[Any, ...] = (

@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from kubeedge.api.names import NodeName, TenantId
+from kubeedge.gateway.model import MirrorTarget, PodEndpoint, RouteBackend
+from kubeedge.gateway.proxy import GatewayProxy
+from kubeedge.gateway.table import HostTable
 from kubeedge.kit.http1 import Request
 from kubeedge.kubebus.http.accounts import Accounts
 from kubeedge.kubebus.http.limits import ProxyLimits
-from kubeedge_cloud.gateway.backends import PodEndpoint
-from kubeedge_cloud.gateway.model import MirrorTarget, RouteBackend
-from kubeedge_cloud.gateway.proxy import GatewayProxy
-from kubeedge_cloud.gateway.table import HostTable
 
 
 class OnePod:

@@ -16,7 +16,7 @@ from kubeedge.api.names import Object
 from kubeedge.api.resources import SECRETS
 from kubeedge.errors import PeerError
 from kubeedge.kubebus.http.limits import ProxyLimits
-from kubeedge_cloud.gateway.model import GatewayPorts
+from kubeedge_cloud.gateway.ports import GatewayPorts
 from tests.kit.certs import Credentials, TestAuthority
 from tests.kit.ports import ADDRESS, MORE, ports
 from tests.unit.gateway.objects import CLASS, conditions, gateway, listener, named, route, tls_secret

@@ -12,13 +12,13 @@ import pytest
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.api.resources import SECRETS
 from kubeedge.errors import Unavailable
+from kubeedge.gateway.model import PodEndpoint
+from kubeedge.gateway.pods import PodConnector
 from kubeedge.kit.http1 import Connection
 from kubeedge.kit.streams import abort_writer
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.pod_streams import PodStreams
-from kubeedge_cloud.gateway.backends import PodEndpoint
-from kubeedge_cloud.gateway.pods import PodConnector
 from tests.unit.gateway.objects import CLASS, gateway, listener, path, route, rule, tls_secret
 from tests.unit.gateway.site import HOST, TENANT, Site, running, story
 
@@ -122,7 +122,7 @@ async def test_weights_and_what_cannot_be_reached(site: Site) -> None:
 def test_a_pod_that_is_not_reached_in_time_has_a_reason() -> None:
     """A TimeoutError has no words of its own."""
 
-    async def hangs(tenant: TenantId, node: NodeName, port: int) -> Any:
+    async def hangs(tenant: TenantId, endpoint: PodEndpoint) -> Any:
         raise TimeoutError
 
     async def scenario() -> None:

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from kubeedge.api.names import TenantId
-from kubeedge_cloud.gateway.model import RouteEntry, RouteMatch, RouteRequest, RouteRule
-from kubeedge_cloud.gateway.table import HostTable, RouteTable, covers, intersection
+from kubeedge.gateway.model import WEB, ListenPoint, RouteEntry, RouteMatch, RouteRequest, RouteRule
+from kubeedge.gateway.table import HostTable, RouteTable, covers, intersection
 from tests.unit.gateway.objects import backend, compiled, gateway, path, route, rule, taken_by
 
 
@@ -120,3 +120,28 @@ def test_a_host_of_one_tenant_is_never_answered_by_another() -> None:
     assert table.owner("www.a.example") == a and table.owner("elsewhere") is None and table.default == b
     assert table.find(a, RouteRequest("http", "www.a.example", "/")) is None
     assert table.names == ["*.a.example"]
+
+
+def test_one_table_says_what_is_for_a_route_and_what_for_a_published_service() -> None:
+    a, b = TenantId("a"), TenantId("b")
+    entry = RouteEntry("shop.example", "http", RouteMatch(), RouteRule("of a"))
+    every = RouteEntry("*", "http", RouteMatch("/own"), RouteRule("of b"))
+    tables = {a: RouteTable([entry]), b: RouteTable([every])}
+    table = HostTable({"shop.example": a, "*": b, "192.0.2.1": a}, tables, {"a", "b"})
+
+    def found(host: str, path: str, at: ListenPoint = WEB) -> object:
+        selected = table.select(RouteRequest("http", host, path, at=at))
+        return selected and (selected.tenant, selected.entry and selected.entry.rule.name, selected.published)
+
+    assert found("shop.example", "/a/n/web/") == ("a", "of a", False), (
+        "a host that somebody has has no published service"
+    )
+    assert found("cloud.example", "/a/n/web/") == ("a", None, True)
+    assert found("cloud.example", "/own/x") == ("b", "of b", False)
+    assert found("cloud.example", "/c/n/web/") == ("", None, True), "which is not there, and is answered as such"
+    assert found("cloud.example", "/a/n/web/", ListenPoint("", 8080)) is None, (
+        "services are published at the web listener"
+    )
+    assert found("cloud.example", "/own", ListenPoint("", 8080)) is None, "the route is for another point"
+    assert found("any.example", "/x", ListenPoint("192.0.2.1", 80)) == ("a", None, False)
+    assert found("any.example", "/x", ListenPoint("192.0.2.2", 80)) is None

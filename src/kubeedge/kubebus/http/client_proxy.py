@@ -32,9 +32,6 @@ log = logging.getLogger("kubeedge.kubebus.http")
 #: raises NotFound (no such node), Unavailable or OSError
 ConnectUpstream = Callable[[TenantId, NodeName, L4Port], Awaitable[StreamPair]]
 
-#: None: the request is for a published service
-FirstHandler = Callable[[Request], Awaitable[Response | Upgrade | None]]
-
 _Interim = Callable[[Headers], HeaderList]
 _Count = Callable[[int, int], None]
 
@@ -49,7 +46,7 @@ def everyone(tenant: TenantId) -> bool:
 
 class ClientProxy:
     """`connect(tenant, node, port)` opens an L4 connection; it raises NotFound for a tenant or node that does not exist,
-    Unavailable or OSError when the node cannot be reached, TimeoutError when it does not answer. `first` is asked for an answer before."""
+    Unavailable or OSError when the node cannot be reached, TimeoutError when it does not answer."""
 
     def __init__(
         self,
@@ -59,9 +56,7 @@ class ClientProxy:
         trust_forwarded: bool = False,
         limits: ProxyLimits | None = None,
         accounts: Accounts | None = None,
-        first: FirstHandler | None = None,
     ) -> None:
-        self._first = first
         self._connect = connect
         self._allow = allow
         self._trust_forwarded = trust_forwarded  # the clients are the operator's own proxies
@@ -88,15 +83,14 @@ class ClientProxy:
         rests: Callable[[bool], None] = lambda resting: None,
     ) -> None:
         """Serve one client's connection to its end; `rests` hears when it begins and ends to wait for a request."""
-        await serve_connection(reader, writer, self._serve, limits=self._limits.http, rests=rests)
+        await serve_connection(reader, writer, self.answer, limits=self._limits.http, rests=rests)
 
     async def aclose(self) -> None:
         """Close the idle connections. Connections of clients belong to the listener."""
         await self._pool.aclose()
 
-    async def _serve(self, request: Request) -> Response | Upgrade:
-        if self._first is not None and (answer := await self._first(request)) is not None:
-            return answer
+    async def answer(self, request: Request) -> Response | Upgrade:
+        """The answer to one request, whatever it is for."""
         if request.method == "CONNECT":
             return self._counted("", error_response(405, "CONNECT is not for a published web service"))
         try:

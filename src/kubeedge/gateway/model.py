@@ -5,18 +5,23 @@ An entry says which requests it takes (host name, scheme, match) and a rule what
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from kubeedge.api.names import TenantId
+from kubeedge.api.names import NodeName, TenantId
+from kubeedge.kit.dataclasses import dataclass, field
 
 EVERY_HOST = "*"
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class ListenPoint:
-    """Where requests come in. `address`: one that a Gateway has to itself; "": those of the cloud. `port` 0: the web listener, whatever its
-    port is."""
+def tcp_claim(port: int) -> str:
+    """What stands in place of a host name for a port that speaks TCP, of addresses that are shared: one tenant has it."""
+    return f"tcp:{port}"
+
+
+class ListenPoint(NamedTuple):
+    """Where requests come in. `address`: one that a Gateway has to itself; "": those that all share, of the cloud or of a node. `port` 0: the web
+    listener, whatever its port is."""
 
     address: str = ""
     port: int = 0
@@ -147,35 +152,16 @@ class CertificateRef:
 
 
 @dataclass(frozen=True, slots=True)
-class GatewayPorts:
-    """What Gateways may listen at. `http`, `https`: the ports that the web listener stands for, by what it speaks; empty: it does not.
-    `shared`: further ports of the cloud's addresses, with HTTP, TLS or TCP. `addresses`: each for one Gateway, `per_tenant` at most.
-    """
+class PodEndpoint:
+    """A port of a ready pod."""
 
-    http: frozenset[int] = frozenset()
-    https: frozenset[int] = frozenset()
-    shared: Mapping[int, str] = field(default_factory=dict)
-    addresses: tuple[str, ...] = ()
-    per_tenant: int = 0
+    node: NodeName
+    address: str
+    port: int
 
-    def point(self, port: int, family: str, address: str = "") -> ListenPoint | None:
-        """Of a listener that speaks HTTP, TLS or TCP; None: not at this port."""
-        if address:
-            return ListenPoint(address, port)
-        if port in {"HTTP": self.http, "TLS": self.https}.get(family, ()):
-            return WEB
-        return ListenPoint("", port) if self.shared.get(port) == family else None
 
-    def of_family(self, family: str) -> list[int]:
-        """The ports of the cloud's addresses where that is spoken."""
-        own = {"HTTP": self.http, "TLS": self.https}.get(family, frozenset())
-        return sorted(own | {port for port, spoken in self.shared.items() if spoken == family})
-
-    def of_ingress(self, scheme: str) -> list[ListenPoint]:
-        """Where Ingresses are served: the web listener, or the ports that everybody means."""
-        port, family = {"http": (80, "HTTP"), "https": (443, "TLS")}[scheme]
-        found = self.point(port, family)
-        return [] if found is None else [found]
+#: the ready pods behind a backend of a tenant, the one whose turn it is first
+FindEndpoints = Callable[[TenantId, RouteBackend], list[PodEndpoint]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kubeedge.api.names import TenantId
-from kubeedge_cloud.gateway.hostnames import tcp_claim
-from kubeedge_cloud.gateway.model import EVERY_HOST, CompiledRoutes, ListenPoint, StreamEntry
-from kubeedge_cloud.gateway.table import patterns
+from kubeedge.gateway.model import EVERY_HOST, CompiledRoutes, ListenPoint, StreamEntry, tcp_claim
+from kubeedge.gateway.table import patterns
 
 
 class StreamTable:

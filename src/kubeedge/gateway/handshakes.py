@@ -6,8 +6,8 @@ import asyncio
 import socket
 
 from kubeedge.errors import Invalid
+from kubeedge.gateway import client_hello
 from kubeedge.kit import tcp
-from kubeedge_cloud.gateway import client_hello
 
 _SECONDS = 10.0  # for the whole first record
 

@@ -7,12 +7,12 @@ object, its name, and the order of its rules. A host that one tenant has is neve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from urllib.parse import unquote_plus
 
-from kubeedge.api.gateway import is_hostname
 from kubeedge.api.names import TenantId
-from kubeedge_cloud.gateway.model import EVERY_HOST, ListenPoint, RouteEntry, RouteMatch, RouteRequest
+from kubeedge.gateway.model import EVERY_HOST, WEB, ListenPoint, RouteEntry, RouteMatch, RouteRequest
+from kubeedge.kit.dataclasses import dataclass
 
 _NONE: Mapping[tuple[ListenPoint, str], str] = {}
 _MAX_FIELDS = 256  # of a query, that are looked at
@@ -82,24 +82,51 @@ class RouteTable:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class RouteSelection:
+    """Whose a request is. `entry` None: no route of the tenant takes it. `published`: it is for a service that has a path below the name of its node,
+    "/TENANT/NODE/NAME", and no route; which one its node knows, and whether there is one."""
+
+    tenant: TenantId
+    entry: RouteEntry | None = None
+    published: bool = False
+
+
 class HostTable:
-    """The tables of all tenants, and which of them a host belongs to."""
+    """Where every request goes: the routes of all tenants, and published services. `owners`: which tenant has which host name, "*" for all that
+    nobody has, address and TCP port; `published`: tenants whose published services come before the routes of "*" at the web listener."""
 
-    def __init__(self, owners: Mapping[str, TenantId], tables: Mapping[TenantId, RouteTable]) -> None:
-        self._owners, self._tables = owners, tables
+    def __init__(
+        self,
+        owners: Mapping[str, TenantId],
+        tables: Mapping[TenantId, RouteTable],
+        published: Collection[str] = (),
+    ) -> None:
+        self._owners, self._tables, self._published = owners, tables, published
 
-    def owner(self, host: str) -> TenantId | None:
-        """The tenant that has the host name by itself or by a "*." above it; None: nobody, or by "*" alone."""
-        return next((self._owners[p] for p in patterns(host) if p != EVERY_HOST and p in self._owners), None)
-
-    def tenant_of(self, claim: str) -> TenantId | None:
-        """Who has an address, or a port of the cloud's."""
-        return self._owners.get(claim)
+    def select(self, request: RouteRequest) -> RouteSelection | None:
+        """A host that a tenant has is that tenant's alone. At the web listener all other hosts have the published services of all tenants, and below
+        them, if there is one, the routes without a host of the tenant that has "*". None: it is nobody's."""
+        at = request.at
+        tenant = self._owners.get(at.address) if at.address else self.owner(request.host)
+        if tenant is not None:
+            return RouteSelection(tenant, self.find(tenant, request))
+        if at.address:
+            return None
+        if at == WEB and (named := request.path.split("/", 2)[1]) in self._published:
+            return RouteSelection(TenantId(named), published=True)
+        if (default := self.default) is not None and (entry := self.find(default, request)) is not None:
+            return RouteSelection(default, entry)
+        return RouteSelection(TenantId(""), published=True) if at == WEB else None
 
     @property
     def default(self) -> TenantId | None:
         """The tenant that answers for every host that nobody has."""
         return self._owners.get(EVERY_HOST)
+
+    def owner(self, host: str) -> TenantId | None:
+        """The tenant that has the host name by itself or by a "*." above it; None: nobody, or by "*" alone."""
+        return next((self._owners[p] for p in patterns(host) if p != EVERY_HOST and p in self._owners), None)
 
     def find(self, tenant: TenantId, request: RouteRequest) -> RouteEntry | None:
         """The tenant's entry for the request."""
@@ -109,7 +136,7 @@ class HostTable:
     @property
     def names(self) -> list[str]:
         """Every host name and "*." that a tenant has."""
-        return sorted(name for name in self._owners if name != EVERY_HOST and is_hostname(name))
+        return sorted(name for name in self._owners if name != EVERY_HOST and _is_name(name))
 
 
 def path_matches(match: RouteMatch, path: str) -> bool:
@@ -133,6 +160,11 @@ def _precedence(entry: RouteEntry) -> tuple[object, ...]:
 
 def _one_label(pattern: str, request: RouteRequest) -> bool:
     return not pattern.startswith("*.") or "." not in request.host.removesuffix(pattern[1:])
+
+
+def _is_name(claim: str) -> bool:
+    """Of what a tenant has: no address, and no port."""
+    return ":" not in claim and not claim.rpartition(".")[2].isdigit()
 
 
 def _query(text: str) -> dict[str, str]:

@@ -19,28 +19,27 @@ from typing import Protocol
 
 from kubeedge.api.names import TenantId
 from kubeedge.errors import KubeEdgeError, PeerError
+from kubeedge.gateway import filters
+from kubeedge.gateway.model import (
+    HeaderChange,
+    ListenPoint,
+    MirrorTarget,
+    PodEndpoint,
+    RouteBackend,
+    RouteEntry,
+    RouteRequest,
+)
+from kubeedge.gateway.pods import PodConnector, chosen
+from kubeedge.gateway.table import HostTable, RouteSelection
 from kubeedge.kit.headers import HeaderList, Headers
 from kubeedge.kit.http1 import ClientResponse, Connection, Limits, Request, Response, Upgrade, serve_connection
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http import headers as h
 from kubeedge.kubebus.http.accounts import Accounts
-from kubeedge.kubebus.http.client_proxy import ConnectUpstream, client_of
+from kubeedge.kubebus.http.client_proxy import client_of
 from kubeedge.kubebus.http.forward import error_response, exchange, has_body, relay, status_of
 from kubeedge.kubebus.http.limits import ProxyLimits, RequestLimiter
 from kubeedge.kubebus.http.pool import Pool
-from kubeedge_cloud.gateway import filters
-from kubeedge_cloud.gateway.backends import PodEndpoint
-from kubeedge_cloud.gateway.model import (
-    WEB,
-    HeaderChange,
-    ListenPoint,
-    MirrorTarget,
-    RouteBackend,
-    RouteEntry,
-    RouteRequest,
-)
-from kubeedge_cloud.gateway.pods import PodConnector, chosen
-from kubeedge_cloud.gateway.table import HostTable
 
 log = logging.getLogger("kubeedge.gateway")
 
@@ -59,22 +58,18 @@ class GatewayRoutes(Protocol):
 
     table: HostTable
 
-    def is_tenant(self, name: str) -> bool:
-        """Published services of that tenant may be at /NAME/."""
-        ...
-
     def endpoints(self, tenant: TenantId, backend: RouteBackend) -> list[PodEndpoint]:
         """The ready pods behind a backend, the one whose turn it is first."""
         ...
 
 
 class GatewayProxy:
-    """`connect` opens L4 connections to nodes; `slots` and `accounts` are those of the published services, of which this is a part."""
+    """`slots` and `accounts`: of all requests, those for published services, too."""
 
     def __init__(
         self,
         routes: GatewayRoutes,
-        connect: ConnectUpstream,
+        pods: PodConnector,
         *,
         slots: Callable[[], RequestLimiter],
         accounts: Accounts,
@@ -83,7 +78,7 @@ class GatewayProxy:
         rng: random.Random | None = None,
     ) -> None:
         self._routes, self._slots, self._accounts = routes, slots, accounts
-        self._pods = PodConnector(connect, limits.connect)
+        self._pods = pods
         self._limits, self._trust_forwarded = limits, trust_forwarded
         self._rng = rng or random.Random()
         self._pool: Pool[PodKey] = Pool(per_node=limits.pooled, seconds=limits.pooled_seconds)
@@ -101,26 +96,19 @@ class GatewayProxy:
         """Serve one client's connection that came in somewhere else than at the web listener."""
 
         async def answer(request: Request) -> Response | Upgrade:
-            found = await self.serve(request, at)
-            return _error(request, 404, "no route takes this request") if found is None else found
+            facts = facts_of(request, at)
+            if (found := self._routes.table.select(facts)) is None:
+                self._accounts.of("").answers[4] += 1
+                return _error(request, 404, "no route takes this request")
+            return await self.answer(request, facts, found)
 
         await serve_connection(reader, writer, answer, limits=self._limits.http, rests=rests)
 
-    async def serve(self, request: Request, at: ListenPoint = WEB) -> Response | Upgrade | None:
-        """None: the host is nobody's, and no route without a host takes the request."""
-        facts = _facts(request, at)
-        table = self._routes.table
-        tenant, entry = table.tenant_of(at.address) if at.address else table.owner(facts.host), None
-        if tenant is None:
-            if at.address or (default := table.default) is None:
-                return None
-            if at == WEB and self._routes.is_tenant(facts.path.split("/", 2)[1]):
-                return None
-            if (entry := table.find(default, facts)) is None:
-                return None
-            tenant = default
+    async def answer(self, request: Request, facts: RouteRequest, found: RouteSelection) -> Response | Upgrade:
+        """The answer to a request that is a tenant's, by the table."""
+        tenant = found.tenant
         self._accounts.exists(tenant)
-        answer = await self._admitted(request, facts, tenant, entry or table.find(tenant, facts))
+        answer = await self._admitted(request, facts, tenant, found.entry)
         status = 101 if isinstance(answer, Upgrade) else answer.status
         self._accounts.of(tenant).answers[min(status // 100, 5)] += 1
         return answer
@@ -292,7 +280,8 @@ def _error(request: Request, status: int, text: str, *, retry_after: float | Non
     return answer
 
 
-def _facts(request: Request, at: ListenPoint) -> RouteRequest:
+def facts_of(request: Request, at: ListenPoint) -> RouteRequest:
+    """What of a request the table looks at."""
     target, authority, headers = request.target, request.header("host") or "", tuple(request.headers)
     scheme, separator, rest = target.partition("://")
     if separator and "/" not in scheme and "?" not in scheme:  # absolute form: what it names is the host

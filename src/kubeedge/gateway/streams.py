@@ -12,12 +12,11 @@ from collections.abc import Callable
 
 from kubeedge.api.names import TenantId
 from kubeedge.errors import KubeEdgeError, Unavailable
+from kubeedge.gateway.model import FindEndpoints, StreamEntry
+from kubeedge.gateway.pods import PodConnector, chosen
 from kubeedge.kit.streams import abort_writer, close_writer, reset_writer, splice
 from kubeedge.kubebus.http.accounts import Accounts
 from kubeedge.kubebus.http.limits import RequestLimiter
-from kubeedge_cloud.gateway.backends import FindEndpoints
-from kubeedge_cloud.gateway.model import StreamEntry
-from kubeedge_cloud.gateway.pods import PodConnector, chosen
 
 log = logging.getLogger("kubeedge.gateway")
 

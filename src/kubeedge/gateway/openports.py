@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import socket
 import ssl
@@ -17,14 +16,15 @@ from typing import Protocol
 
 from kubeedge.api.names import TenantId
 from kubeedge.errors import Invalid
+from kubeedge.gateway.handshakes import server_name
+from kubeedge.gateway.model import ListenPoint, StreamEntry
+from kubeedge.gateway.points import StreamTable
+from kubeedge.gateway.proxy import GatewayProxy
+from kubeedge.gateway.streams import StreamProxy
+from kubeedge.kit import dataclasses
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.listener import ChosenService, listening
-from kubeedge_cloud.gateway.handshakes import server_name
-from kubeedge_cloud.gateway.model import ListenPoint, StreamEntry
-from kubeedge_cloud.gateway.points import StreamTable
-from kubeedge_cloud.gateway.proxy import GatewayProxy
-from kubeedge_cloud.gateway.streams import StreamProxy
 
 log = logging.getLogger("kubeedge.gateway")
 

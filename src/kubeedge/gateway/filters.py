@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from kubeedge.gateway.model import HeaderChange, PathChange, RedirectAnswer, RouteMatch, RouteRequest, UrlChange
 from kubeedge.kit.headers import HeaderList, Headers
-from kubeedge_cloud.gateway.model import HeaderChange, PathChange, RedirectAnswer, RouteMatch, RouteRequest, UrlChange
 
 _LONGEST_HOST = 253
 _PORTS = {"http": 80, "https": 443}
