@@ -16,7 +16,7 @@ _HONOURED = """
 PodSpec volumes initContainers containers restartPolicy terminationGracePeriodSeconds hostNetwork securityContext imagePullSecrets
 PodSpec hostname subdomain hostAliases dnsConfig serviceAccountName serviceAccount hostUsers dnsPolicy ephemeralContainers
 PodSpec enableServiceLinks runtimeClassName activeDeadlineSeconds hostPID hostIPC shareProcessNamespace setHostnameAsFQDN
-PodSpec hostnameOverride readinessGates os
+PodSpec hostnameOverride readinessGates os resources
 ReadinessGate conditionType
 LocalRef name
 HostAlias ip hostnames

@@ -65,6 +65,7 @@ def pod(spec: Object, path: str = "spec") -> list[FieldError]:
                 errors += node_use.mount_target(mount, sources, f"{path}.{group}[{index}].volumeMounts[{number}]")
     errors += node_use.host_ports(spec, path)
     errors += node_use.sysctls(spec, path)
+    errors += _resources(as_map(spec.get("resources")), f"{path}.resources")
     _one_of(errors, f"{path}.restartPolicy", spec.get("restartPolicy"), ("Always", "OnFailure", "Never"))
     _one_of(
         errors,

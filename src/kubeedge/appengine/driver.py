@@ -201,7 +201,7 @@ class PodDriver:
             wall=self._wall(),
             now=self._clock(),
             user=started.user,
-            resources=container.resources,
+            resources=config.container.resources,
         )
         state.started = container.startup is None
         state.ready = state.started and container.readiness is None

@@ -15,7 +15,6 @@ from kubeedge.apiserver import admission
 from tests.unit.appengine.world import container, pod
 
 NAMED = """
-PodSpec.resources
 PodSecurityContext.seLinuxOptions PodSecurityContext.windowsOptions PodSecurityContext.seLinuxChangePolicy
 SecurityContext.seLinuxOptions SecurityContext.windowsOptions
 """
@@ -62,9 +61,9 @@ def test_what_the_scheduler_reads_is_not_named_at_a_node_as_without_effect() -> 
         "tolerations": [{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}],
         "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
         "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}},
-        "resources": {"limits": {"memory": "1Mi"}},
+        "securityContext": {"seLinuxOptions": {"level": "s0"}},
     }
-    assert list(pod_fields.without_effect(spec)) == ["spec.resources"]
+    assert list(pod_fields.without_effect(spec)) == ["spec.securityContext.seLinuxOptions"]
 
 
 def pairs(ours: str, theirs: str, seen: set[tuple[str, str]]) -> Iterator[tuple[str, str]]:

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import example, given
 from hypothesis import strategies as st
-
 from kubeedge._fastpath import keys
+
 from kubeedge.metaserver import credentials
 from kubeedge.pki import asn1, csr, der, trust
 
