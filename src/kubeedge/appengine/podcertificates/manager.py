@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from kubeedge._fastpath import keys as new_keys
 from kubeedge.api import keys
 from kubeedge.api.names import NamespacedName, Object
-from kubeedge.api.pod_certificates import RESOURCE, WantedCertificate, answers_of, request_row, wanted_by
+from kubeedge.api.pod_certificates import RESOURCE, Answer, WantedCertificate, answers_of, request_row, wanted_by
 from kubeedge.appengine.podcertificates import core
 from kubeedge.appengine.podcertificates.core import PodCertificate
 from kubeedge.appengine.reports import canonical, json_object
@@ -144,7 +144,7 @@ class PodCertificates:
                 await self._warn(pod.uid, *warning)
         return min((due for kept in has.values() if (due := kept.due(now)) is not None), default=None)
 
-    def _answers_to(self, key: NamespacedName, pod: _CertifiedPod) -> dict[str, core.Answer]:
+    def _answers_to(self, key: NamespacedName, pod: _CertifiedPod) -> dict[str, Answer]:
         row = self._answers.get(key)
         if row is None:
             return {}
