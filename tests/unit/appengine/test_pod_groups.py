@@ -11,6 +11,7 @@ from kubeedge.api import defaults
 from kubeedge.api.pod import ResourceRequirements
 from kubeedge.appengine import core, oom, qos, status
 from kubeedge.appengine.core import ContainerObservation
+from kubeedge.appengine.resolve import resource_field
 from kubeedge.appengine.runtime import cgroups, group_limits
 from kubeedge.appengine.runtime.group_limits import PodBounds
 from kubeedge.appengine.runtime.pod_groups import PodGroups
@@ -144,6 +145,12 @@ def test_what_a_pod_says_of_itself_is_more_than_the_sum_of_its_containers() -> N
     assert other == ResourceRequirements(None, 200 * MI, 0, 0)
     observed = ContainerObservation(resources=other)
     assert core.resized(made, made.containers[1], observed) == set()
+    has = {"cpu": 8000, "memory": 1 << 40}
+    amounts = [
+        resource_field(made, {"resource": of}, made.containers[1], has)
+        for of in ("limits.cpu", "limits.memory", "requests.memory")
+    ]
+    assert amounts == ["8", str(200 * MI), "0"]
     more = pod(resources={"limits": {"memory": "300Mi"}}, containers=[container(), container("b")])
     assert core.resized(more, more.containers[1], observed) == {"memory"}
     # what nobody asks for, 90 Mi, is shared by both
