@@ -40,6 +40,7 @@ class Variant:
 
 def start(site: Site, variant: Variant, kinds: Collection[str] = archives.NAMES) -> None:
     """Everything, until all nodes are Ready, with images of these kinds."""
+    site.directory.chmod(0o711)  # users of a pod's own pass through it to their root, as they do through /run
     site.start_cluster()
     site.start_cloud([f"default={site.kubeconfig()}"])
     _start_proxy(site)

@@ -1,5 +1,6 @@
 # cython: language_level=3
-"""Keys on P-256 with the libcrypto that `ssl` and the data plane have loaded anyway: an agent has no other library for them.
+"""Keys with the libcrypto that `ssl` and the data plane have loaded anyway: an agent has no other library for them. Its own are on P-256; those of
+pods are of the kinds that Kubernetes names.
 
 Private keys are PKCS #8 (RFC 5958) in DER. Nothing is kept between two calls.
 """
@@ -14,6 +15,9 @@ cdef extern from * nogil:
     #include <openssl/evp.h>
     #include <openssl/x509.h>
     static EVP_PKEY *kb_generate(void) { return EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256"); }
+    static EVP_PKEY *kb_generate_ec(const char *curve) { return EVP_PKEY_Q_keygen(NULL, NULL, "EC", curve); }
+    static EVP_PKEY *kb_generate_rsa(size_t bits) { return EVP_PKEY_Q_keygen(NULL, NULL, "RSA", bits); }
+    static EVP_PKEY *kb_generate_ed25519(void) { return EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"); }
     static int kb_is_ec(const EVP_PKEY *key) { return EVP_PKEY_is_a(key, "EC"); }
     """
     ctypedef struct EVP_PKEY:
@@ -24,9 +28,22 @@ cdef extern from * nogil:
         pass
     ctypedef struct PKCS8_PRIV_KEY_INFO:
         pass
+    ctypedef struct X509_REQ:
+        pass
     EVP_PKEY *kb_generate()
+    EVP_PKEY *kb_generate_ec(const char *curve)
+    EVP_PKEY *kb_generate_rsa(size_t bits)
+    EVP_PKEY *kb_generate_ed25519()
     int kb_is_ec(const EVP_PKEY *key)
     const EVP_MD *EVP_sha256()
+    const EVP_MD *EVP_sha384()
+    const EVP_MD *EVP_sha512()
+    X509_REQ *X509_REQ_new()
+    void X509_REQ_free(X509_REQ *request)
+    int X509_REQ_set_version(X509_REQ *request, long version)
+    int X509_REQ_set_pubkey(X509_REQ *request, EVP_PKEY *key)
+    int X509_REQ_sign(X509_REQ *request, EVP_PKEY *key, const EVP_MD *digest)
+    int i2d_X509_REQ(const X509_REQ *request, unsigned char **out)
     EVP_MD_CTX *EVP_MD_CTX_new()
     void EVP_MD_CTX_free(EVP_MD_CTX *context)
     void EVP_PKEY_free(EVP_PKEY *key)
@@ -127,3 +144,53 @@ def sign(bytes private not None, bytes data not None, /):
     if done != 1:
         raise ValueError("this key cannot sign")
     return PyBytes_FromStringAndSize(<char *> signature, <Py_ssize_t> signature_size)
+
+
+cdef EVP_PKEY *made(str kind) except? NULL:
+    """To be freed; NULL: libcrypto could not. Raises ValueError for a kind that there is not."""
+    cdef EVP_PKEY *key = NULL
+    cdef const char *curve = NULL
+    cdef size_t bits = 0
+    if kind in ("ECDSAP256", "ECDSAP384", "ECDSAP521"):
+        curve = b"P-256" if kind == "ECDSAP256" else b"P-384" if kind == "ECDSAP384" else b"P-521"
+    elif kind in ("RSA3072", "RSA4096"):
+        bits = 3072 if kind == "RSA3072" else 4096
+    elif kind != "ED25519":
+        raise ValueError(f"{kind!r:.40} is no kind of key")
+    with nogil:
+        if curve != NULL:
+            key = kb_generate_ec(curve)
+        elif bits:
+            key = kb_generate_rsa(bits)  # takes seconds
+        else:
+            key = kb_generate_ed25519()
+    return key
+
+
+def request(str kind not None, /):
+    """A new key and an empty request (PKCS #10) that it has signed, both in DER; it may take seconds, without the GIL. Raises ValueError for a kind
+    that there is not, OSError when libcrypto has no random numbers."""
+    cdef EVP_PKEY *key = made(kind)
+    cdef X509_REQ *asked = NULL
+    cdef const EVP_MD *digest = EVP_sha256()
+    cdef unsigned char *der = NULL
+    cdef int size = 0
+    if kind == "ED25519":
+        digest = NULL  # it has its own
+    elif kind == "ECDSAP384":
+        digest = EVP_sha384()
+    elif kind == "ECDSAP521":
+        digest = EVP_sha512()
+    if key == NULL:
+        ERR_clear_error()
+        raise OSError("libcrypto could not make a key")
+    try:
+        with nogil:
+            asked = X509_REQ_new()
+            if asked != NULL and X509_REQ_set_version(asked, 0) == 1 and X509_REQ_set_pubkey(asked, key) == 1:
+                if X509_REQ_sign(asked, key, digest) > 0:
+                    size = i2d_X509_REQ(asked, &der)
+        return as_pkcs8(key), taken(der, size)
+    finally:
+        X509_REQ_free(asked)
+        EVP_PKEY_free(key)

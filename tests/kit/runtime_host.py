@@ -574,13 +574,17 @@ async def users_of_its_own(bench: Bench) -> dict[str, Any]:
     volumes = [
         {"name": "data", "emptyDir": {}}, {"name": "memory", "emptyDir": {"medium": "Memory"}},
         {"name": "node", "hostPath": {"path": str(bench.root / "node")}}, {"name": "proc", "hostPath": {"path": "/proc/sys"}},
-        {"name": "image", "image": {"reference": IMAGE}},
+        {"name": "image", "image": {"reference": IMAGE}}, {"name": "kept", "hostPath": {"path": str(bench.root / "kept")}},
     ]  # fmt: skip
     (bench.root / "node").mkdir()
+    (bench.root / "kept").mkdir()
+    runtime_mounts.tmpfs(bench.root / "kept", 1 << 20, 0o755)  # as a Secret is: nosuid, nodev
+    (bench.root / "kept/token").write_text("of the pod")
     (bench.root / "node/secret").write_text("of root")
     (bench.root / "node/secret").chmod(0o600)
     names = ("data", "memory", "node", "image")
-    mounts = [{"name": name, "mountPath": f"/{name}"} for name in names]
+    mounts: list[dict[str, Any]] = [{"name": name, "mountPath": f"/{name}"} for name in names]
+    mounts.append({"name": "kept", "mountPath": "/kept", "readOnly": True})
     admin = {"capabilities": {"add": ["NET_ADMIN", "SYS_ADMIN"]}}
     bad = sleeper("bad", volumeMounts=[{"name": "proc", "mountPath": "/x"}])
     whole = sleeper("whole", securityContext={"procMount": "Unmasked", "runAsUser": 1000})
@@ -595,6 +599,9 @@ async def users_of_its_own(bench: Bench) -> dict[str, Any]:
             for name in names[:3]
         ]
         seen["read"] = await bench.says(id, "cat /node/secret")
+        seen["kept"] = await bench.says(
+            id, "cat /kept/token; touch /kept/x 2>/dev/null; echo $?; grep ' /kept ' /proc/mounts"
+        )
         seen["image"] = await bench.says(id, "touch /image/x 2>/dev/null; echo $?")
         seen["network"] = await bench.says(
             id, "ip link set lo mtu 1400 && cat /sys/class/net/lo/mtu; hostname x && hostname"
@@ -616,6 +623,7 @@ async def users_of_its_own(bench: Bench) -> dict[str, Any]:
         seen["again"] = await bench.says(id, "cat /proc/self/uid_map | wc -l")
         top = bench.run.with_name(f"{bench.run.name}-users")
         seen["closed"] = [oct(top.stat().st_mode & 0o777), oct((top / "u-users").stat().st_mode & 0o777)]
+    runtime_mounts.unmount(bench.root / "kept")
     seen["left"] = top.exists()
     seen["mounted"] = [str(point) for point in runtime_mounts.mounted_below(top)]
     refused = {"hostUsers": False, "runtimeClassName": "crun", "containers": [sleeper()]}

@@ -215,6 +215,7 @@ def test_a_pod_has_users_of_its_own(topology: Topology, tmp_path: Path) -> None:
     assert seen["root"] == "0\n0:0\n65534:65534" or seen["root"] == "0\n0:0"
     assert seen["volumes"] == ["5:6"] * 3 and seen["on disk"] == [5, 6], "the same users on disk as in the container"
     assert seen["read"] == "of root" and seen["image"] == "1"
+    assert seen["kept"].startswith("of the pod1\n") and "ro,nosuid,nodev" in seen["kept"], seen["kept"]
     assert seen["network"] == "1400\nx", "its network and name are its own to change"
     assert seen["device"] == "1" and seen["null"] == [0, 0o666], "those of the machine are not"
     assert 1879113728 in seen["processes"]

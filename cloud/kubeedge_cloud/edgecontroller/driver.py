@@ -30,6 +30,7 @@ from kubeedge_cloud.edgecontroller.gateway_needs import GATEWAYS
 from kubeedge_cloud.edgecontroller.leases import NodeLeases
 from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses
 from kubeedge_cloud.edgecontroller.pending_writes import PendingWrites
+from kubeedge_cloud.edgecontroller.pod_certificates import PodCertificateRequests
 from kubeedge_cloud.edgecontroller.publications import Publications
 from kubeedge_cloud.edgecontroller.referenced import Referenced
 from kubeedge_cloud.edgecontroller.reports import ReportedState
@@ -55,11 +56,15 @@ class TenantEdgeController:
         self._tenants = tenants
         self._leases = NodeLeases(state)
         self._nodes = self._make_nodes()
-        self._reports = ReportedState(state, self._nodes)
+        self._certificates = PodCertificateRequests(state, lambda node: self._desired.queue.add(node))
+        self._reports = ReportedState(state, self._nodes, self._certificates)
         self._writes = PendingWrites(state, lambda node: self._desired.queue.add(node))
-        self._desired = DesiredState(state, self._writes.answered, fence, Copies(limit))
+        self._desired = DesiredState(state, self._answers, fence, Copies(limit))
         self._publications = Publications(state)
         self._autonomy = Autonomy(state)
+
+    def _answers(self, node: NodeName, have: dict[str, bytes]) -> dict[str, bytes]:
+        return self._writes.answered(node, have) | self._certificates.rows(node, have)
 
     def _make_nodes(self) -> NodeStatuses:
         def again(node: NodeName, rest: str) -> None:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from kubeedge.api import schema, strict_json
+from kubeedge.api import pod_certificates, schema, strict_json
 from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import NODES, PODS
@@ -25,15 +25,17 @@ from kubeedge_cloud.edgecontroller.kubelet_endpoint import with_endpoint
 from kubeedge_cloud.edgecontroller.mirror_pods import MirrorPods
 from kubeedge_cloud.edgecontroller.node_events import NodeEvents
 from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses
+from kubeedge_cloud.edgecontroller.pod_certificates import PodCertificateRequests
 from kubeedge_cloud.edgecontroller.state import EdgeState, mirrored
 
 log = logging.getLogger("kubeedge.edgecontroller")
 
+_CERTIFICATES = pod_certificates.RESOURCE
 #: writes through the API of what one node reports, by resource, a second in the long run and at once after a pause. What is reported meanwhile
 #: is not written; the newest is. A node has one status, some conditions, which decide whether it is Ready, and 110 pods
-_WRITES = {"nodes": (0.5, 10.0), "conditions": (1.0, 30.0), "pods": (10.0, 1000.0)}
+_WRITES = {"nodes": (0.5, 10.0), "conditions": (1.0, 30.0), "pods": (10.0, 1000.0), _CERTIFICATES: (1.0, 64.0)}
 #: seconds until what was too many is looked at again, at least; pods may be hundreds
-_LATER = {"nodes": 0.1, "conditions": 0.1, "pods": 2.0}
+_LATER = {"nodes": 0.1, "conditions": 0.1, "pods": 2.0, _CERTIFICATES: 1.0}
 #: values of one report; a pod with 60 containers has about 2,000, and what is done to each of them delays everything else
 _REPORT = JsonBounds(values=5_000)
 _STATE = "state"  # the queue of all the other reports, those of the node itself
@@ -55,8 +57,9 @@ class _Paces:
 class ReportedState:
     """Keys of the queues are (node, rest), `rest` being RESOURCE/NAMESPACE/NAME. Events, large reports and writes have a rate limit a node."""
 
-    def __init__(self, state: EdgeState, nodes: NodeStatuses) -> None:
+    def __init__(self, state: EdgeState, nodes: NodeStatuses, certificates: PodCertificateRequests) -> None:
         self._state = state
+        self._certificates = certificates
         self._nodes = nodes
         self._mirrors = MirrorPods(state)
         self._drivers = CsiNodes(state)
@@ -86,6 +89,8 @@ class ReportedState:
             self._state.reported.pop(short, None)
             if resource == "events":
                 self._events.taken_back(node, (namespace, name))
+        if resource == _CERTIFICATES:
+            self._certificates.reported(node, rest, asks=value is not None)
         self.again(node, rest)
 
     def again(self, node: NodeName, rest: str) -> None:
@@ -97,6 +102,7 @@ class ReportedState:
         """The node was removed: its rate limits start over if it comes back."""
         self._paces.pop(node, None)
         self._events.forget(node)
+        self._certificates.forget(node)
 
     async def _sync_up(self, key: tuple[NodeName, str]) -> float | None:
         name, rest = key
@@ -130,6 +136,9 @@ class ReportedState:
                         self._wrote(name, "nodes")
                 case "conditions" if rest in CONDITIONS:
                     await self._condition_reported(name, CONDITIONS[rest], report)
+                case pod_certificates.RESOURCE:
+                    self._wrote(name, resource)
+                    return await self._certificates.look(name, rest, report)
                 case "events":
                     return await self._events.write(name, (namespace, object_name), report)
         except Invalid as exc:  # what one node says must not stop the others

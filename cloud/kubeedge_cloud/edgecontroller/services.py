@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from kubeedge.api import keys, meta
 from kubeedge.api.names import Object
+from kubeedge.mesh.model import OTHERS
 from kubeedge_cloud.edgecontroller.node_objects import canonical
 
 ALL = "*"
@@ -53,7 +54,9 @@ def service(obj: Object) -> bytes:
     status = {}
     if ingress := ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress"):
         status = {"status": {"loadBalancer": {"ingress": ingress}}}
-    return canonical({"metadata": _metadata(obj), "spec": spec, **status})
+    labels = {name: value for name, value in meta.labels_of(obj).items() if name in OTHERS}
+    inner = {**_metadata(obj), **({"labels": labels} if labels else {})}
+    return canonical({"metadata": inner, "spec": spec, **status})
 
 
 def endpoint_slice(obj: Object) -> bytes:

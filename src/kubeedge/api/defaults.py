@@ -126,10 +126,13 @@ def pod(pod: Object) -> None:
 
 
 def qos_class(spec: Object) -> str:
-    """Guaranteed: every container limits CPU and memory and asks for as much; BestEffort: none asks for anything."""
+    """Guaranteed: the pod, or every container where it says nothing, limits CPU and memory and asks for as much; BestEffort: none asks for
+    anything."""
     asked = False
     guaranteed = True
-    for container in containers(spec):
+    of_pod = spec.get("resources")
+    says = isinstance(of_pod, dict) and (of_pod.get("limits") or of_pod.get("requests"))
+    for container in [spec] if says else containers(spec):
         resources = container.get("resources")
         resources = resources if isinstance(resources, dict) else {}
         limits, requests = resources.get("limits") or {}, resources.get("requests") or {}

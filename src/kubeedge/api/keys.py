@@ -32,6 +32,7 @@ Edge store:
     /sync/down                                    last sync revision of what the cloud wants (kubeedge.sync)
     /local/written/RESOURCE/NAMESPACE/NAME        the last answered write of an object (kubeedge.metaserver); never synced, as all of /local/
     /local/devices/NAMESPACE/NAME                 reported values of a device that are not for the cloud (kubeedge.devices); likewise
+    /local/podcertificates/NAMESPACE/POD          keys and certificates of a pod (kubeedge.appengine.podcertificates); likewise
     /local/mappers/NAME                           a mapper that has registered by DMI (kubeedge.devices.dmi); likewise
 
 RESOURCE is the lower-case plural ("pods", "configmaps", "secrets", "services", "nodes", "events", "webservices", and "writes", of which NAME is the
@@ -47,6 +48,7 @@ from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber
 
 CLUSTER_SCOPE = "_"
 _TENANT = "/t/"
+_LOCAL_SECRETS = "local(?=/podcertificates/)"  # of what is never synced, this alone is encrypted with others
 DESIRED = "/desired/"
 REPORTED = "/reported/"
 LOCAL = "/local/"
@@ -90,7 +92,9 @@ def split(key: str) -> tuple[str, str, str]:
 def of_resources(resources: Iterable[str]) -> re.Pattern[str]:
     """Matches the keys, in both stores, of objects of these resources; "*" is all resources."""
     names = "|".join("[^/]+" if name == "*" else re.escape(name) for name in sorted(resources))
-    return re.compile(f"/(?:t/[^/]+/(?:registry/[^/]+|edge/[^/]+/(?:desired|reported))|desired|reported)/(?:{names})/")
+    return re.compile(
+        f"/(?:t/[^/]+/(?:registry/[^/]+|edge/[^/]+/(?:desired|reported))|desired|reported|{_LOCAL_SECRETS})/(?:{names})/"
+    )
 
 
 def owner(key: str) -> str:

@@ -104,7 +104,7 @@ class RestartRule:
 
 @dataclass(frozen=True, slots=True)
 class ResourceRequirements:
-    """Limits and requests of one container. None: no limit. A CPU request that is missing is the limit; 0: none."""
+    """Limits and requests of one container, or of a pod. None: no limit. A CPU request that is missing is the limit; 0: none."""
 
     cpu_limit: int | None  # millicores
     memory_limit: int | None  # bytes
@@ -242,6 +242,9 @@ class Pod:
     runtime_class: str = ""
     fs_group_on_mismatch: bool = False  # fsGroupChangePolicy OnRootMismatch
     priority_class: str = ""
+    resources: ResourceRequirements | None = (
+        None  # of all containers together (spec.resources); None: the sum of theirs
+    )
     overhead: ResourceRequirements = ResourceRequirements(None, None, 0, 0)  # requests, of its RuntimeClass
     service_links: bool = True  # variables for the Services of the namespace
     #: types of conditions that others set, and what they say by now ("True"; "": nothing yet): the pod is not Ready without them

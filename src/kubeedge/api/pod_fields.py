@@ -16,7 +16,7 @@ _HONOURED = """
 PodSpec volumes initContainers containers restartPolicy terminationGracePeriodSeconds hostNetwork securityContext imagePullSecrets
 PodSpec hostname subdomain hostAliases dnsConfig serviceAccountName serviceAccount hostUsers dnsPolicy ephemeralContainers
 PodSpec enableServiceLinks runtimeClassName activeDeadlineSeconds hostPID hostIPC shareProcessNamespace setHostnameAsFQDN
-PodSpec hostnameOverride readinessGates os
+PodSpec hostnameOverride readinessGates os resources
 ReadinessGate conditionType
 LocalRef name
 HostAlias ip hostnames
@@ -71,8 +71,10 @@ KeyToPath key path mode
 DownwardVolume items defaultMode
 DownwardFile path fieldRef resourceFieldRef mode
 ProjectedVolume sources defaultMode
-Projection configMap secret downwardAPI serviceAccountToken
+Projection configMap secret downwardAPI serviceAccountToken clusterTrustBundle podCertificate
 ServiceAccountToken path audience expirationSeconds
+ClusterTrustBundle name signerName labelSelector optional path
+PodCertificate signerName keyType maxExpirationSeconds credentialBundlePath keyPath certificateChainPath userAnnotations
 ProjectedSecret name items optional
 """
 _ELSEWHERE = """
@@ -84,6 +86,8 @@ PodSpec automountServiceAccountToken schedulingGates overhead schedulingGroup wo
 INNER: Mapping[str, tuple[str, bool]] = {  # field -> (type, is a list)
     "PodSpec.dnsConfig": ("PodDNSConfig", False),
     "Projection.serviceAccountToken": ("ServiceAccountToken", False),
+    "Projection.clusterTrustBundle": ("ClusterTrustBundle", False),
+    "Projection.podCertificate": ("PodCertificate", False),
     "PodDNSConfig.options": ("PodDNSConfigOption", True),
     "Volume.persistentVolumeClaim": ("PersistentVolumeClaimVolume", False),
     "Volume.nfs": ("NFSVolume", False),

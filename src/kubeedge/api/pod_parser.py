@@ -27,7 +27,16 @@ from kubeedge.api.json_fields import (
     read_texts,
 )
 from kubeedge.api.names import Object
-from kubeedge.api.pod import IMAGE_VOLUME, VOLUME_KINDS, Container, NotAdmitted, Pod, Unsupported, VolumeSpec
+from kubeedge.api.pod import (
+    IMAGE_VOLUME,
+    VOLUME_KINDS,
+    Container,
+    NotAdmitted,
+    Pod,
+    ResourceRequirements,
+    Unsupported,
+    VolumeSpec,
+)
 from kubeedge.api.probe_parser import seconds
 from kubeedge.errors import Invalid
 
@@ -37,6 +46,7 @@ _HOSTNAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9.]{0,251}[A-Za-z0-9])?")
 _DNS_OPTION = re.compile(r"[a-z0-9][-a-z0-9]{0,62}(:[-a-z0-9.]{1,63})?")
 _SYSCTL = re.compile(r"[a-z0-9]([-_a-z0-9]*[a-z0-9])?([./][a-z0-9]([-_a-z0-9]*[a-z0-9])?)*")
 _SYSCTL_VALUE = re.compile(r"[\x20-\x7e\t]{1,256}")
+_NO_RESOURCES = ResourceRequirements(None, None, 0, 0)
 _MAX_HOSTNAME = 64  # characters: HOST_NAME_MAX of Linux
 #: of a namespace that the pod has for itself, and without effect on what other pods may use
 SAFE_SYSCTLS = frozenset(
@@ -116,12 +126,19 @@ def parse(obj: Object) -> Pod:
         sysctls=_sysctls(spec, pod_security),
         runtime_class=read_name(spec, "runtimeClassName", "spec", _SUBDOMAIN) if spec.get("runtimeClassName") else "",
         priority_class=read(spec, "priorityClassName", str, "spec", ""),
+        resources=_resources(spec),
         overhead=resource_requirements({"requests": read_mapping(spec, "overhead", "spec")}, "spec.overhead"),
         service_links=read(spec, "enableServiceLinks", bool, "spec", True),
         readiness_gates=_readiness_gates(obj, spec),
     )
     _check_names(pod)
     return pod
+
+
+def _resources(spec: Mapping[str, Any]) -> ResourceRequirements | None:
+    resources = read_mapping(spec, "resources", "spec")
+    made = resource_requirements(resources, "spec.resources") if resources else None
+    return None if made == _NO_RESOURCES else made
 
 
 def _containers(spec: Mapping[str, Any], kind: str, pod_security: Mapping[str, Any]) -> Sequence[Container]:

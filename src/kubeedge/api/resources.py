@@ -44,6 +44,7 @@ VOLUMEATTACHMENTS = Resource("storage.k8s.io", "v1", "volumeattachments", "Volum
 CLUSTERTRUSTBUNDLES = Resource(
     "certificates.k8s.io", "v1", "clustertrustbundles", "ClusterTrustBundle", namespaced=False
 )
+PODCERTIFICATEREQUESTS = Resource("certificates.k8s.io", "v1", "podcertificaterequests", "PodCertificateRequest")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 
 

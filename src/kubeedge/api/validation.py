@@ -14,13 +14,13 @@ import json
 import re
 from typing import Any
 
-from kubeedge.api import node_use, validation_actions, validation_sizes
+from kubeedge.api import node_use, validation_actions, validation_files, validation_sizes
 from kubeedge.api.findings import Findings
 from kubeedge.api.names import Object
 from kubeedge.api.quantities import is_quantity
 from kubeedge.api.quantities import parse as parse_quantity
 from kubeedge.api.selectors import is_label_key, is_label_value
-from kubeedge.api.service_accounts import MAX_POD_TOKENS, MAX_SECONDS, MIN_SECONDS, counts
+from kubeedge.api.service_accounts import MAX_POD_TOKENS, counts
 from kubeedge.api.status import (
     FieldError,
     duplicate,
@@ -65,6 +65,7 @@ def pod(spec: Object, path: str = "spec") -> list[FieldError]:
                 errors += node_use.mount_target(mount, sources, f"{path}.{group}[{index}].volumeMounts[{number}]")
     errors += node_use.host_ports(spec, path)
     errors += node_use.sysctls(spec, path)
+    errors += _resources(as_map(spec.get("resources")), f"{path}.resources")
     _one_of(errors, f"{path}.restartPolicy", spec.get("restartPolicy"), ("Always", "OnFailure", "Never"))
     _one_of(
         errors,
@@ -107,11 +108,11 @@ def _volumes(spec: Object, path: str, errors: list[FieldError]) -> set[str]:
             if isinstance(volume.get(source), dict) and not volume[source].get(key):
                 errors.append(required(f"{where}.{source}.{key}"))
         errors += _size_limit(f"{where}.emptyDir.sizeLimit", as_map(volume.get("emptyDir")).get("sizeLimit"))
-        errors += _files(where, volume)
+        errors += validation_files.files(where, volume)
         projected = as_map(volume.get("projected"))
-        errors += _mode(f"{where}.projected.defaultMode", projected.get("defaultMode"))
+        errors += validation_files.mode(f"{where}.projected.defaultMode", projected.get("defaultMode"))
         for number, source in enumerate(as_list(projected.get("sources"))):
-            errors += _files(f"{where}.projected.sources[{number}]", as_map(source))
+            errors += validation_files.files(f"{where}.projected.sources[{number}]", as_map(source))
             tokens += "serviceAccountToken" in as_map(source) and counts(as_map(source["serviceAccountToken"]))
     if tokens > MAX_POD_TOKENS:
         errors.append(too_many(f"{path}[*].projected.sources[*].serviceAccountToken", tokens, MAX_POD_TOKENS))
@@ -123,55 +124,6 @@ def _size_limit(path: str, value: Any) -> list[FieldError]:
     if is_quantity(value) and parse_quantity(value) < 0:
         return [invalid(path, value, "must be greater than or equal to 0")]
     return []
-
-
-def _files(where: str, sources: Object) -> list[FieldError]:
-    """Those that a volume, or a part of a projected one, makes of objects."""
-    errors: list[FieldError] = []
-    for source in ("configMap", "secret", "downwardAPI"):
-        values = as_map(sources.get(source))
-        errors += _mode(f"{where}.{source}.defaultMode", values.get("defaultMode"))
-        for number, item in enumerate(as_list(values.get("items"))):
-            errors += _unreserved(f"{where}.{source}.items[{number}].path", item.get("path"))
-            errors += _mode(f"{where}.{source}.items[{number}].mode", item.get("mode"))
-    if (token := sources.get("serviceAccountToken")) is not None:
-        path, token = f"{where}.serviceAccountToken", as_map(token)
-        errors += _unreserved(f"{path}.path", token.get("path"))
-        errors += _token_life(f"{path}.expirationSeconds", token.get("expirationSeconds"))
-    return errors
-
-
-def _token_life(path: str, value: Any) -> list[FieldError]:
-    if value is None or (type(value) is int and MIN_SECONDS <= value <= MAX_SECONDS):
-        return []
-    if type(value) is not int:
-        return [invalid(path, value, "must be an integer")]
-    if value < MIN_SECONDS:
-        return [invalid(path, value, "may not specify a duration less than 10 minutes")]
-    return [invalid(path, value, "may not specify a duration larger than 2^32 seconds")]
-
-
-def _mode(path: str, value: Any) -> list[FieldError]:
-    if isinstance(value, int) and not 0 <= value <= 0o777:
-        return [invalid(path, value, "must be a number between 0 and 0777 (octal), both inclusive")]
-    return []
-
-
-def _unreserved(path: str, value: Any) -> list[FieldError]:
-    """Names that begin with ".." are the node's own in such a volume."""
-    if errors := _relative(path, value):
-        return errors
-    reserved = any(part.startswith("..") for part in str(value).split("/"))
-    return [invalid(path, value, "must not start with '..'")] if reserved or "\0" in str(value) else []
-
-
-def _relative(path: str, value: Any) -> list[FieldError]:
-    """A path inside a volume: it must not lead out of it."""
-    if not value:
-        return [required(path)]
-    if str(value).startswith("/"):
-        return [invalid(path, value, "must be a relative path")]
-    return [invalid(path, value, "must not contain '..'")] if ".." in str(value).split("/") else []
 
 
 def _container(container: Object, path: str, names: set[str], volumes: set[str]) -> list[FieldError]:
@@ -215,7 +167,7 @@ def _mount(mount: Object, path: str, volumes: set[str], mounted: set[str]) -> li
         mounted.add(target)
     for key in ("subPath", "subPathExpr"):
         if mount.get(key):
-            errors += _relative(f"{path}.{key}", mount[key])
+            errors += validation_files.relative(f"{path}.{key}", mount[key])
     return errors
 
 

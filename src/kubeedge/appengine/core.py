@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from kubeedge.api.pod import Container, Pod, ResourceRequirements
+from kubeedge.appengine import qos
 from kubeedge.appengine.runtime.base import User
 from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.dataclasses import dataclass, field
@@ -237,7 +238,7 @@ def _drive(containers: Sequence[Container], pod: Pod, observed: PodObservation, 
             if state.spec_image and state.spec_image != container.image:
                 why = f"its image changed to {container.image}"
                 return StopContainers((container.name,), pod.grace, why, replacing=True)
-            if (changed := resized(container, state)) and state.resize_refused != container.resources:
+            if (changed := resized(pod, container, state)) and state.resize_refused != container.resources:
                 if changed & container.resize_restarts:
                     why = f"its resources changed ({', '.join(sorted(changed))})"
                     return StopContainers((container.name,), pod.grace, why, replacing=True)
@@ -254,9 +255,9 @@ def _drive(containers: Sequence[Container], pod: Pod, observed: PodObservation, 
     return Wait(min(wake) if wake else None)
 
 
-def resized(container: Container, state: ContainerObservation) -> set[str]:
+def resized(pod: Pod, container: Container, state: ContainerObservation) -> set[str]:
     """Of "cpu" and "memory", those that the run has otherwise than the specification asks for by now."""
-    wanted, has = container.resources, state.resources
+    wanted, has = qos.of_container(pod, container.resources), state.resources
     if has is None:
         return set()
     pairs = {

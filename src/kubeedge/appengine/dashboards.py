@@ -218,6 +218,8 @@ class KubeletState:
     volumes: Mapping[str, int]
     process: ProcessUse
     claims: Sequence[ClaimUse] = ()
+    #: pods with users of their own: how many were started, and how often one of them could not be
+    with_own_users: tuple[int, int] = (0, 0)
 
 
 def kubelet_metrics(state: KubeletState) -> Iterator[str]:
@@ -246,6 +248,14 @@ _KUBELET: tuple[RowFamily[KubeletState], ...] = (
         lambda s: [
             ({"plugin_name": kind, "state": "desired_state_of_world"}, count) for kind, count in s.volumes.items()
         ],
+    ),
+    RowFamily(
+        "kubelet_started_user_namespaced_pods_total", "counter", "Cumulative number of pods with user namespaces started.",
+        lambda s: one(s.with_own_users[0]),
+    ),
+    RowFamily(
+        "kubelet_started_user_namespaced_pods_errors_total", "counter", "Cumulative number of errors when starting pods with user namespaces.",
+        lambda s: one(s.with_own_users[1]),
     ),
     RowFamily(
         "kubernetes_build_info", "gauge", "A metric with a constant '1' value labeled by the version that is built.",

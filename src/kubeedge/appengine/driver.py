@@ -116,11 +116,13 @@ class PodDriver:
             case core.CreateSandbox():
                 assert worker.desired is not None
                 self._note_begin(worker)
+                self._workers.with_own_users += not worker.desired.host_users
                 try:
                     sandbox = await self._runtime.create_sandbox(self._prepare.sandbox(worker.desired, observed))
                     observed.ip = sandbox.ip
                 except (StartError, OSError) as exc:
                     observed.failures += 1
+                    self._workers.failed_with_own_users += not worker.desired.host_users
                     observed.retry_at = self._clock() + core.SANDBOX_BACKOFF.delay(observed.failures)
                     observed.sandbox_error = str(exc)
                     await self._reports.event(worker, "Warning", "FailedCreatePodSandBox", str(exc))
@@ -190,6 +192,7 @@ class PodDriver:
                 reason = "CreateContainerConfigError"
             elif not isinstance(exc, KubeEdgeError | OSError):
                 log.exception("container %s of pod %s/%s", container.name, pod.namespace, pod.name)
+            self._workers.failed_with_own_users += not pod.host_users
             core.note_failure(state, reason=reason, message=str(exc), now=self._clock())
             kind = "FailedMount" if isinstance(exc, NotMounted) else "Failed"
             await self._reports.event(worker, "Warning", kind, f"Error: {exc}", container.name)
@@ -204,7 +207,7 @@ class PodDriver:
             wall=self._wall(),
             now=self._clock(),
             user=started.user,
-            resources=container.resources,
+            resources=config.container.resources,
         )
         state.started = container.startup is None
         state.ready = state.started and container.readiness is None

@@ -97,7 +97,8 @@ def kubelet_state(node: str, workers: Workers, process: ProcessUse, claims: Sequ
         states.update("running" if c.running else "exited" if c.exited else "created" for c in containers)
         if worker.desired is not None:
             volumes.update(f"kubernetes.io/{_plugin(volume.kind)}" for volume in worker.desired.volumes.values())
-    return KubeletState(node, KUBELET_VERSION, desired, running, states, volumes, process, claims)
+    own_users = (workers.with_own_users, workers.failed_with_own_users)
+    return KubeletState(node, KUBELET_VERSION, desired, running, states, volumes, process, claims, own_users)
 
 
 def _plugin(kind: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kubeedge.appengine import logs
 from kubeedge.appengine.core import ContainerObservation
-from kubeedge.appengine.worker import Workers
+from kubeedge.appengine.worker import Worker, Workers
 
 
 def find(
@@ -32,6 +32,14 @@ def find(
         path = logs.path(root, namespace, name, worker.uid, container, attempt)
         return path, functools.partial(_still_writes, state, previous)
     return f'pod "{name}" is not on this node'
+
+
+def last_words(worker: Worker, root: Path, name: str, attempt: int) -> str:
+    """The end of a container's log, where its terminationMessagePolicy is FallbackToLogsOnError; otherwise ""."""
+    pod = worker.desired or worker.last
+    if pod is None or not any(c.name == name and c.log_is_message for c in pod.all_containers):
+        return ""
+    return logs.last_words(logs.path(root, worker.namespace, worker.name, worker.uid, name, attempt))
 
 
 def _still_writes(state: ContainerObservation, previous: bool) -> bool:

@@ -19,13 +19,14 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kubeedge.api import keys, service_accounts, trust_bundles
+from kubeedge.api import keys, pod_certificates, service_accounts, trust_bundles
 from kubeedge.api.names import Object, Revision
 from kubeedge.api.pod import Pod
 from kubeedge.api.pod_parser import parse
 from kubeedge.api.resources import CSIDRIVERS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, VOLUMEATTACHMENTS
-from kubeedge.appengine import admission, core, log_files, logs, node_readings
-from kubeedge.appengine.core import ContainerObservation, PodObservation
+from kubeedge.appengine import admission, core, log_files, node_readings
+from kubeedge.appengine.certified_pods import CertifiedPods
+from kubeedge.appengine.core import PodObservation
 from kubeedge.appengine.desired import DesiredObjects
 from kubeedge.appengine.driver import PodDriver
 from kubeedge.appengine.eviction import Readings
@@ -111,6 +112,8 @@ class AppEngine:
         if settings.kubelet is not None:
             self._plugins = NodePlugins(settings.kubelet, settings.state, self._prepare, self._workers, self._reports)
         self._upkeep = Upkeep(settings, runtime, self._workers, self._prepare.volumes, self._reports)
+        changed = functools.partial(self._object_changed, pod_certificates.RESOURCE)
+        self._certified = CertifiedPods(store, changed, self._workers, self._reports, wall)
 
     # -- the module ----------------------------------------------------------------------------------------------------
 
@@ -178,6 +181,7 @@ class AppEngine:
             if self._static is not None and (namespace, name) in self._static:
                 log.error("pod %s/%s of the API has the name of a static pod, and is not run", namespace, name)
                 return
+            await self._certified.pod(namespace, name, obj)
             self._desire(namespace, name, obj, found, before)
             if obj is None and not self._workers.named(namespace, name):
                 await self._reports.forget(namespace, name, "")
@@ -185,6 +189,8 @@ class AppEngine:
             self._object_changed(resource, namespace, name, obj)
             if obj is None and resource == PERSISTENTVOLUMECLAIMS.plural:
                 await self._reports.forget_claim(namespace, name)
+        elif resource == pod_certificates.RESOURCE:
+            self._certified.answer(namespace, name, obj)
         elif resource in _FOR_LATER:
             self._prepare.keep(resource, namespace, name, obj)
 
@@ -210,6 +216,7 @@ class AppEngine:
         uids = frozenset(w.uid for w in self._workers)
         await asyncio.to_thread(self._prepare.volumes.sweep, uids)
         self._prepare.users.sweep(uids)
+        await self._certified.sweep()
         if self._plugins is not None:
             await self._plugins.sweep(uids)
         for key, value in before.items():
@@ -274,6 +281,7 @@ class AppEngine:
             log.error("worker of pod %s/%s failed", worker.namespace, worker.name, exc_info=error)
 
     async def _stop_workers(self) -> None:
+        await self._certified.close()
         tasks = [w.task for w in self._workers if w.task]
         tasks += [t for w in self._workers for t in w.probes.values()]
         for task in tasks:
@@ -297,17 +305,11 @@ class AppEngine:
         if worker is None or state is None or state.id != exit.id or state.exited:
             return
         self._prober.end(worker, exit.container)
-        message = exit.message or (self._last_words(worker, exit.container, state) if exit.exit_code else "")
+        message = exit.message
+        if exit.exit_code and not message:
+            message = log_files.last_words(worker, self._settings.logs, exit.container, state.attempt)
         core.note_exit(state, exit.exit_code, exit.reason, message, wall=self._wall(), now=self._clock())
         worker.wake.set()
-
-    def _last_words(self, worker: Worker, name: str, state: ContainerObservation) -> str:
-        """The end of a container's log, where its terminationMessagePolicy is FallbackToLogsOnError; otherwise ""."""
-        pod = worker.desired or worker.last
-        if pod is None or not any(c.name == name and c.log_is_message for c in pod.all_containers):
-            return ""
-        path = logs.path(self._settings.logs, worker.namespace, worker.name, worker.uid, name, state.attempt)
-        return logs.last_words(path)
 
     # -- what the kubelet API and the command line ask -----------------------------------------------------------------
 

@@ -97,9 +97,8 @@ class Preparer:
         await asyncio.to_thread(logs.prune, path.parent, attempt)
         score = oom.score(pod, container, node.memory())
         of_swap = swap.limit(pod, container, self._swap, node.memory(), node.swap())
-        config = ContainerConfig(
-            container, attempt, container.image, env, binds, path, oom_score_adj=score, swap=of_swap
-        )
+        runs = replace(container, resources=qos.of_container(pod, container.resources))
+        config = ContainerConfig(runs, attempt, container.image, env, binds, path, oom_score_adj=score, swap=of_swap)
         edits = await self.devices.allocate(pod, container) if self.devices is not None else None
         return edits.applied(config) if edits is not None else config
 

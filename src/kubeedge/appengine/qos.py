@@ -1,4 +1,5 @@
-"""What a pod asks for and may have as a whole: the sum of its containers, as the kubelet counts it (KEP-753, Pod Overhead). Pure."""
+"""What a pod asks for and may have as a whole: what it says itself (spec.resources, KEP-2837), or the sum of its containers, as the kubelet counts it
+(KEP-753, Pod Overhead). Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import TypeAlias
 from kubeedge.api.pod import Container, Pod, ResourceRequirements
 from kubeedge.kit.dataclasses import replace
 
+_NOTHING = ResourceRequirements(None, None, 0, 0)
 _Amount: TypeAlias = Callable[[ResourceRequirements], int]
 
 
@@ -20,13 +22,28 @@ def pod_resources(pod: Pod, has: Mapping[str, ResourceRequirements]) -> Resource
     def total(amount: _Amount) -> int:
         return _total(pod, lambda container: amount(containers[container.name]))
 
+    whole = pod.resources or _NOTHING
     cpu = total(lambda r: r.cpu_limit or 0) if all(r.cpu_limit for r in containers.values()) else 0
     memory = total(lambda r: r.memory_limit or 0) if all(r.memory_limit for r in containers.values()) else 0
+    cpu, memory = whole.cpu_limit or cpu, whole.memory_limit or memory
     return ResourceRequirements(
         cpu + over.cpu_request if cpu else None,
         memory + over.memory_request if memory else None,
-        total(lambda r: r.cpu_request) + over.cpu_request,
-        total(memory_request) + over.memory_request,
+        (whole.cpu_request or total(lambda r: r.cpu_request)) + over.cpu_request,
+        (memory_request(whole) or total(memory_request)) + over.memory_request,
+    )
+
+
+def of_container(pod: Pod, resources: ResourceRequirements) -> ResourceRequirements:
+    """What a container of the pod runs with, which has these: limits that it does not have itself are those of the pod. It asks for what it says."""
+    whole = pod.resources
+    if whole is None:
+        return resources
+    return replace(
+        resources,
+        cpu_limit=resources.cpu_limit or whole.cpu_limit,
+        memory_limit=resources.memory_limit or whole.memory_limit,
+        huge_pages={**whole.huge_pages, **resources.huge_pages},
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kubeedge.api.pod import Container, ResourceRequirements
+from kubeedge.appengine import qos
 from kubeedge.appengine.prepare import Preparer
 from kubeedge.appengine.reports import Reports
 from kubeedge.appengine.runtime.base import NotRunning, Runtime, StartError
@@ -22,13 +23,14 @@ async def perform(
     """A request that this machine can never fulfil is refused for good, anything else that fails is tried again. The pod's own limits grow before
     those of the container, and shrink after them. `now`: of plan()."""
     state, wanted = worker.observed.of(container.name), container.resources
+    runs = wanted if worker.desired is None else qos.of_container(worker.desired, wanted)
     if problem := infeasible(wanted, prepare.allocatable):
         state.resize_refused, state.resize_error = wanted, problem
         await reports.event(worker, "Warning", "ResizeInfeasible", problem, container.name)
         return
     try:
         await _update_pod(runtime, prepare, worker)
-        await runtime.update_container(state.id, wanted)
+        await runtime.update_container(state.id, runs)
     except NotRunning:
         return  # its exit is on the way
     except (StartError, OSError) as exc:
@@ -37,7 +39,7 @@ async def perform(
             state.resize_error = str(exc)
             await reports.event(worker, "Warning", "ResizeError", str(exc), container.name)
         return
-    state.resources, state.resize_error, state.resize_refused = wanted, "", None
+    state.resources, state.resize_error, state.resize_refused = runs, "", None
     await _update_pod(runtime, prepare, worker)
     await reports.event(worker, "Normal", "ResizeCompleted", f"Resized container {container.name}", container.name)
 

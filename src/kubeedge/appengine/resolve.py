@@ -14,7 +14,7 @@ from typing import Any
 from kubeedge.api import quantities
 from kubeedge.api.names import Object
 from kubeedge.api.pod import Container, Pod
-from kubeedge.appengine import service_links
+from kubeedge.appengine import qos, service_links
 from kubeedge.appengine.runtime.oci_spec import MAX_EXPANDED, expand
 from kubeedge.errors import Invalid, KubeEdgeError
 
@@ -155,17 +155,17 @@ def resource_field(
 ) -> str:
     """A resourceFieldRef in units of its divisor, rounded up, as a decimal number. `container` is meant when it names none.
 
-    A limit that is not set is what the node has: `allocatable`, "cpu" in thousandths, the others in bytes. Raises Invalid.
+    A limit that is not set is the pod's, or what the node has: `allocatable`, "cpu" in thousandths, the others in bytes. Raises Invalid.
     """
     resource, divisor = str(ref.get("resource", "")), str(ref.get("divisor") or "0")
     if name := ref.get("containerName"):
         container = next((c for c in pod.all_containers if c.name == name), container)
-    r, name = container.resources, container.name
+    r, name = qos.of_container(pod, container.resources), container.name
     values = {
         "limits.cpu": r.cpu_limit or allocatable.get("cpu", 0),
         "requests.cpu": r.cpu_request,
         "limits.memory": r.memory_limit or allocatable.get("memory", 0),
-        "requests.memory": r.memory_request or r.memory_limit or 0,
+        "requests.memory": r.memory_request or container.resources.memory_limit or 0,
         "limits.ephemeral-storage": pod.storage.limits.get(name) or allocatable.get("ephemeral-storage", 0),
         "requests.ephemeral-storage": pod.storage.requests.get(name) or pod.storage.limits.get(name, 0),
     }

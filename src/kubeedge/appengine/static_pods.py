@@ -32,6 +32,7 @@ _PERIOD = 5.0  # seconds
 _MAX_BYTES = 256 * 1024
 _PRIORITY = 2_000_001_000  # that of system-node-critical
 _TOLERATES = {"operator": "Exists", "effect": "NoExecute"}
+_OF_THE_API = ("serviceAccountToken", "podCertificate")  # sources of projected volumes
 _OBJECTS = ("configMap", "secret", "persistentVolumeClaim", "ephemeral", "csi")
 
 
@@ -75,7 +76,7 @@ def _references(spec: Mapping[str, Any]) -> Iterator[str]:
     for volume in spec.get("volumes") or ():
         sources = (volume.get("projected") or {}).get("sources") or ()
         yield from (kind for kind in _OBJECTS if kind in volume)
-        yield from (kind for part in sources for kind in (*_OBJECTS, "serviceAccountToken") if kind in part)
+        yield from (kind for part in sources for kind in (*_OBJECTS, *_OF_THE_API) if kind in part)
     for kind in ("initContainers", "containers"):
         for container in spec.get(kind) or ():
             if container.get("envFrom"):

@@ -104,9 +104,10 @@ def failed_status(reason: str, message: str, *, host_ip: str, now: float) -> dic
 
 
 def qos_class(pod: Pod) -> str:
-    """Guaranteed, Burstable or BestEffort, by the requests and limits of all containers
+    """Guaranteed, Burstable or BestEffort, by the requests and limits of the pod, or of all containers where it has none
     (kubernetes.io, Pod Quality of Service Classes)."""
     resources = [c.resources for c in (*pod.init_containers, *pod.containers)]
+    resources = resources if pod.resources is None else [pod.resources]
     if all(r.cpu_limit and r.memory_limit and r.cpu_request in (0, r.cpu_limit) and r.memory_request in (0, r.memory_limit)
            for r in resources):  # fmt: skip
         return "Guaranteed"
@@ -197,7 +198,7 @@ def _terminated(run: ContainerObservation | LastState, scheme: str) -> dict[str,
 def _resizing(pod: Pod, observed: PodObservation) -> list[dict[str, Any]]:
     """What hinders a resize: that this node is too small for it, or that it did not succeed yet."""
     found = []
-    states = [observed.of(c.name) for c in pod.all_containers if resized(c, observed.of(c.name))]
+    states = [observed.of(c.name) for c in pod.all_containers if resized(pod, c, observed.of(c.name))]
     refused = "; ".join(s.resize_error for s in states if s.resize_refused is not None)
     failed = "; ".join(s.resize_error for s in states if s.resize_error and s.resize_refused is None)
     if refused:

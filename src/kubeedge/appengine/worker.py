@@ -116,6 +116,8 @@ class Workers:
 
     def __init__(self) -> None:
         self._by_uid: dict[str, Worker] = {}
+        #: pods with users of their own: how many were started, and how often one of them, or a container in it, could not be
+        self.with_own_users, self.failed_with_own_users = 0, 0
 
     def __iter__(self) -> Iterator[Worker]:
         """The workers at this moment; their set may change meanwhile."""

@@ -17,6 +17,8 @@ from kubeedge.kit.ip import IpAddress, address_of
 MAX_PORTS = 100  # of one Service
 MAX_ENDPOINTS = 1000  # of one port that this node uses; connections go to those
 MAX_ADDRESSES = 32  # external ones of one Service
+#: labels by which kube-proxy, and so we, leave a Service, or a slice of one, to another proxy; names are answered all the same
+OTHERS = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 _AFFINITY = 10_800  # seconds; the default of Kubernetes
 _LABEL = re.compile(r"[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?")
@@ -52,6 +54,7 @@ class Service:
     affinity: int = 0
     not_ready_too: bool = False
     distribution: str = ""
+    proxied: bool = True  # False: its addresses are another proxy's
 
     @property
     def key(self) -> str:
@@ -71,6 +74,7 @@ class Endpoint:
     node: str = ""
     hostname: str = ""
     zones: tuple[str, ...] = ()
+    proxied: bool = True  # False: no connection of ours goes there
 
 
 def service_of(namespace: str, name: str, value: JsonObject) -> Service | None:
@@ -100,7 +104,13 @@ def service_of(namespace: str, name: str, value: JsonObject) -> Service | None:
         affinity=_between(affinity, 1, 86_400, _AFFINITY) if spec.get("sessionAffinity") == "ClientIP" else 0,
         not_ready_too=spec.get("publishNotReadyAddresses") is True,
         distribution=str(spec.get("trafficDistribution") or ""),
+        proxied=_is_ours(value),
     )
+
+
+def _is_ours(value: JsonObject) -> bool:
+    labels = mapping(mapping(value.get("metadata")).get("labels"))
+    return not any(label in labels for label in OTHERS)
 
 
 def endpoints_of(value: JsonObject) -> tuple[str, list[Endpoint]]:
@@ -114,7 +124,7 @@ def endpoints_of(value: JsonObject) -> tuple[str, list[Endpoint]]:
         for port in dicts(value.get("ports"))[:MAX_PORTS]
         if (number := _between(port.get("port"), 1, 65_535, 0)) and port.get("protocol", "TCP") in PROTOCOLS
     }
-    found = []
+    found, proxied = [], _is_ours(value)
     for entry in dicts(value.get("endpoints"))[:MAX_ENDPOINTS]:
         conditions = mapping(entry.get("conditions"))
         ready = conditions.get("ready") is not False
@@ -131,6 +141,7 @@ def endpoints_of(value: JsonObject) -> tuple[str, list[Endpoint]]:
                     node=str(entry.get("nodeName") or ""),
                     hostname=hostname if isinstance(hostname, str) and is_label(hostname) else "",
                     zones=tuple(str(hint.get("name")) for hint in hints),
+                    proxied=proxied,
                 )
             )
     return name, found

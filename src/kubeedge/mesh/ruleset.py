@@ -60,9 +60,9 @@ class LocalNode:
 def rules_of(service: Service, endpoints: Sequence[Endpoint], local_node: LocalNode, version: int) -> Rules:
     """What one Service needs in one family; nothing when it has no address in it."""
     rules = Rules()
-    if service.headless or service.kind == "ExternalName":
+    if service.headless or service.kind == "ExternalName" or not service.proxied:
         return rules
-    mine = [e for e in endpoints if e.address.version == version]
+    mine = [e for e in endpoints if e.address.version == version and e.proxied]
     inside = [a for a in service.addresses if a.version == version]
     outside = [a for a in service.external if a.version == version]
     for address in inside:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kubeedge.errors import NotFound
 from kubeedge.kit.ip import IpAddress
-from kubeedge.mesh.model import Endpoint, Service, ServicePort
+from kubeedge.mesh.model import OTHERS, Endpoint, Service, ServicePort
 from kubeedge.mesh.network_policy import AllowedTraffic, PolicyPod
 from kubeedge.mesh.table import MeshTable, choose
 
@@ -64,6 +64,8 @@ def _why_of_name(table: MeshTable, service: Service, domain: str) -> str:
         return _why_of_alias(table, service.external_name, domain)
     if service.headless:
         return "headless: the name has the addresses of the ready endpoints, and clients choose among them"
+    if not service.proxied:
+        return f"another proxy has its addresses: it has a label of {' or '.join(OTHERS)}"
     if not service.addresses:
         return "it has no cluster IP that is used here"
     return "cluster IP: connections are translated on this node"
@@ -115,8 +117,8 @@ class _Way:
 
     def entry(self, *, local: bool, policy: str) -> dict[str, Any]:
         """`policy`: the field that is Local, if `local`."""
-        chosen = self._chosen(local=local)
-        if self._service.headless:
+        chosen = self._chosen(local=local) if self._service.proxied else []
+        if self._service.headless or not self._service.proxied:
             nothing = ["nothing"]
         elif local and self._chosen(local=False):
             nothing = ["nothing: dropped"]
@@ -127,6 +129,8 @@ class _Way:
 
     def _why(self, chosen: Sequence[tuple[IpAddress, int]], local: str) -> str:
         having = self._having
+        if not self._service.proxied:
+            return "another proxy has it"
         if not having:
             return self._why_none()
         if not chosen:

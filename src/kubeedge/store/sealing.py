@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Protocol
 
-from kubeedge.api import keys, service_accounts
+from kubeedge.api import keys, pod_certificates, service_accounts
 from kubeedge.errors import Unavailable
 from kubeedge.kit.dataclasses import dataclass, field
 
@@ -27,8 +27,8 @@ _LASTING, _EPHEMERAL = 1, 2
 _ID, _NONCE, _TAG = 8, 24, 16
 _HEADER = 1 + _ID
 OVERHEAD = _HEADER + _NONCE + _TAG  # bytes that a sealed value is longer
-#: writes at the edge carry what they change, and `secrets` may be what that is; tokens open the API as some of them do
-_ALONG = {"secrets": ("writes", service_accounts.RESOURCE)}
+#: writes at the edge carry what they change, and `secrets` may be what that is; tokens open the API as some of them do, and keys are keys
+_ALONG = {"secrets": ("writes", service_accounts.RESOURCE, pod_certificates.RESOURCE)}
 _WRITES = f"{keys.REPORTED}writes/"
 
 

@@ -378,6 +378,9 @@ def test_an_object_of_a_time_with_fewer_rules_can_still_be_written() -> None:
     assert "proc" not in str(caught.value)
 
 
+_CERTIFICATE = {"signerName": "x.example/s", "keyType": "ED25519", "credentialBundlePath": "bundle.pem"}
+
+
 @pytest.mark.parametrize(
     ("volume", "field"),
     [
@@ -399,6 +402,22 @@ def test_an_object_of_a_time_with_fewer_rules_can_still_be_written() -> None:
             "projected.sources[0].serviceAccountToken.path",
         ),
         ({"projected": {"sources": [{"serviceAccountToken": {}}]}}, "projected.sources[0].serviceAccountToken.path"),
+        *(
+            (
+                {"projected": {"sources": [{"podCertificate": {**_CERTIFICATE, field: value}}]}},
+                f"projected.sources[0].podCertificate.{field}",
+            )
+            for field, value in (
+                ("signerName", ""),
+                ("keyType", ""),
+                ("keyType", "DSA"),
+                ("maxExpirationSeconds", 3599),
+                ("maxExpirationSeconds", 91 * 24 * 3600 + 1),
+                ("credentialBundlePath", ""),
+                ("credentialBundlePath", "../x"),
+                ("keyPath", "..k"),
+            )
+        ),
     ],
 )
 def test_files_of_volumes_have_names_and_modes_that_a_node_makes(volume: Object, field: str) -> None:

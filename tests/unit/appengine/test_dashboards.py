@@ -200,6 +200,7 @@ def test_what_a_kubelet_tells_of_itself() -> None:
     workers = Workers()
     for each in (worker("u1", running=2), worker("u2", running=0, exited=1)):
         workers.add(each)
+    workers.with_own_users, workers.failed_with_own_users = 3, 2
     state = figures.kubelet_state("edge1", workers, figures.process_use())
     found = series("".join(dashboards.kubelet_metrics(state)))
     assert of(found, "kubelet_node_name", node="edge1") == [1]
@@ -207,6 +208,8 @@ def test_what_a_kubelet_tells_of_itself() -> None:
     assert of(found, "kubelet_running_containers", container_state="running") == [2]
     assert of(found, "kubelet_running_containers", container_state="exited") == [1]
     assert of(found, "volume_manager_total_volumes", plugin_name="kubernetes.io/empty-dir") == [2]
+    assert of(found, "kubelet_started_user_namespaced_pods_total") == [3]
+    assert of(found, "kubelet_started_user_namespaced_pods_errors_total") == [2]
     assert of(found, "process_resident_memory_bytes")[0] > 2**20 and of(found, "process_open_fds")[0] > 2
     assert of(found, "process_start_time_seconds")[0] > 1e9 and of(found, "process_cpu_seconds_total")[0] > 0
 

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from kubeedge.api.pod import Pod
+from kubeedge.appengine import core
 from kubeedge.appengine.core import PodObservation
 from kubeedge.appengine.driver import PodDriver
+from kubeedge.appengine.runtime.base import StartError
 from kubeedge.appengine.worker import Worker, Workers
 from tests.unit.appengine.world import pod
 
@@ -66,3 +68,19 @@ def test_a_container_starts_when_its_pod_is_admitted_and_not_before(host_network
     assert found is not None
     asyncio.run(asyncio.wait_for(driver._start(worker, found, found.all_containers[0], 0), 60))
     assert told == (["starts"] if host_network else [("default", "web", found.uid, "10.244.1.2"), "starts"])
+
+
+def test_pods_with_users_of_their_own_are_counted_and_what_could_not_start_of_them() -> None:
+    worker = Worker("u1", "default", "web", pod(hostUsers=False), PodObservation("u1"))
+    workers = Workers()
+
+    async def create(config: Any) -> None:
+        raise StartError("FailedCreatePodSandBox", "no users left")
+
+    async def event(*words: Any) -> None:
+        pass
+
+    parts: Any = SimpleNamespace(images=None, create_sandbox=create, sandbox=lambda *_: None, event=event)
+    driver = Driver(parts, workers, parts, parts, parts, parts, clock=lambda: 0.0, wall=lambda: 0.0)
+    asyncio.run(driver._perform(worker, core.CreateSandbox()))
+    assert (workers.with_own_users, workers.failed_with_own_users) == (1, 1)

@@ -15,15 +15,13 @@ from kubeedge.apiserver import admission
 from tests.unit.appengine.world import container, pod
 
 NAMED = """
-PodSpec.resources
 PodSecurityContext.seLinuxOptions PodSecurityContext.windowsOptions PodSecurityContext.seLinuxChangePolicy
 SecurityContext.seLinuxOptions SecurityContext.windowsOptions
-Projection.clusterTrustBundle Projection.podCertificate
 """
 NOT_IN_SCHEMA = """
 HTTPGet.protocol GRPCAction.mode VolumeMount.bindMountOptions
 ConfigMapVolume.defaultUser SecretVolume.defaultUser DownwardVolume.defaultUser ProjectedVolume.defaultUser KeyToPath.user
-DownwardFile.user ServiceAccountToken.user EmptyDir.mode
+DownwardFile.user ServiceAccountToken.user ClusterTrustBundle.user PodCertificate.user EmptyDir.mode
 """  # of the newest Kubernetes alone: named, for the schema does not have them
 REFUSED = """
 iscsi rbd cephfs glusterfs fc flexVolume gitRepo cinder flocker quobyte azureFile
@@ -63,9 +61,9 @@ def test_what_the_scheduler_reads_is_not_named_at_a_node_as_without_effect() -> 
         "tolerations": [{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}],
         "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
         "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}},
-        "resources": {"limits": {"memory": "1Mi"}},
+        "securityContext": {"seLinuxOptions": {"level": "s0"}},
     }
-    assert list(pod_fields.without_effect(spec)) == ["spec.resources"]
+    assert list(pod_fields.without_effect(spec)) == ["spec.securityContext.seLinuxOptions"]
 
 
 def pairs(ours: str, theirs: str, seen: set[tuple[str, str]]) -> Iterator[tuple[str, str]]:
@@ -119,8 +117,12 @@ def test_a_volume_that_this_node_does_not_have_makes_the_pod_wait(kind: str) -> 
             "spec.volumes[0].persistentVolumeClaim.x",
         ),
         (
-            {"volumes": [{"name": "v", "projected": {"sources": [{"clusterTrustBundle": {"path": "t"}}]}}]},
-            "spec.volumes[0].projected.sources[0].clusterTrustBundle",
+            {"volumes": [{"name": "v", "projected": {"sources": [{"clusterTrustBundle": {"path": "t", "x": 1}}]}}]},
+            "spec.volumes[0].projected.sources[0].clusterTrustBundle.x",
+        ),
+        (
+            {"volumes": [{"name": "v", "projected": {"sources": [{"podCertificate": {"keyPath": "k", "user": 1}}]}}]},
+            "spec.volumes[0].projected.sources[0].podCertificate.user",
         ),
         (
             {

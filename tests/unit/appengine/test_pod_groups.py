@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from kubeedge.api import defaults
 from kubeedge.api.pod import ResourceRequirements
-from kubeedge.appengine import oom, qos
+from kubeedge.appengine import core, oom, qos, status
+from kubeedge.appengine.core import ContainerObservation
+from kubeedge.appengine.resolve import resource_field
 from kubeedge.appengine.runtime import cgroups, group_limits
 from kubeedge.appengine.runtime.group_limits import PodBounds
 from kubeedge.appengine.runtime.pod_groups import PodGroups
@@ -126,6 +129,46 @@ def test_a_pod_has_the_sum_of_what_runs_at_the_same_time() -> None:
     assert qos.pod_resources(made, {"b": ResourceRequirements(None, None, 0, 0)}).memory_limit is None
     open_ended = pod(containers=[container(**asks(cpu="100m")), container("b")])
     assert qos.pod_resources(open_ended, {}) == ResourceRequirements(None, None, 100, 0)
+
+
+def test_what_a_pod_says_of_itself_is_more_than_the_sum_of_its_containers() -> None:
+    """Each of CPU and memory by itself; a container has the limits of the pod where it has none."""
+    made = pod(
+        resources={"requests": {"cpu": "1", "memory": "100Mi"}, "limits": {"memory": "200Mi"}},
+        containers=[container(**asks(cpu="100m", memory="10Mi")), container("b")],
+        overhead={"memory": "2Mi"},
+    )
+    assert made.unsupported == () and status.qos_class(made) == "Burstable"
+    assert qos.pod_resources(made, {}) == ResourceRequirements(None, 202 * MI, 1000, 102 * MI)
+    one, other = (qos.of_container(made, c.resources) for c in made.containers)
+    assert one == made.containers[0].resources
+    assert other == ResourceRequirements(None, 200 * MI, 0, 0)
+    observed = ContainerObservation(resources=other)
+    assert core.resized(made, made.containers[1], observed) == set()
+    has = {"cpu": 8000, "memory": 1 << 40}
+    amounts = [
+        resource_field(made, {"resource": of}, made.containers[1], has)
+        for of in ("limits.cpu", "limits.memory", "requests.memory")
+    ]
+    assert amounts == ["8", str(200 * MI), "0"]
+    more = pod(resources={"limits": {"memory": "300Mi"}}, containers=[container(), container("b")])
+    assert core.resized(more, more.containers[1], observed) == {"memory"}
+    # what nobody asks for, 90 Mi, is shared by both
+    assert [oom.score(made, c, 1000 * MI) for c in made.containers] == [1000 - 55, 1000 - 45]
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ({}, "BestEffort"),
+        ({"requests": {"cpu": "1"}}, "Burstable"),
+        (asks(cpu="1", memory="1Mi")["resources"], "Guaranteed"),
+    ],
+)
+def test_the_class_of_a_pod_is_that_of_what_it_says_of_itself(resources: dict[str, Any], expected: str) -> None:
+    made = {"resources": resources, "containers": [container(), container("b")]}
+    assert status.qos_class(pod(**made)) == expected
+    assert defaults.qos_class(made) == expected
 
 
 @pytest.mark.parametrize(

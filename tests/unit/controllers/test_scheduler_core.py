@@ -159,6 +159,12 @@ def test_requests_are_the_sum_or_the_largest_init_container() -> None:
     assert requests_of(spec) == {"cpu": 200, "memory": 5 * 1024 * 1024}
 
 
+def test_what_a_pod_asks_for_as_a_whole_counts_and_not_its_containers() -> None:
+    containers = [{"resources": {"requests": {"cpu": "100m", "memory": "1Mi"}}}]
+    spec = {"containers": containers, "resources": {"requests": {"cpu": "2"}}, "overhead": {"cpu": "10m"}}
+    assert requests_of(spec) == {"cpu": 2010, "memory": 1024 * 1024}
+
+
 def test_sidecars_count_beside_the_others_and_beside_the_init_containers_after_them() -> None:
     def of(cpu: str, **fields: str) -> dict[str, Any]:
         return {"resources": {"requests": {"cpu": cpu}}, **fields}

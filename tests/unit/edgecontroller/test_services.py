@@ -38,7 +38,13 @@ def test_only_what_a_node_needs_of_a_service_is_a_change() -> None:
     other = {**one, "metadata": {**one["metadata"], "resourceVersion": "2", "annotations": {"x": "y"}}}
     assert not catalogue.changed("services", one, other)
     assert list(catalogue.of(frozenset("a"))) == ["services/a/s"] and not catalogue.of(frozenset("b"))
-    assert catalogue.changed("services", other, None) and not catalogue.of(frozenset("*"))
+    left = {
+        **one,
+        "metadata": {**one["metadata"], "labels": {"service.kubernetes.io/service-proxy-name": "x", "y": "z"}},
+    }
+    assert catalogue.changed("services", other, left)  # a node leaves it to another proxy
+    assert json.loads(catalogue.of(frozenset("a"))["services/a/s"])["metadata"]["labels"].keys().isdisjoint("y")
+    assert catalogue.changed("services", left, None) and not catalogue.of(frozenset("*"))
 
 
 async def _services(world: World) -> set[str]:

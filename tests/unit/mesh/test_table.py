@@ -7,6 +7,8 @@ import json
 import random
 from typing import Any
 
+import pytest
+
 from kubeedge.mesh import observe
 from kubeedge.mesh.model import Endpoint, Service, ServicePort
 from kubeedge.mesh.ruleset import LocalNode, Rules, changes, header, rules_of
@@ -108,6 +110,29 @@ def test_trace_says_where_a_service_leads_and_why() -> None:
     said = trace(known, "web.d.svc.cluster.local", "cluster.local", alone=False)
     assert said["ports"][0]["goes to"] == ["10.244.2.2:8080"] and said["ports"][0]["why"] == "every endpoint"
     assert observe.services(known, "")["services"][0]["endpoints"] == 1
+
+
+@pytest.mark.parametrize("label", ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"])
+def test_what_is_left_to_another_proxy_has_no_rules_here_but_a_name(label: str) -> None:
+    known = table()
+    labelled = {"metadata": {"labels": {label: ""}}, "spec": WEB}
+    put(known, "/desired/services/d/web", labelled)
+    put(known, "/desired/endpointslices/d/web-1", far("10.244.2.2"))
+
+    def made() -> Rules:
+        web = known.services["d/web"]
+        return rules_of(web, known.endpoints(web), LocalNode(node="edge1"), 4)
+
+    assert made() == Rules()
+    said = trace(known, "web.d.svc.cluster.local", "cluster.local", alone=False)
+    assert said["ports"][0]["goes to"] == ["nothing"] and "another proxy" in str(said)
+    put(known, "/desired/services/d/web", {"spec": WEB})
+    ours = made()
+    assert ours != Rules()
+    slice = far("10.244.2.3")
+    slice["metadata"]["labels"][label] = "x"
+    put(known, "/desired/endpointslices/d/web-2", slice)
+    assert made() == ours, "one slice of a Service that is ours"
 
 
 def rules(name: str, address: str, *endpoints: str, node_port: int = 0) -> Rules:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import example, given
 from hypothesis import strategies as st
+from kubeedge._fastpath import keys
 
 from kubeedge.metaserver import credentials
 from kubeedge.pki import asn1, csr, der, trust
@@ -177,3 +178,24 @@ def test_no_part_of_the_edge_loads_the_cryptography_library():
         "    if not module.name.endswith(('__main__', '._fastpath.pause')): importlib.import_module(module.name)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("kind", ["ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519", "RSA3072"])
+def test_keys_of_pods_are_of_the_kind_that_is_asked_for_and_sign_an_empty_request(kind: str) -> None:
+    private, request = keys.request(kind)
+    key = serialization.load_der_private_key(private, None)
+    asked = x509.load_der_x509_csr(request)
+    assert asked.is_signature_valid and list(asked.subject) == [] and list(asked.extensions) == []
+    assert asked.public_key() == key.public_key()
+    if isinstance(key, rsa.RSAPrivateKey):
+        assert kind == f"RSA{key.key_size}"
+    elif isinstance(key, ec.EllipticCurvePrivateKey):
+        assert kind == f"ECDSAP{key.curve.key_size}"
+    else:
+        assert isinstance(key, ed25519.Ed25519PrivateKey) and kind == "ED25519"
+
+
+@pytest.mark.parametrize("kind", ["", "RSA1024", "DSA"])
+def test_there_are_no_other_kinds_of_keys(kind: str) -> None:
+    with pytest.raises(ValueError, match="no kind of key"):
+        keys.request(kind)

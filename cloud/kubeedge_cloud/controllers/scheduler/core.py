@@ -98,6 +98,8 @@ def requests_of(spec: Object) -> dict[str, int]:
             continue
         for name, amount in amounts.items():
             total[name] = max(total[name], amount + before[name])
+    for name, amount in _amounts((spec.get("resources") or {}).get("requests")).items():
+        total[name] = amount  # of the pod as a whole
     total.update(_amounts(spec.get("overhead")))
     return dict(total)
 

@@ -64,6 +64,9 @@ class BindMount:
     recursive_read_only: str = "Disabled"  # "Enabled" or "IfPossible": what is mounted below it is read-only, too
     image: str = ""  # an image to mount instead of `source`; it is on this node
     sub_path: str = ""  # of the image
+    locked: tuple[
+        str, ...
+    ] = ()  # options of the source that the users of the pod cannot take from it, so that they are to be named
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,6 +237,7 @@ def _bind(mount: BindMount) -> dict[str, Any]:
             "ro" if mount.read_only else "rw",
             *(["rro"] if mount.recursive_read_only != "Disabled" else []),
             *(["noexec"] if mount.image else []),
+            *mount.locked,
         ],
     }
 

@@ -22,6 +22,7 @@ from kubeedge.kit.dataclasses import replace
 
 #: the OCI runtime of such pods: crun gives its standard input to the container's user, which may be the machine's /dev/null
 RUNTIME = "runc"
+_LOCKED = ((os.ST_NOSUID, "nosuid"), (os.ST_NODEV, "nodev"), (os.ST_NOEXEC, "noexec"))
 
 
 def with_runtime(config: SandboxConfig) -> SandboxConfig:
@@ -71,8 +72,15 @@ def shift(binds: Sequence[BindMount], scratch: Path, userns: int) -> list[BindMo
     for number, bind in enumerate(binds):
         target = scratch / str(number)
         _map(bind.source, target, userns, libc.MS_PRIVATE if bind.propagation == "None" else 0)
-        moved.append(replace(bind, source=target))
+        moved.append(replace(bind, source=target, locked=_locked(target)))
     return moved
+
+
+def _locked(mount: Path) -> tuple[str, ...]:
+    """What a user namespace cannot take from a mount that it was given (mount_namespaces(7)). Releases of runc before 1.2 try to, where they make one
+    read-only."""
+    flags = os.statvfs(mount).f_flag
+    return tuple(name for flag, name in _LOCKED if flags & flag)
 
 
 def _map(source: Path, target: Path, userns: int, propagation: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kubeedge.api import service_accounts, trust_bundles
+from kubeedge.api import pod_certificates, service_accounts, trust_bundles
 from kubeedge.appengine import node_api, resolve
 from kubeedge.appengine.resolve import Missing, items_of, object_of, safe_path
 from kubeedge.appengine.volumes.base import VolumeContext
@@ -59,15 +59,15 @@ def projected(context: VolumeContext, source: Mapping[str, Any]) -> Files:
     """Several of them in one directory."""
     files: Files = {}
     size = 0
-    for part in items_of(source, "sources"):
-        made = _source(context, part)
+    for index, part in enumerate(items_of(source, "sources")):
+        made = _source(context, part, index)
         for content, _ in made.values():
             size = _grown(size, content)
         files |= made
     return files
 
 
-def _source(context: VolumeContext, part: Mapping[str, Any]) -> Files:
+def _source(context: VolumeContext, part: Mapping[str, Any], index: int) -> Files:
     if "configMap" in part:
         inner = object_of(part, "configMap")
         found = config_map(context, inner)
@@ -81,6 +81,8 @@ def _source(context: VolumeContext, part: Mapping[str, Any]) -> Files:
         return token(context, object_of(part, "serviceAccountToken"))
     if "clusterTrustBundle" in part:
         return trust_bundle(context, object_of(part, "clusterTrustBundle"))
+    if "podCertificate" in part:
+        return certificate(context, object_of(part, "podCertificate"), f"{context.spec.name}/{index}")
     raise Invalid(f"projected source {', '.join(part)} is not supported", path="spec.volumes")
 
 
@@ -109,6 +111,23 @@ def token(context: VolumeContext, source: Mapping[str, Any]) -> Files:
             f"the token of service account {pod.namespace}/{pod.service_account or 'default'} has not come yet"
         )
     return {safe_path(str(source.get("path"))): (found.token.encode(), None)}
+
+
+def certificate(context: VolumeContext, source: Mapping[str, Any], name: str) -> Files:
+    """The files of a podCertificate source, VOLUME/INDEX: key and certificates, which stay when they end: the node has no newer ones."""
+    from kubeedge.appengine.podcertificates import core  # few pods have any
+
+    pod = context.pod
+    if source.get("keyType") not in pod_certificates.KEY_TYPES or not source.get("signerName"):
+        raise Invalid(
+            "a podCertificate source has a signerName and a keyType that Kubernetes knows", path="spec.volumes"
+        )
+    row = context.find(pod_certificates.RESOURCE, pod.namespace, pod.name)
+    kept = core.read(row, pod.uid).get(name) if row is not None else None
+    if kept is None or not kept.chain:
+        raise Missing(core.missing(str(source["signerName"]), kept))
+    mode = 0o600 if pod.fs_group is not None else None  # the kubelet's
+    return {safe_path(path): (content, mode) for path, content in core.files(source, kept)}
 
 
 def _with_node(context: VolumeContext, files: Files) -> Files:

@@ -109,8 +109,9 @@ class ProjectedVolume(Projection):
 
     @property
     def holds_secrets(self) -> bool:
-        """Whether one of its parts is a Secret or a service account token."""
-        return any(part.get("secret") or part.get("serviceAccountToken") for part in self._source.get("sources") or ())
+        """Whether one of its parts is a Secret, a service account token or a key."""
+        secrets = ("secret", "serviceAccountToken", "podCertificate")
+        return any(part.get(kind) for part in self._source.get("sources") or () for kind in secrets)
 
     def contents(self) -> Files:
         """All parts, each resolved as the volume of its kind."""

@@ -1,0 +1,171 @@
+"""The certificates of this node's pods: makes keys, asks, keeps what came, renews it.
+
+What a pod has is in the local store before anybody is asked for it, so that a restart goes on with the same key, and a pod starts without the
+cloud with what it had. Lives elsewhere: decisions (core.py), files in volumes (appengine.volumes.contents), who answers (the cloud's EdgeController).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from kubeedge._fastpath import keys as new_keys
+from kubeedge.api import keys
+from kubeedge.api.names import NamespacedName, Object
+from kubeedge.api.pod_certificates import RESOURCE, Answer, WantedCertificate, answers_of, request_row, wanted_by
+from kubeedge.appengine.podcertificates import core
+from kubeedge.appengine.podcertificates.core import PodCertificate
+from kubeedge.appengine.reports import canonical, json_object
+from kubeedge.errors import Invalid, KubeEdgeError
+from kubeedge.kit.dataclasses import dataclass, field, replace
+from kubeedge.pki.csr import pem
+from kubeedge.store.model import Delete, Op, Put, Store
+
+log = logging.getLogger("kubeedge.appengine")
+
+_JITTER = 300.0  # seconds by which renewals of many pods are apart, as the kubelet's
+_AGAIN = 5.0  # seconds after the store, or libcrypto, could not
+_LONGEST = 3600.0  # seconds; the wall clock may be set meanwhile
+
+
+async def _make(key_type: str) -> tuple[bytes, bytes]:
+    return await asyncio.to_thread(new_keys.request, key_type)  # RSA takes seconds
+
+
+@dataclass(slots=True)
+class _CertifiedPod:
+    """A pod that asks for certificates, and what it has, by source."""
+
+    uid: str
+    wanted: dict[str, WantedCertificate]
+    has: dict[str, PodCertificate] = field(default_factory=dict)
+
+
+class PodCertificates:
+    """`changed` hears of (namespace, name, row) when volumes have other files; `warn` of (uid, reason, message). `wall`: time of day. `make` gives a new
+    key and a request of a key type, both in DER."""
+
+    def __init__(
+        self,
+        store: Store,
+        changed: Callable[[str, str, Object], None],
+        warn: Callable[[str, str, str], Awaitable[None]],
+        *,
+        wall: Callable[[], float],
+        make: Callable[[str], Awaitable[tuple[bytes, bytes]]] = _make,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._store = store
+        self._changed, self._warn = changed, warn
+        self._wall, self._make, self._chance = wall, make, chance
+        self._pods: dict[NamespacedName, _CertifiedPod] = {}
+        self._answers: dict[NamespacedName, Object] = {}
+        self._wake = asyncio.Event()
+
+    async def pod(self, namespace: str, name: str, obj: Object) -> None:
+        """It is desired here. What it had before a restart is there when this returns."""
+        uid = str((obj.get("metadata") or {}).get("uid") or "")
+        known = self._pods.get((namespace, name))
+        if known is not None and known.uid == uid:
+            return  # its volumes do not change
+        pod = _CertifiedPod(uid, {wanted.source: wanted for wanted in wanted_by(obj)})
+        for prefix, take in ((keys.LOCAL, self._read), (keys.DESIRED, self._answered)):
+            kept = await self._store.get(f"{prefix}{RESOURCE}/{namespace}/{name}")
+            if kept is not None:
+                take((namespace, name), pod, json_object(kept.value))
+        self._pods[namespace, name] = pod
+        self._wake.set()
+
+    def _read(self, key: NamespacedName, pod: _CertifiedPod, row: Object) -> None:
+        try:
+            pod.has = core.read(row, pod.uid)
+        except Invalid as exc:
+            log.error("pod %s/%s: %s", *key, exc)
+        self._changed(*key, core.row(pod.uid, pod.has))
+
+    def _answered(self, key: NamespacedName, pod: _CertifiedPod, row: Object) -> None:
+        self._answers[key] = row
+
+    def answer(self, namespace: str, name: str, row: Object) -> None:
+        """The cloud's row about the pod is there, or another one."""
+        if (namespace, name) in self._pods:
+            self._answers[namespace, name] = row
+            self._wake.set()
+
+    async def forget(self, namespace: str, name: str) -> None:
+        """The pod is not desired any more: its keys go."""
+        self._answers.pop((namespace, name), None)
+        if self._pods.pop((namespace, name), None) is not None:
+            await self._store.txn((), [Delete(key) for key in _rows(namespace, name)])
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._wake.clear()
+            now = self._wall()
+            dues = [due for key in list(self._pods) if (due := await self._look(key)) is not None]
+            delay = min(max(0.0, min(dues, default=now + _LONGEST) - self._wall()), _LONGEST)
+            try:
+                async with asyncio.timeout(delay):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _look(self, key: NamespacedName) -> float | None:
+        """Do what is due for the pod; when to look again, in seconds since 1970."""
+        pod = self._pods.get(key)
+        if pod is None:
+            return None  # it went meanwhile
+        now = self._wall()
+        try:
+            return await self._advance(key, pod, now)
+        except (KubeEdgeError, OSError) as exc:
+            log.warning("certificates of pod %s/%s: %s", *key, exc)
+            return now + _AGAIN
+
+    async def _advance(self, key: NamespacedName, pod: _CertifiedPod, now: float) -> float | None:
+        answers = self._answers_to(key, pod)
+        has = {source: replace(pod.has[source]) if source in pod.has else PodCertificate() for source in pod.wanted}
+        warnings = []
+        for source, kept in has.items():
+            if (answer := answers.get(source)) is not None and kept.request:
+                warnings.append(kept.answered(answer, base64.b64decode(kept.request), _JITTER * self._chance()))
+            if kept.is_due(now):
+                private, request = await self._make(pod.wanted[source].key_type)
+                kept.asked(pem("PRIVATE KEY", private).decode(), base64.b64encode(request).decode())
+            warnings.append(kept.age(now))
+        if has != pod.has:
+            await self._keep(key, pod, has)
+        for warning in warnings:
+            if warning is not None:
+                await self._warn(pod.uid, *warning)
+        return min((due for kept in has.values() if (due := kept.due(now)) is not None), default=None)
+
+    def _answers_to(self, key: NamespacedName, pod: _CertifiedPod) -> dict[str, Answer]:
+        row = self._answers.get(key)
+        if row is None:
+            return {}
+        try:
+            uid, answers = answers_of(row)
+        except Invalid as exc:
+            log.warning("pod %s/%s: %s", *key, exc)
+            return {}
+        return answers if uid == pod.uid else {}
+
+    async def _keep(self, key: NamespacedName, pod: _CertifiedPod, has: dict[str, PodCertificate]) -> None:
+        """In one transaction with what is asked for: a request whose key is not kept would be for nobody."""
+        local, reported = _rows(*key)
+        requests = {source: base64.b64decode(kept.request) for source, kept in has.items() if kept.request}
+        asked: Op = Put(reported, canonical(request_row(pod.uid, requests))) if requests else Delete(reported)
+        if self._pods.get(key) is not pod:
+            return  # it went while keys were made
+        await self._store.txn((), [Put(local, canonical(core.row(pod.uid, has))), asked])
+        pod.has = has
+        self._changed(*key, core.row(pod.uid, has))
+
+
+def _rows(namespace: str, name: str) -> tuple[str, str]:
+    return f"{keys.LOCAL}{RESOURCE}/{namespace}/{name}", keys.reported(RESOURCE, namespace, name)
