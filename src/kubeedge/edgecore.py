@@ -92,11 +92,16 @@ async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
 
 
 def _store_settings(config: EdgeConfig) -> SqliteSettings:
+    trial = False
+    if CARD.exists():
+        from kubeedge.imageupdate import card
+
+        trial = card.on_trial()
     if config.secrets_encryption == SecretsEncryption():
-        return SqliteSettings()
+        return SqliteSettings(trial=trial)
     from kubeedge.store.sealing_keys import keyring
 
-    return SqliteSettings(keyring=keyring(config.secrets_encryption, os.environ))
+    return SqliteSettings(trial=trial, keyring=keyring(config.secrets_encryption, os.environ))
 
 
 class Agent:
