@@ -21,22 +21,24 @@ _DEVICES = (
 
 @dataclass(frozen=True, slots=True)
 class Emulated:
-    """How QEMU is the machine that a board's image is for."""
+    """How QEMU is the machine that a board's image is for. `available`, `lowest`: MB of MemAvailable that must, and shall, be left with three pods,
+    and while they start."""
 
     program: str
     arguments: tuple[str, ...]
     u_boot: Path
     architecture: str  # as OCI images name it
+    available: tuple[float | None, float | None]
+    lowest: tuple[float | None, float | None]
 
 
+_ARM64 = ("qemu-system-aarch64", ("-M", "virt", "-cpu", "cortex-a53"), Path("/usr/lib/u-boot/qemu_arm64/u-boot.bin"), "arm64")
+_ARM = ("qemu-system-arm", ("-M", "virt,highmem=off", "-cpu", "cortex-a15"), Path("/usr/lib/u-boot/qemu_arm/u-boot.bin"), "arm")
 EMULATED = {
-    "tiny": Emulated(
-        "qemu-system-aarch64", ("-M", "virt", "-cpu", "cortex-a53"), Path("/usr/lib/u-boot/qemu_arm64/u-boot.bin"), "arm64"
-    ),
-    "armhf": Emulated(
-        "qemu-system-arm", ("-M", "virt,highmem=off", "-cpu", "cortex-a15"), Path("/usr/lib/u-boot/qemu_arm/u-boot.bin"), "arm"
-    ),
-}  # fmt: skip
+    "tiny": Emulated(*_ARM64, (48, 58), (36, 48)),
+    "qemu": Emulated(*_ARM64, (38, 45), (None, None)),
+    "armhf": Emulated(*_ARM, (None, None), (None, None)),
+}
 
 
 class Machine:
@@ -67,13 +69,15 @@ class Machine:
         """What its console has shown since it was started last."""
         return self._logs / f"console-{self.starts}.log"
 
-    def start(self, firmware: Path | None = None) -> None:
-        """Power on. The firmware (U-Boot) finds the kernel by itself; without one QEMU brings it, with figures of memory."""
+    def start(self, firmware: Path | None = None, clock: str = "utc") -> None:
+        """Power on. The firmware (U-Boot) finds the kernel by itself; without one QEMU brings it, with figures of memory. `clock`: what its chip
+        says."""
         self.starts += 1
         self.log.unlink(missing_ok=True)
         self.began = time.monotonic()
         how = ["-bios", str(firmware)] if firmware else self._kernel
-        self._process = self._host.spawn("nice", "-n", "19", *self._command, *self._disk(), *how, log=self.log)
+        command = [*self._command, "-rtc", f"base={clock}", *self._disk(), *how]
+        self._process = self._host.spawn("nice", "-n", "19", *command, log=self.log)
 
     def _disk(self) -> list[str]:
         device = ["-device", "virtio-blk-pci,drive=card"]

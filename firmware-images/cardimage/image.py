@@ -57,11 +57,12 @@ def build(
 
 
 def arguments(board: Board) -> str:
-    """What the kernel is told, but for what is the card's own."""
+    """What the kernel is told, but for what is the card's own. No profiles of AppArmor or Tomoyo are in an image, and nobody mounts debugfs: both
+    take memory at each inode and each driver."""
     consoles = " ".join(f"console={name}" for name in board.consoles)
     return (
         f"{consoles} net.ifnames=0 panic=10 quiet slab_merge "
-        "cma=0 transparent_hugepage=never cgroup_enable=memory random.trust_cpu=on"
+        "cma=0 transparent_hugepage=never cgroup_enable=memory random.trust_cpu=on lsm=landlock,yama debugfs=off"
     )
 
 

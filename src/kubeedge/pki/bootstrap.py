@@ -53,7 +53,10 @@ class Client:
                 raise ValueError(f"status {status}")
             der = ssl.PEM_cert_to_DER_cert(pem.decode("ascii"))
         except ValueError as exc:
-            raise Refused(f"{self._where} does not answer like a bootstrap port of a cloud: {exc}") from exc
+            raise Refused(
+                f"{self._where} does not answer like a bootstrap port of a cloud: {exc}. It may be another port, or a network that "
+                "answers with a page of its own until somebody signs in there"
+            ) from exc
         if tokens.ca_hash(der) != token.ca_hash:
             raise Refused(
                 f"the CA certificate of {self._where} is not the one that the token names: the token is of another cloud, "

@@ -94,8 +94,18 @@ def test_a_refusal_is_said_without_the_token_and_tried_again_ever_later(card: Ca
     assert card.works and not (tmp_path / "_PAUSE").exists()
 
 
+#: 9 ** 30 values, when somebody looks at all of them
+BOMB = "\n".join(
+    [
+        *(f"{name}: {value}" for name, value in FILE.items()),
+        "agent:\n  a0: &a0 [x]",
+        *(f"  a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 31)),
+    ]
+)
+
+
 @pytest.mark.parametrize(
-    "text", [None, "", "name: [", "name: cam7", "\0", "a: &a [*a, *a]", "x" * 70_000, "- " * 2_000]
+    "text", [None, "", "name: [", "name: cam7", "\0", "a: &a [*a, *a]", BOMB, "x" * 70_000, "- " * 2_000]
 )
 def test_what_cannot_be_used_is_said_and_keeps_no_node_from_working(card: Card, text: str | None) -> None:
     if text is not None:
