@@ -35,6 +35,7 @@ _NODE = "card1"
 _HOST = "10.0.2.2"  # what QEMU's network calls the loopback of this machine
 _SMALL = 448 << 20  # bytes of a card that is recorded: each of many moments is looked at
 _TIMEOUT = 900.0  # seconds; an emulated machine on a busy one is slow, not wrong
+_SERIAL = "52:54:00:12:34:56"  # QEMU's boards have none: the address of the network interface, which is QEMU's default
 _WITHOUT_BATTERY = "1970-01-01T00:00:00"
 _PODS = ("one", "two", "three")
 
@@ -128,14 +129,14 @@ class Boot:
         until(lambda: log.exists() and b"listening" in log.read_bytes(), timeout=60, what="the time server")
 
     def _card(self) -> None:
-        token = self.host.run(
-            str(ROOT / ".venv/bin/kubeedge"), "token", "create", "--node", _NODE, "--socket", str(self.socket)
-        ).strip()
+        if self.emulated.join_key:
+            who = {"joinKey": self._kubeedge("token", "create", "--join-key").strip()}
+        else:
+            who = {"name": _NODE, "token": self._kubeedge("token", "create", "--node", _NODE).strip()}
         registries = [{"registry": self.registry, "plainHttp": True}]
         document = {
-            "name": _NODE,
+            **who,
             "cloud": _HOST,
-            "token": token,
             "timeServers": [_HOST],
             "agent": {"modules": {"appengine": {"images": {"registries": registries}}}},
         }
@@ -163,6 +164,10 @@ class Boot:
         self.machine.start(clock=_WITHOUT_BATTERY)
         self.until(lambda: b"card: joining" in self.machine.console(), "joining")
         self.say(f"joining {self.since_on():.1f} s after power-on")
+        if self.emulated.join_key:
+            self.until(lambda: b"waits for approval" in self._boot_file("kubeedge-status.txt"), "approval is asked for")
+            self._kubeedge("board", "approve", f"{_SERIAL}={_NODE}")
+            self.say(f"the board waits for approval, and is approved by its serial number, {_SERIAL}")
         self.until(self._is_ready, "the node is Ready")
         # of a machine that does nothing else; a busy one is no reason to fail
         alone = self.steps == "all"
@@ -178,7 +183,8 @@ class Boot:
         assert "state: joined" in said, said
         when = datetime.datetime.fromisoformat(said.partition("time: ")[2].split()[0]).timestamp()
         assert abs(when - time.time()) < 3600, f"its clock began in 1970, and is not set: {said}"
-        assert b"token" not in self._boot_file("kubeedge.yaml"), "the token is still on the card"
+        on_card = self._boot_file("kubeedge.yaml")
+        assert b"token" not in on_card and b"joinKey" not in on_card, "the token is still on the card"
         self.say("kubeedge-status.txt says joined; the token is gone from the boot partition")
 
     def _pods(self) -> None:
@@ -199,7 +205,11 @@ class Boot:
         floor, low = self.emulated.available, self.emulated.lowest
         self.report.add("MemAvailable, three pods", available, unit="MB", must=floor[0], aim=floor[1], higher=True)
         self.report.add("lowest MemAvailable while starting", lowest, unit="MB", must=low[0], aim=low[1], higher=True)
-        self.say(f"MemAvailable {available:.1f} MB, lowest {lowest:.1f} MB")
+        rss, dirty = self.machine.agent()
+        assert rss, "the machine does not say what the agent has"
+        for name, value, (must, aim) in (("RSS", rss, self.emulated.rss), ("private dirty", dirty, self.emulated.dirty)):
+            self.report.add(f"agent, three pods, idle: {name}", value, unit="MB", must=must, aim=aim)
+        self.say(f"MemAvailable {available:.1f} MB, lowest {lowest:.1f} MB; the agent {rss:.1f} MB, {dirty:.1f} MB its own")
 
     def _run_pods(self) -> None:
         for name in _PODS:
@@ -223,6 +233,9 @@ class Boot:
         )
 
     # -- looks -------------------------------------------------------------------------------------------------------
+
+    def _kubeedge(self, *arguments: str) -> str:
+        return self.host.run(str(ROOT / ".venv/bin/kubeedge"), *arguments, "--socket", str(self.socket))
 
     def _is_ready(self) -> bool:
         shown = self.kubectl("get", "node", _NODE, "-o", "json", check=False)

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.kit.topology import Host
 
 _MEMORY = re.compile(rb"card: memory available (\d+) lowest (\d+) up ([\d.]+)")
+_AGENT = re.compile(rb"card: agent rss (\d+) dirty (\d+)")
 _DEVICES = (
     *("-m", "128", "-nographic", "-no-reboot"),
     *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="),
@@ -22,7 +23,7 @@ _DEVICES = (
 @dataclass(frozen=True, slots=True)
 class Emulated:
     """How QEMU is the machine that a board's image is for. `available`, `lowest`: MB of MemAvailable that must, and shall, be left with three pods,
-    and while they start."""
+    and while they start; `rss`, `dirty`: those of the agent."""
 
     program: str
     arguments: tuple[str, ...]
@@ -30,14 +31,17 @@ class Emulated:
     architecture: str  # as OCI images name it
     available: tuple[float | None, float | None]
     lowest: tuple[float | None, float | None]
+    rss: tuple[float | None, float | None] = (None, None)
+    dirty: tuple[float | None, float | None] = (None, None)
+    join_key: bool = False  # it joins by its serial number
 
 
 _ARM64 = ("qemu-system-aarch64", ("-M", "virt", "-cpu", "cortex-a53"), Path("/usr/lib/u-boot/qemu_arm64/u-boot.bin"), "arm64")
 _ARM = ("qemu-system-arm", ("-M", "virt,highmem=off", "-cpu", "cortex-a15"), Path("/usr/lib/u-boot/qemu_arm/u-boot.bin"), "arm")
 EMULATED = {
     "tiny": Emulated(*_ARM64, (48, 58), (36, 48)),
-    "qemu": Emulated(*_ARM64, (38, 45), (None, None)),
-    "armhf": Emulated(*_ARM, (None, None), (None, None)),
+    "qemu": Emulated(*_ARM64, (38, 45), (None, None), join_key=True),
+    "armhf": Emulated(*_ARM, (None, None), (None, None), (30, 22), (20, 14)),
 }
 
 
@@ -103,6 +107,11 @@ class Machine:
     def alive(self) -> bool:
         """Whether the power is on."""
         return self._process is not None and self._process.poll() is None
+
+    def agent(self) -> tuple[float, float]:
+        """RSS and private dirty pages of the agent, in MB, as the machine has said last."""
+        found = _AGENT.findall(self.console())
+        return (int(found[-1][0]) / 1024, int(found[-1][1]) / 1024) if found else (0.0, 0.0)
 
     def memory(self) -> tuple[float, float]:
         """MemAvailable and the lowest that it was, in MB, as the machine has said last."""

@@ -77,6 +77,15 @@ class Client:
         body = {"node": node, "csr": csr_pem.decode("ascii"), **registration.encode()}
         return self._call("POST", "/v1/join", body, ca_pem, {"authorization": f"Bearer {token}"})
 
+    def board(self, join_key: tokens.Token, serial: str, csr_pem: bytes, ca_pem: bytes) -> tuple[tokens.Token, str] | str:
+        """The token of the board with that serial number, and its name as a node; the key by which the cloud knows it where it waits for
+        approval."""
+        body = {"serial": serial, "csr": csr_pem.decode("ascii")}
+        answer = self._call("POST", "/v1/board", body, ca_pem, {"authorization": f"Bearer {join_key}"})
+        if "token" not in answer:
+            return _text(answer, "key")
+        return tokens.parse(_text(answer, "token")), _text(answer, "node")
+
     def nonce(self, ca_pem: bytes) -> str:
         """A number that the cloud has just drawn, for the signature of one renewal."""
         return _text(self._call("GET", "/v1/nonce", None, ca_pem), "nonce")
