@@ -207,9 +207,14 @@ class Boot:
         self.report.add("lowest MemAvailable while starting", lowest, unit="MB", must=low[0], aim=low[1], higher=True)
         rss, dirty = self.machine.agent()
         assert rss, "the machine does not say what the agent has"
-        for name, value, (must, aim) in (("RSS", rss, self.emulated.rss), ("private dirty", dirty, self.emulated.dirty)):
+        for name, value, (must, aim) in (
+            ("RSS", rss, self.emulated.rss),
+            ("private dirty", dirty, self.emulated.dirty),
+        ):
             self.report.add(f"agent, three pods, idle: {name}", value, unit="MB", must=must, aim=aim)
-        self.say(f"MemAvailable {available:.1f} MB, lowest {lowest:.1f} MB; the agent {rss:.1f} MB, {dirty:.1f} MB its own")
+        self.say(
+            f"MemAvailable {available:.1f} MB, lowest {lowest:.1f} MB; the agent {rss:.1f} MB, {dirty:.1f} MB its own"
+        )
 
     def _run_pods(self) -> None:
         for name in _PODS:

@@ -36,8 +36,18 @@ class Emulated:
     join_key: bool = False  # it joins by its serial number
 
 
-_ARM64 = ("qemu-system-aarch64", ("-M", "virt", "-cpu", "cortex-a53"), Path("/usr/lib/u-boot/qemu_arm64/u-boot.bin"), "arm64")
-_ARM = ("qemu-system-arm", ("-M", "virt,highmem=off", "-cpu", "cortex-a15"), Path("/usr/lib/u-boot/qemu_arm/u-boot.bin"), "arm")
+_ARM64 = (
+    "qemu-system-aarch64",
+    ("-M", "virt", "-cpu", "cortex-a53"),
+    Path("/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
+    "arm64",
+)
+_ARM = (
+    "qemu-system-arm",
+    ("-M", "virt,highmem=off", "-cpu", "cortex-a15"),
+    Path("/usr/lib/u-boot/qemu_arm/u-boot.bin"),
+    "arm",
+)
 EMULATED = {
     "tiny": Emulated(*_ARM64, (48, 58), (36, 48)),
     "qemu": Emulated(*_ARM64, (38, 45), (None, None), join_key=True),

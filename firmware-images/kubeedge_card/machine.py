@@ -31,9 +31,15 @@ def name(text: str) -> None:
 
 def serial(interface: str) -> str:
     """What is printed on this board, or says its firmware; the address of its network interface where neither is. "" for a board without any."""
-    for path in ("/proc/device-tree/serial-number", "/sys/class/dmi/id/product_serial", f"/sys/class/net/{interface}/address"):
+    for path in (
+        "/proc/device-tree/serial-number",
+        "/sys/class/dmi/id/product_serial",
+        f"/sys/class/net/{interface}/address",
+    ):
         with contextlib.suppress(OSError):
-            text = "".join(c for c in Path(path).read_text(errors="replace") if c.isascii() and (c.isalnum() or c in "._:-"))
+            text = "".join(
+                c for c in Path(path).read_text(errors="replace") if c.isascii() and (c.isalnum() or c in "._:-")
+            )
             if len(text) >= _SHORTEST_SERIAL and set(text) != {"0"}:
                 return text[:64]
     return ""

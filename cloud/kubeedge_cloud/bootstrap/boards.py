@@ -41,7 +41,7 @@ class BoardRecord:
 
     @property
     def state(self) -> Literal["waiting", "expected", "approved"]:
-        """"expected": approved, and has not asked yet."""
+        """ "expected": approved, and has not asked yet."""
         if not self.node:
             return "waiting"
         return "approved" if self.key else "expected"

@@ -41,7 +41,9 @@ class TokenRecord:
     used_by: str = ""  # the node
     used_key: str = ""  # fingerprint of the key that it was used with
     revoked: bool = False
-    join_key: bool = False  # it buys no certificate: boards whose serial numbers are approved get tokens by it (boards.py)
+    join_key: bool = (
+        False  # it buys no certificate: boards whose serial numbers are approved get tokens by it (boards.py)
+    )
 
     def state(self, now: float) -> Literal["revoked", "used", "expired", "valid"]:
         """Revocation is named first, then use: an expired token that was used is "used"."""
@@ -70,7 +72,8 @@ def check(record: TokenRecord, node: NodeName, key: str, now: float) -> None:
     """May this token make that node now, with a key of that fingerprint? Raises Refused with what is wrong."""
     if record.join_key:
         raise with_next(
-            Refused("this is a join key, not a token"), "join with `--serial` of this board, or make a token for the node"
+            Refused("this is a join key, not a token"),
+            "join with `--serial` of this board, or make a token for the node",
         )
     if record.node and record.node != node:
         raise with_next(
@@ -93,7 +96,9 @@ def check_join_key(record: TokenRecord, now: float) -> None:
     if not record.join_key:
         raise with_next(Refused("this is a token for one node, not a join key"), "join without `--serial`")
     if (state := record.state(now)) != "valid":
-        raise with_next(Refused(f"this join key is {state}"), "make a new one in the cloud with `kubeedge token create --join-key`")
+        raise with_next(
+            Refused(f"this join key is {state}"), "make a new one in the cloud with `kubeedge token create --join-key`"
+        )
 
 
 def repeats(record: TokenRecord, node: NodeName, key: str, now: float) -> bool:

@@ -181,7 +181,9 @@ class BootstrapService:
         """Of the client. Raises Unavailable for one that has failed too often."""
         address = str((request.extra("peername") or ("?",))[0])
         if wait := self._failures.wait(address, self._monotonic()):
-            raise TooManyFailures(f"too many wrong tokens from {address}; wait {math.ceil(wait)} s", retry_after=math.ceil(wait))
+            raise TooManyFailures(
+                f"too many wrong tokens from {address}; wait {math.ceil(wait)} s", retry_after=math.ceil(wait)
+            )
         return address
 
     @contextlib.contextmanager

@@ -62,7 +62,9 @@ class TokenStore:
         await self._make_room(tenant)
         token = Token(self._ca_hash, _random(ID_LENGTH), _random(SECRET_LENGTH))
         now = self._clock()
-        record = TokenRecord(token.id, tenant, node, hash_secret(token.secret), now, now + ttl, replace, join_key=join_key)
+        record = TokenRecord(
+            token.id, tenant, node, hash_secret(token.secret), now, now + ttl, replace, join_key=join_key
+        )
         key = _token_key(record)
         result = await self._store.txn((Compare(key, CompareTarget.VERSION, "=", 0),), (Put(key, _encode(record)),))
         if not result.succeeded:

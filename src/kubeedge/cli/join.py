@@ -52,7 +52,9 @@ def run(options: argparse.Namespace) -> int:
     except Invalid as exc:
         raise UsageError(str(exc)) from exc
     if options.serial and options.name:
-        raise UsageError("a board's name is said by whoever approves it", "leave out --name, or use a token for that node")
+        raise UsageError(
+            "a board's name is said by whoever approves it", "leave out --name, or use a token for that node"
+        )
     paths = edge.at_root(root)
     _refuse_over_another(node_credentials.credentials_path(paths), name, options.force)
     for warning in preflight.check(paths.state):
@@ -150,7 +152,13 @@ class _Asking:
     """One conversation with the cloud, which may be repeated. `serial`: of a board, whose name and token the cloud gives for a join key."""
 
     def __init__(
-        self, client: Client, token: tokens.Token, name: str, pki: Path, registration: NodeRegistration, serial: str = ""
+        self,
+        client: Client,
+        token: tokens.Token,
+        name: str,
+        pki: Path,
+        registration: NodeRegistration,
+        serial: str = "",
     ) -> None:
         self._client, self._token, self._name, self._pki = client, token, name, pki
         self._registration, self._serial = registration, serial
@@ -175,7 +183,9 @@ class _Asking:
         return answer, ca_pem
 
 
-def _until_answered(ask: Callable[[], tuple[dict[str, Any], bytes]], wait: float | None) -> tuple[dict[str, Any], bytes]:
+def _until_answered(
+    ask: Callable[[], tuple[dict[str, Any], bytes]], wait: float | None
+) -> tuple[dict[str, Any], bytes]:
     """Ask until the cloud answers, for `wait` seconds, and say so; None: for a while, and not at an address where nothing listens."""
     deadline = time.monotonic() + (wait if wait is not None else _WAIT)
     told = False

@@ -184,7 +184,6 @@ def _add_cloud_tools(commands: _Commands) -> None:
     for verb in board_options.add(_verbs(board, *board_options.VERBS)):
         _socket(verb, CLOUD_SOCKET, "the cloud's")
 
-
     p = commands.add("kubeconfig", "kubeconfig", "manage access to the Kubernetes API of a tenant", output=False)
     create, list_, revoke, replace = _verbs(
         p,

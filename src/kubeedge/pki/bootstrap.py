@@ -77,7 +77,9 @@ class Client:
         body = {"node": node, "csr": csr_pem.decode("ascii"), **registration.encode()}
         return self._call("POST", "/v1/join", body, ca_pem, {"authorization": f"Bearer {token}"})
 
-    def board(self, join_key: tokens.Token, serial: str, csr_pem: bytes, ca_pem: bytes) -> tuple[tokens.Token, str] | str:
+    def board(
+        self, join_key: tokens.Token, serial: str, csr_pem: bytes, ca_pem: bytes
+    ) -> tuple[tokens.Token, str] | str:
         """The token of the board with that serial number, and its name as a node; the key by which the cloud knows it where it waits for
         approval."""
         body = {"serial": serial, "csr": csr_pem.decode("ascii")}

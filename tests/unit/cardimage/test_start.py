@@ -227,7 +227,9 @@ def test_a_board_with_a_join_key_has_its_name_from_the_cloud(card: Card, monkeyp
     card.write(yaml.safe_dump(JOIN_KEY))
     card.refusal = "board 10000000ABCDEF01 waits for approval; s3cret"
     assert not card.works and "waits for approval; TOKEN" in card.said and "name: card-10000000abcdef01" in card.said
-    assert card.asked[:5] == ["join", "--token", "s3cret", "--serial", "10000000ABCDEF01"] and "--name" not in card.asked
+    assert (
+        card.asked[:5] == ["join", "--token", "s3cret", "--serial", "10000000ABCDEF01"] and "--name" not in card.asked
+    )
     card.refusal, card.named = "", "pump7"
     assert card.works and names == ["card-10000000abcdef01"] * 2 + ["pump7"] and "name: pump7" in card.said
     assert "s3cret" not in (card.boot / start.FILE).read_text() + (card.etc / "card.yaml").read_text()
@@ -281,7 +283,10 @@ def test_a_boot_partition_that_cannot_be_written_keeps_no_node_from_working(
 
 
 def test_serial_numbers_of_boards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = {"/proc/device-tree/serial-number": "10000000abcdef01\0", "/sys/class/net/eth0/address": "52:54:00:12:34:56\n"}
+    texts = {
+        "/proc/device-tree/serial-number": "10000000abcdef01\0",
+        "/sys/class/net/eth0/address": "52:54:00:12:34:56\n",
+    }
 
     class Files:
         def __init__(self, path: str) -> None:

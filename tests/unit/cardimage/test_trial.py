@@ -105,6 +105,7 @@ def test_a_store_keeps_its_layout_until_the_image_is_good(
 ) -> None:
     """edgecore asks this before it opens its store (kubeedge.store.sqlite_layouts)."""
     monkeypatch.setattr(edgecore, "CARD", tmp_path / "card-disk")
+
     def trial_is_seen() -> tuple[bool, bool]:
         return card.on_trial(), edgecore.store_settings(EdgeConfig()).trial
 

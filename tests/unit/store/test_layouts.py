@@ -57,7 +57,9 @@ def newer(monkeypatch: pytest.MonkeyPatch) -> Version:
 
 async def opened(path: Path, *, trial: bool = False, rebuild: bool = False) -> SqliteStore:
     settings = SqliteSettings(trial=trial)
-    return await open_sqlite(path, settings=settings, on_corrupt="rebuild" if rebuild else "raise", wanted=worth_keeping)
+    return await open_sqlite(
+        path, settings=settings, on_corrupt="rebuild" if rebuild else "raise", wanted=worth_keeping
+    )
 
 
 async def values(store: SqliteStore) -> dict[str, bytes]:
