@@ -14,7 +14,7 @@ from tests.kit.topology import Host
 _MEMORY = re.compile(rb"card: memory available (\d+) lowest (\d+) up ([\d.]+)")
 _AGENT = re.compile(rb"card: agent rss (\d+) dirty (\d+)")
 _DEVICES = (
-    *("-m", "128", "-nographic", "-no-reboot"),
+    *("-m", "128", "-nographic"),
     *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="),
     *("-object", "rng-random,filename=/dev/urandom,id=rng", "-device", "virtio-rng-pci,rng=rng"),
 )
@@ -34,6 +34,10 @@ class Emulated:
     rss: tuple[float | None, float | None] = (None, None)
     dirty: tuple[float | None, float | None] = (None, None)
     join_key: bool = False  # it joins by its serial number
+    devices: tuple[str, ...] = _DEVICES
+    disk: tuple[str, ...] = ("if=none", "-device", "virtio-blk-pci,drive=card")  # of -drive, and after it
+    tree: str = ""  # the device tree, of the boot partition, where QEMU makes none
+    arguments_more: str = ""  # of the kernel
 
 
 _ARM64 = (
@@ -48,10 +52,27 @@ _ARM = (
     Path("/usr/lib/u-boot/qemu_arm/u-boot.bin"),
     "arm",
 )
+#: QEMU's has 1 GiB and no less; its network is behind USB, its second serial line is the one that the board's image uses
+_RPI3 = (
+    *("-m", "1G", "-display", "none", "-monitor", "none", "-serial", "null", "-serial", "stdio"),
+    *("-netdev", "user,id=net", "-device", "usb-net,netdev=net"),
+)
 EMULATED = {
     "tiny": Emulated(*_ARM64, (48, 58), (36, 48)),
     "qemu": Emulated(*_ARM64, (38, 45), (None, None), join_key=True),
     "armhf": Emulated(*_ARM, (None, None), (None, None), (30, 22), (20, 14)),
+    "rpi3": Emulated(
+        "qemu-system-aarch64",
+        ("-M", "raspi3b"),
+        Path("/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
+        "arm64",
+        (None, None),
+        (None, None),
+        devices=_RPI3,
+        disk=("if=sd",),
+        tree="bcm2837-rpi-3-b.dtb",
+        arguments_more="mem=128M",
+    ),
 }
 
 
@@ -68,12 +89,15 @@ class Machine:
         command_line: str,
         logs: Path,
         recorded: Path | None = None,
+        tree: Path | None = None,
     ) -> None:
         """`recorded`: every write to the card, and every flush, is told there (as dm-log-writes does), from start to start."""
         self._host, self._logs = host, logs
-        self._command = [emulated.program, *emulated.arguments, *_DEVICES]
+        self._command = [emulated.program, *emulated.arguments, *emulated.devices, "-no-reboot"]
+        self._drive = emulated.disk
         self._card, self._recorded = card, recorded
         self._kernel = ["-kernel", str(kernel), "-initrd", str(early), "-append", f"{command_line} card.memory=2"]
+        self._kernel += ["-dtb", str(tree)] if tree else []
         self._process: subprocess.Popen[bytes] | None = None
         self.starts = 0
         self.began = 0.0
@@ -94,9 +118,9 @@ class Machine:
         self._process = self._host.spawn("nice", "-n", "19", *command, log=self.log)
 
     def _disk(self) -> list[str]:
-        device = ["-device", "virtio-blk-pci,drive=card"]
+        how, *device = self._drive
         if self._recorded is None:
-            return ["-drive", f"if=none,file={self._card},format=raw,id=card,cache=writethrough", *device]
+            return ["-drive", f"{how},file={self._card},format=raw,id=card,cache=writethrough", *device]
         # with a write cache, so that what the machine flushes, and when, is what it has asked for
         again = "on" if self._recorded.exists() and self._recorded.stat().st_size else "off"
         self._recorded.touch()

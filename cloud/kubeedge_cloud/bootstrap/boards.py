@@ -105,7 +105,7 @@ class BoardStore:
         await self._put(path, kv, replace(board, token=token))
 
     async def list(self, tenant: TenantId) -> list[BoardRecord]:
-        """By serial number."""
+        """All that are known, in the order of their serial numbers."""
         prefix = keys.boards(tenant)
         return [_decode(kv) for kv in (await self._store.range(prefix, keys.prefix_end(prefix))).kvs]
 
