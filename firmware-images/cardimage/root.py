@@ -253,6 +253,7 @@ def _system(board: Board, root: Path, epoch: int) -> None:
         ("memory", "etc/init.d/memory", 0o755),
         ("settle", "etc/init.d/settle", 0o755),
         ("stop", "etc/init.d/stop", 0o755),
+        ("tell", "etc/init.d/tell", 0o755),
         ("udhcpc", "etc/udhcpc/script", 0o755),
     ):
         shutil.copyfile(FILES / name, root / place)
