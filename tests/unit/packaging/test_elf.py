@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kubeedge._fastpath.records
 import pytest
 
-import kubeedge._fastpath.records
 from cross.deb import elf
 
 OWN = Path(str(kubeedge._fastpath.records.__file__))
