@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
-from urllib.parse import unquote
 
 from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
 from kubeedge.control.requests import request_object
@@ -124,9 +123,9 @@ class TenantRoutes:
                 known, node = await self._known(tenant), (await _body(request)).get("node", "")
                 if not isinstance(node, str):
                     raise Invalid("text is required", path="node")
-                return as_json([await self._tokens.boards.approve(known, unquote(serial), node)])[0]
+                return as_json([await self._tokens.boards.approve(known, serial, node)])[0]
             case "DELETE", [tenant, "boards", serial]:
-                await self._tokens.boards.forget(await self._known(tenant), unquote(serial))
+                await self._tokens.boards.forget(await self._known(tenant), serial)
                 return {}
             case method, [tenant, "kubeconfigs", *rest] if self._kubeconfigs is not None:
                 return await self._kubeconfigs.route(method, await self._known(tenant), rest, await _body(request))
