@@ -16,6 +16,7 @@ import argparse
 import datetime
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -203,6 +204,8 @@ class Boot:
         on_card = self._boot_file("kubeedge.yaml")
         assert b"token" not in on_card and b"joinKey" not in on_card, "the token is still on the card"
         self.say("kubeedge-status.txt says joined; the token is gone from the boot partition")
+        self.machine_id = self._machine_id()
+        assert re.fullmatch("[0-9a-f]{32}", self.machine_id), f"the machine has no identity: {self.machine_id!r}"
 
     def _pods(self) -> None:
         self._run_pods()
@@ -250,6 +253,7 @@ class Boot:
         self.machine.start(self.emulated.u_boot)
         self.until(lambda: not before & self._containers() and self._all_run(), "pods run again")
         assert b"U-Boot" in self.machine.console()
+        assert self._machine_id() == self.machine_id, "it is another machine after a start"
         self.say(
             f"power cut while it works, then U-Boot from the card alone: pods run again {self.since_on():.1f} s after power-on"
         )
@@ -262,6 +266,9 @@ class Boot:
     def _is_ready(self) -> bool:
         shown = self.kubectl("get", "node", _NODE, "-o", "json", check=False)
         return bool(shown) and ready(json.loads(shown))
+
+    def _machine_id(self) -> str:
+        return str(self.kubectl.json("get", "node", _NODE)["status"]["nodeInfo"]["machineID"])
 
     def _all_run(self) -> bool:
         return sum(1 for pod in self.kubectl.json("get", "pods")["items"] if ready(pod)) == len(_PODS)
