@@ -12,8 +12,9 @@ from pathlib import Path
 from tests.kit.topology import Host
 
 _MEMORY = re.compile(rb"card: memory available (\d+) lowest (\d+) up ([\d.]+)")
+_AGENT = re.compile(rb"card: agent rss (\d+) dirty (\d+)")
 _DEVICES = (
-    *("-m", "128", "-nographic", "-no-reboot"),
+    *("-m", "128", "-nographic"),
     *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="),
     *("-object", "rng-random,filename=/dev/urandom,id=rng", "-device", "virtio-rng-pci,rng=rng"),
 )
@@ -21,22 +22,58 @@ _DEVICES = (
 
 @dataclass(frozen=True, slots=True)
 class Emulated:
-    """How QEMU is the machine that a board's image is for."""
+    """How QEMU is the machine that a board's image is for. `available`, `lowest`: MB of MemAvailable that must, and shall, be left with three pods,
+    and while they start; `rss`, `dirty`: those of the agent."""
 
     program: str
     arguments: tuple[str, ...]
     u_boot: Path
     architecture: str  # as OCI images name it
+    available: tuple[float | None, float | None]
+    lowest: tuple[float | None, float | None]
+    rss: tuple[float | None, float | None] = (None, None)
+    dirty: tuple[float | None, float | None] = (None, None)
+    join_key: bool = False  # it joins by its serial number
+    devices: tuple[str, ...] = _DEVICES
+    disk: tuple[str, ...] = ("if=none", "-device", "virtio-blk-pci,drive=card")  # of -drive, and after it
+    tree: str = ""  # the device tree, of the boot partition, where QEMU makes none
+    arguments_more: str = ""  # of the kernel
 
 
+_ARM64 = (
+    "qemu-system-aarch64",
+    ("-M", "virt", "-cpu", "cortex-a53"),
+    Path("/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
+    "arm64",
+)
+_ARM = (
+    "qemu-system-arm",
+    ("-M", "virt,highmem=off", "-cpu", "cortex-a15"),
+    Path("/usr/lib/u-boot/qemu_arm/u-boot.bin"),
+    "arm",
+)
+#: QEMU's has 1 GiB and no less; its network is behind USB, its second serial line is the one that the board's image uses
+_RPI3 = (
+    *("-m", "1G", "-display", "none", "-monitor", "none", "-serial", "null", "-serial", "stdio"),
+    *("-netdev", "user,id=net", "-device", "usb-net,netdev=net"),
+)
 EMULATED = {
-    "tiny": Emulated(
-        "qemu-system-aarch64", ("-M", "virt", "-cpu", "cortex-a53"), Path("/usr/lib/u-boot/qemu_arm64/u-boot.bin"), "arm64"
+    "tiny": Emulated(*_ARM64, (48, 58), (36, 48)),
+    "qemu": Emulated(*_ARM64, (38, 45), (None, None), join_key=True),
+    "armhf": Emulated(*_ARM, (None, None), (None, None), (30, 22), (20, 14)),
+    "rpi3": Emulated(
+        "qemu-system-aarch64",
+        ("-M", "raspi3b"),
+        Path("/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
+        "arm64",
+        (None, None),
+        (None, None),
+        devices=_RPI3,
+        disk=("if=sd",),
+        tree="bcm2837-rpi-3-b.dtb",
+        arguments_more="mem=128M",
     ),
-    "armhf": Emulated(
-        "qemu-system-arm", ("-M", "virt,highmem=off", "-cpu", "cortex-a15"), Path("/usr/lib/u-boot/qemu_arm/u-boot.bin"), "arm"
-    ),
-}  # fmt: skip
+}
 
 
 class Machine:
@@ -52,12 +89,15 @@ class Machine:
         command_line: str,
         logs: Path,
         recorded: Path | None = None,
+        tree: Path | None = None,
     ) -> None:
         """`recorded`: every write to the card, and every flush, is told there (as dm-log-writes does), from start to start."""
         self._host, self._logs = host, logs
-        self._command = [emulated.program, *emulated.arguments, *_DEVICES]
+        self._command = [emulated.program, *emulated.arguments, *emulated.devices, "-no-reboot"]
+        self._drive = emulated.disk
         self._card, self._recorded = card, recorded
         self._kernel = ["-kernel", str(kernel), "-initrd", str(early), "-append", f"{command_line} card.memory=2"]
+        self._kernel += ["-dtb", str(tree)] if tree else []
         self._process: subprocess.Popen[bytes] | None = None
         self.starts = 0
         self.began = 0.0
@@ -67,18 +107,20 @@ class Machine:
         """What its console has shown since it was started last."""
         return self._logs / f"console-{self.starts}.log"
 
-    def start(self, firmware: Path | None = None) -> None:
-        """Power on. The firmware (U-Boot) finds the kernel by itself; without one QEMU brings it, with figures of memory."""
+    def start(self, firmware: Path | None = None, clock: str = "utc") -> None:
+        """Power on. The firmware (U-Boot) finds the kernel by itself; without one QEMU brings it, with figures of memory. `clock`: what its chip
+        says."""
         self.starts += 1
         self.log.unlink(missing_ok=True)
         self.began = time.monotonic()
         how = ["-bios", str(firmware)] if firmware else self._kernel
-        self._process = self._host.spawn("nice", "-n", "19", *self._command, *self._disk(), *how, log=self.log)
+        command = [*self._command, "-rtc", f"base={clock}", *self._disk(), *how]
+        self._process = self._host.spawn("nice", "-n", "19", *command, log=self.log)
 
     def _disk(self) -> list[str]:
-        device = ["-device", "virtio-blk-pci,drive=card"]
+        how, *device = self._drive
         if self._recorded is None:
-            return ["-drive", f"if=none,file={self._card},format=raw,id=card,cache=writethrough", *device]
+            return ["-drive", f"{how},file={self._card},format=raw,id=card,cache=writethrough", *device]
         # with a write cache, so that what the machine flushes, and when, is what it has asked for
         again = "on" if self._recorded.exists() and self._recorded.stat().st_size else "off"
         self._recorded.touch()
@@ -99,6 +141,11 @@ class Machine:
     def alive(self) -> bool:
         """Whether the power is on."""
         return self._process is not None and self._process.poll() is None
+
+    def agent(self) -> tuple[float, float]:
+        """RSS and private dirty pages of the agent, in MB, as the machine has said last."""
+        found = _AGENT.findall(self.console())
+        return (int(found[-1][0]) / 1024, int(found[-1][1]) / 1024) if found else (0.0, 0.0)
 
     def memory(self) -> tuple[float, float]:
         """MemAvailable and the lowest that it was, in MB, as the machine has said last."""

@@ -91,17 +91,20 @@ class Installation:
         ]
 
     def size(self) -> int:
-        """Bytes of the agent with its dependencies and their bytecode; Python itself is the system's."""
-        return sum(path.stat().st_size for path in self.site.rglob("*") if path.is_file())
+        """Bytes of the agent with its dependencies and their bytecode, as pip leaves them; Python itself is the system's. The bytecode of -OO beside it, which
+        this installation has for the sake of other figures, is in images, which have no other."""
+        return sum(path.stat().st_size for path in self._files())
 
     def sizes(self) -> dict[str, int]:
         """The same, by the name at the top."""
         found: dict[str, int] = {}
-        for path in self.site.rglob("*"):
-            if path.is_file():
-                top = path.relative_to(self.site).parts[0]
-                found[top] = found.get(top, 0) + path.stat().st_size
+        for path in self._files():
+            top = path.relative_to(self.site).parts[0]
+            found[top] = found.get(top, 0) + path.stat().st_size
         return found
+
+    def _files(self) -> Iterator[Path]:
+        return (path for path in self.site.rglob("*") if path.is_file() and not path.name.endswith(".opt-2.pyc"))
 
     def cold(self) -> None:
         """No page of these files is in memory any more. Whoever reads them next is charged with them."""

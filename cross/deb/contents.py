@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path
 
-from cross.deb import units
+from cross.deb import elf, units
 from cross.deb.archive import DebPackage
 from cross.wheels.targets import Python, Target
 from kubeedge.cli import service
@@ -149,7 +149,8 @@ def _unpacked(wheel: Path) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(wheel) as packed:
         for name in packed.namelist():
             if not name.endswith(("/", ".dist-info/RECORD")) and ".data/" not in name:
-                yield name, packed.read(name)
+                data = packed.read(name)
+                yield name, elf.stripped(data) if name.endswith(".so") else data
 
 
 def _licence(metadata: bytes) -> str:

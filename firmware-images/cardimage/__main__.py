@@ -4,6 +4,7 @@
     python -m cardimage personalise IMAGE --config kubeedge.yaml [--output OTHER]
     python -m cardimage personalise IMAGE --name cam7 --cloud HOST --token-file FILE [--output OTHER]
         [--wifi SSID --wifi-password-file FILE --country DE] [--ssh-key-file FILE] [--address 192.168.1.7/24 --gateway 192.168.1.1]
+    python -m cardimage personalise IMAGE --cloud HOST --join-key-file FILE [--output OTHER]
     python -m cardimage read IMAGE kubeedge-status.txt
 
 None of them needs root, a loop device or emulation. IMAGE may be compressed (.xz); OTHER is not. The same commit, the same packages of Debian: the same
@@ -59,6 +60,7 @@ def main() -> int:
     person.add_argument("--name")
     person.add_argument("--cloud")
     person.add_argument("--token-file", type=Path)
+    person.add_argument("--join-key-file", type=Path, help="in place of name and token: for a card in many copies")
     person.add_argument("--wifi", metavar="SSID")
     person.add_argument("--wifi-password-file", type=Path)
     person.add_argument("--country", help="the country whose radio regulations apply, such as DE")
@@ -102,7 +104,9 @@ def _our_packages(board: Board) -> Path:
 def _personalise(options: argparse.Namespace) -> int:
     try:
         fields = _wanted(options)
-        config.parse(fields)
+        parsed = config.parse(fields)
+        if not (parsed.name or parsed.join_key):
+            raise ValueError("name: missing, and there is no join key by which the cloud would say it")
         target = options.output or options.image
         _copy(options.image, target)
         fat.put(target, fat.CONFIG, yaml.safe_dump(fields, sort_keys=False).encode(), Tools().epoch)
@@ -123,6 +127,7 @@ def _wanted(options: argparse.Namespace) -> dict[str, Any]:
         "name": options.name,
         "cloud": options.cloud,
         "token": _first_line(options.token_file).strip(),
+        "joinKey": _first_line(options.join_key_file).strip(),
         "sshKeys": [key for key in keys if key.strip() and not key.startswith("#")],
     }
     if network := _given(network):

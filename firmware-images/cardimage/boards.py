@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from cardimage import inits
 from cardimage.boot_script import Loader
 
 _PYTHON = (
@@ -26,6 +27,11 @@ _BASE = ("libc6", "libgcc-s1", "busybox-static", "base-files", "tzdata", "ca-cer
 _WIRELESS = (
     *("wpasupplicant", "libdbus-1-3", "libnl-3-200", "libnl-genl-3-200", "libnl-route-3-200", "libpcsclite1"),
     *("libreadline8t64", "wireless-regdb", "firmware-brcm80211"),
+)
+
+_SYSTEMD = (
+    *("systemd", "libsystemd-shared", "libacl1", "libapparmor1", "libpam0g", "libaudit1", "libcap-ng0", "libcrypt1"),
+    *("libudev1", "liblz4-1", "libkmod2", "libxxhash0"),
 )
 
 _ARM, _ARM64 = 2, 22  # as U-Boot's images number processors
@@ -65,6 +71,7 @@ class Board:
     kept_firmware: tuple[str, ...] = ()  # of the devices: patterns below /usr/lib/firmware
     imager: tuple[str, ...] = ()
     kernel_suite: str = ""  # where Debian's release has none for it
+    init: str = inits.BUSYBOX
 
 
 _CARD = ("squashfs", "overlay", "ext4", "vfat", "nls_cp437", "nls_ascii", "nls_utf8")
@@ -150,6 +157,8 @@ kernel=u-boot.bin
 _STAGE_3 = ("bootcode.bin", "start.elf", "fixup.dat", "start_cd.elf", "fixup_cd.dat")
 _STAGE_4 = ("start4.elf", "fixup4.dat", "start4cd.elf", "fixup4cd.dat")
 
+_VIRT = Loader(_ARM64, "booti", 0x40400000, 0x44000000, 0x47000000, "fdtcontroladdr")
+
 BOARDS = {
     board.name: board
     for board in (
@@ -161,8 +170,20 @@ BOARDS = {
             _EARLY,
             _NETWORK,
             _NAMES,
-            Loader(_ARM64, "booti", 0x40400000, 0x44000000, 0x47000000, "fdtcontroladdr"),
+            _VIRT,
             128 << 20,
+        ),
+        Board(
+            "qemu",
+            "QEMU -M virt for 64-bit ARM, systemd as init: a node with 128 MB of memory",
+            *("aarch64", "arm64", "linux-image-cloud-arm64", ("ttyAMA0",)),
+            (*TINY, *_SYSTEMD),
+            _EARLY,
+            _NETWORK,
+            _NAMES,
+            _VIRT,
+            128 << 20,
+            init=inits.SYSTEMD,
         ),
         Board(
             "armhf",

@@ -20,8 +20,11 @@ from cardimage.signing import UpdateKey
 from cardimage.slot_image import SlotParts
 from kubeedge.imageupdate import core, mbr
 from kubeedge.imageupdate.bundle import Manifest
+from kubeedge_card.status import NAME as STATUS
 
 _ALIGN = 4 << 20  # bytes: more than any card's erase block
+#: for whoever holds a card that does not start: what cannot run can say nothing itself
+BOARD = "kubeedge-board.txt"
 _EXAMPLE = Path(__file__).parents[1] / "files" / "kubeedge.yaml.example"
 
 
@@ -57,11 +60,12 @@ def build(
 
 
 def arguments(board: Board) -> str:
-    """What the kernel is told, but for what is the card's own."""
+    """What the kernel is told, but for what is the card's own. No profiles of AppArmor or Tomoyo are in an image, and nobody mounts debugfs: both
+    take memory at each inode and each driver."""
     consoles = " ".join(f"console={name}" for name in board.consoles)
     return (
         f"{consoles} net.ifnames=0 panic=10 quiet slab_merge "
-        "cma=0 transparent_hugepage=never cgroup_enable=memory random.trust_cpu=on"
+        "cma=0 transparent_hugepage=never cgroup_enable=memory random.trust_cpu=on lsm=landlock,yama debugfs=off"
     )
 
 
@@ -85,6 +89,9 @@ def assemble(board: Board, work: Path, name: str, slot: Path, manifest: Manifest
     record = slot_image.record(manifest, slots[0].start)
     script = boot_script.script(board.loader, serial, record.layouts[0])
     files = {"boot.scr": boot_script.image(script, board.loader, epoch), "kubeedge.yaml.example": _EXAMPLE.read_bytes()}
+    files[BOARD] = (
+        f"This image is for: {board.description}.\r\nOn another board it does not start, and {STATUS} is never written.\r\n".encode()
+    )
     if board.firmware:
         files |= {path.name: path.read_bytes() for path in (work / "firmware").iterdir()}
     fat.make(work / "boot.fat", board.boot_size, files, epoch, serial)

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from cardimage import modules
+from cardimage import inits, modules
 from cardimage.boards import Board, Firmware
 from cardimage.packages import Packages
 
@@ -28,7 +28,7 @@ _UNNEEDED = (
         "usr/share/perl5",
     ),
     *("usr/share/gcc", "usr/share/gdb", "usr/share/readline", "usr/share/glib-2.0", "usr/share/python3", "usr/include"),
-    *("usr/share/zoneinfo/right", "usr/share/zoneinfo/posix", "usr/lib/systemd", "usr/lib/initramfs-tools"),
+    *("usr/share/zoneinfo/right", "usr/share/zoneinfo/posix", "usr/lib/initramfs-tools"),
     *("usr/share/initramfs-tools", "usr/share/dbus-1", "usr/share/nftables", "usr/share/base-files", "etc/kernel"),
     *(
         "usr/lib/python3.13/idlelib",
@@ -247,20 +247,22 @@ def _system(board: Board, root: Path, epoch: int) -> None:
     (root / "etc/card-epoch").write_text(f"{epoch}\n")
     (root / "etc/card-board").write_text(f"{board.name}\n")
     for name, place, mode in (
-        ("inittab", "etc/inittab", 0o644),
         ("rcS", "etc/init.d/rcS", 0o755),
         ("agent", "etc/init.d/agent", 0o755),
         ("hotplug", "etc/init.d/hotplug", 0o755),
         ("memory", "etc/init.d/memory", 0o755),
         ("settle", "etc/init.d/settle", 0o755),
         ("stop", "etc/init.d/stop", 0o755),
+        ("tell", "etc/init.d/tell", 0o755),
         ("udhcpc", "etc/udhcpc/script", 0o755),
     ):
         shutil.copyfile(FILES / name, root / place)
         (root / place).chmod(mode)
-    if board.firmware:  # a real board, to which somebody may plug something
-        with (root / "etc/inittab").open("a") as file:
-            file.write("::respawn:/bin/uevent /etc/init.d/hotplug\n")
+    if board.init == inits.SYSTEMD:
+        inits.systemd(root)
+    else:
+        shutil.rmtree(root / "usr/lib/systemd", ignore_errors=True)
+        inits.busybox(root, hotplug=board.firmware is not None)
     _link(root / "etc/resolv.conf", "/run/resolv.conf")
     _link(root / "etc/mtab", "/proc/self/mounts")
     _link(root / "var/run", "/run")

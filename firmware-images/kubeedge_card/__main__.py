@@ -6,6 +6,7 @@ Every start reads the boot partition's file anew. Its token is used where the ma
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import sys
@@ -44,9 +45,13 @@ def main() -> int:
     wanted = None
     try:
         text, wanted = _read(problems)
+        wanted = _named(wanted)
         problems += _set_up(wanted)
         if not _JOINED.exists():
             _join(wanted)
+            if wanted.join_key:
+                wanted = dataclasses.replace(wanted, name=_joined_name())
+                machine.name(wanted.name)
         _remember(text)
         problems += _forget_token(wanted)
         agent = _agent()
@@ -80,6 +85,24 @@ def _read(problems: list[str]) -> tuple[str, config.CardConfig]:
         return text, _parse(text)
 
 
+def _named(wanted: config.CardConfig) -> config.CardConfig:
+    """With the name that the cloud has given this board, or one by which a network may know it until then."""
+    if wanted.name:
+        return wanted
+    if not _JOINED.exists() and not wanted.join_key:
+        raise NotYet(f"{FILE}: name: missing")
+    digits = "".join(c for c in machine.serial(wanted.network.interface).lower() if c.isalnum())
+    name = _joined_name() if _JOINED.exists() else f"card-{digits[-16:]}".rstrip("-")
+    return dataclasses.replace(wanted, name=name)
+
+
+def _joined_name() -> str:
+    try:
+        return str(node_credentials.load_credentials(_JOINED).node)
+    except Invalid as exc:
+        raise NotYet(f"{_JOINED}: {exc}") from exc
+
+
 def _of_imager() -> tuple[dict[str, object], list[str]]:
     """Fields of kubeedge.yaml, and what of Imager's files was ignored."""
     documents = [_yaml(name, boot_partition.read(name, config.MAX_BYTES) or "") for name in _CLOUD_INIT]
@@ -103,6 +126,9 @@ def _parse(text: str) -> config.CardConfig:
 
 def _yaml(name: str, text: str) -> object:
     try:
+        # a few lines of them can mean more than any machine can compare or write out
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise NotYet(f"{name}: names that stand for other values (*name) are not used here")
         return yaml.safe_load(text)
     except (ValueError, yaml.YAMLError, RecursionError) as exc:
         # never what a line of it has in it: that may be the token
@@ -164,7 +190,7 @@ def _remember(text: str) -> None:
 
 
 def _forget_token(wanted: config.CardConfig) -> list[str]:
-    if not wanted.token:
+    if not (wanted.token or wanted.join_key):
         return []
     try:
         for name, without in ((FILE, config.without_token), (_CLOUD_INIT[0], cloud_init.without_token)):
@@ -185,20 +211,25 @@ def _private_text(path: Path, text: str) -> None:
 
 
 def _join(wanted: config.CardConfig) -> None:
-    if not wanted.token:
+    secret = wanted.token or wanted.join_key
+    if not secret:
         raise NotYet(f"this machine has not joined, and {FILE} has no token")
+    who = ["--name", wanted.name]
+    if wanted.join_key:
+        if not (serial := machine.serial(wanted.network.interface)):
+            raise NotYet("joinKey: this board has no serial number; use name and token")
+        who = ["--serial", serial]
     from kubeedge.cli.main import main as kubeedge_command  # once in a machine's life
 
     _say("joining", f"asking {wanted.cloud}", wanted)
     said = io.StringIO()
-    arguments = ["join", "--token", wanted.token, "--name", wanted.name, "--wait", _WAIT, "--no-start", wanted.cloud]
     try:
         with contextlib.redirect_stderr(said):
-            failed = kubeedge_command(arguments)
+            failed = kubeedge_command(["join", "--token", secret, *who, "--wait", _WAIT, "--no-start", wanted.cloud])
     except SystemExit as exc:
         failed = int(exc.code or 0)
     if failed or not _JOINED.exists():
-        raise NotYet(said.getvalue().replace(wanted.token, "TOKEN") or f"kubeedge join: status {failed}")
+        raise NotYet(said.getvalue().replace(secret, "TOKEN") or f"kubeedge join: status {failed}")
 
 
 def _say(state: str, reason: str, wanted: config.CardConfig | None) -> None:

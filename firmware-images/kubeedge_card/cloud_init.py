@@ -22,7 +22,8 @@ _SILENT = (
     "enable_ssh",
     "network",
 )  # what they ask for is so, or is not of interest here
-_TOKEN_LINE = re.compile(r"^[ \t]+token[ \t]*:[^\n]*\n?", re.MULTILINE)
+_SECRETS = {"token", "joinKey"}
+_TOKEN_LINE = re.compile(r"^[ \t]+(?:token|joinKey)[ \t]*:[^\n]*\n?", re.MULTILINE)
 _MAX_NAMED = 12  # ignored fields
 
 
@@ -44,11 +45,10 @@ def without_token(text: str) -> str:
     """user-data without the token in `kubeedge`; everything else stays as it was where the token is a line of its own, and its fields where not."""
     try:
         before = yaml.safe_load(text)
-        if not (
-            isinstance(before, dict) and isinstance(before.get("kubeedge"), dict) and "token" in before["kubeedge"]
-        ):
+        ours = before.get("kubeedge") if isinstance(before, dict) else None
+        if not isinstance(ours, dict) or not _SECRETS & set(ours):
             return text
-        wanted = {**before, "kubeedge": {name: value for name, value in before["kubeedge"].items() if name != "token"}}
+        wanted = {**before, "kubeedge": {name: value for name, value in ours.items() if name not in _SECRETS}}
         shorter = _TOKEN_LINE.sub("", text)
         same = yaml.safe_load(shorter) == wanted
     except yaml.YAMLError:

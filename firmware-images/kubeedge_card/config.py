@@ -3,6 +3,7 @@
     name: cam7
     cloud: cloud.example:10002
     token: ...                      # removed from the file once the machine has joined
+    joinKey: ...                    # in place of name and token, on many cards: the board is known by its serial number, once that is approved
     network:                        # without it: DHCP on eth0
       interface: eth0
       address: 192.168.1.7/24
@@ -39,6 +40,7 @@ MAX_BYTES = 64 * 1024  # of the file
 _MAX_ITEMS = 16  # of each list
 _MAX_TEXT = 1024  # characters of a value
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
+_NAME_FORM = "lower-case letters, digits, '-' and '.'"
 _INTERFACE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,14}")
 _CLOUD = re.compile(r"[A-Za-z0-9.:\[\]-]{1,260}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,252})")
@@ -49,7 +51,8 @@ _PASSWORD = re.compile(r"[ -~]{8,63}|[0-9a-fA-F]{64}")
 _GOOD = re.compile(r"cloud|running")
 _MAX_SSID = 32  # bytes
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,1024}")
-_TOKEN_LINE = re.compile(r"^token[ \t]*:.*(?:\n(?:[ \t]+.*)?)*?(?=\n\S|\Z)\n?", re.MULTILINE)
+_SECRETS = ("token", "joinKey")
+_TOKEN_LINE = re.compile(r"^(?:token|joinKey)[ \t]*:.*(?:\n(?:[ \t]+.*)?)*?(?=\n\S|\Z)\n?", re.MULTILINE)
 
 
 class BadConfig(ValueError):
@@ -87,11 +90,13 @@ class Updates:
 
 @dataclass(frozen=True, slots=True)
 class CardConfig:
-    """What the file says. `token` is "" once the machine has joined."""
+    """What the file says. `token` and `join_key` are "" once the machine has joined; `name` is where the cloud says it: a board that is
+    known by its serial number has it from there, and the file says nothing of it afterwards either."""
 
     name: str
     cloud: str
     token: str = field(default="", repr=False)
+    join_key: str = field(default="", repr=False)
     network: Network = Network()
     time_servers: tuple[str, ...] = ()
     time_zone: str = ""
@@ -103,11 +108,15 @@ class CardConfig:
 def parse(document: object) -> CardConfig:
     """Of the YAML document. Raises BadConfig."""
     fields = _mapping(document, "kubeedge.yaml")
-    known = ("name", "cloud", "token", "network", "timeServers", "timeZone", "sshKeys", "updates", "agent")
+    known = ("name", "cloud", "token", "joinKey", "network", "timeServers", "timeZone", "sshKeys", "updates", "agent")
     _refuse_unknown(fields, known, "")
     zone = _text(fields, "timeZone", _ZONE, "a name such as Europe/Berlin")
+    join_key = _text(fields, "joinKey", _TOKEN, "what `kubeedge token create --join-key` printed")
+    if join_key and (fields.get("name") or fields.get("token")):
+        raise BadConfig("joinKey: only without name and token; whoever approves the board says its name")
     return CardConfig(
-        name=_required(fields, "name", _NAME, "lower-case letters, digits, '-' and '.'"),
+        name=_required(fields, "name", _NAME, _NAME_FORM) if "name" in fields else "",
+        join_key=join_key,
         cloud=_required(fields, "cloud", _CLOUD, "HOST or HOST:PORT"),
         token=_text(fields, "token", _TOKEN, "what `kubeedge token create` printed"),
         network=_network(_mapping(fields.get("network") or {}, "network")),
@@ -125,7 +134,7 @@ def without_token(text: str) -> str:
     shorter = _TOKEN_LINE.sub("", text)
     with contextlib.suppress(yaml.YAMLError):
         before, after = yaml.safe_load(text), yaml.safe_load(shorter)
-        wanted = {name: value for name, value in before.items() if name != "token"}
+        wanted = {name: value for name, value in before.items() if name not in _SECRETS}
         if after == wanted:
             return shorter
         return yaml.safe_dump(wanted, sort_keys=False)

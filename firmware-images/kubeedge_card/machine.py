@@ -17,6 +17,7 @@ from kubeedge_card.config import CardConfig, Network, Wifi
 _EPOCH = Path("/etc/card-epoch")  # when the image was made, in seconds since 1970
 _APPEARS = 15.0  # seconds for an interface
 _PATIENCE = 3.0  # seconds for one time server
+_SHORTEST_SERIAL = 4  # characters; a firmware that has none says 0, or nothing
 _PEERS = ("0.debian.pool.ntp.org", "1.debian.pool.ntp.org")
 _STEP = 2.0  # seconds; a clock that is nearer is left alone
 
@@ -26,6 +27,22 @@ def name(text: str) -> None:
     socket.sethostname(text)
     Path("/etc/hostname").write_text(text + "\n")
     Path("/etc/hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {text}\n")
+
+
+def serial(interface: str) -> str:
+    """What is printed on this board, or says its firmware; the address of its network interface where neither is. "" for a board without any."""
+    for path in (
+        "/proc/device-tree/serial-number",
+        "/sys/class/dmi/id/product_serial",
+        f"/sys/class/net/{interface}/address",
+    ):
+        with contextlib.suppress(OSError):
+            text = "".join(
+                c for c in Path(path).read_text(errors="replace") if c.isascii() and (c.isalnum() or c in "._:-")
+            )
+            if len(text) >= _SHORTEST_SERIAL and set(text) != {"0"}:
+                return text[:64]
+    return ""
 
 
 def network(wanted: Network) -> str:

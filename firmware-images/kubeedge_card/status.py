@@ -6,6 +6,7 @@ import time
 
 NAME = "kubeedge-status.txt"
 _MAX = 2000  # characters of a reason
+_UPDATE = "update:"
 
 
 def text(state: str, reason: str, *, name: str, addresses: str, version: str, now: float) -> str:
@@ -15,6 +16,12 @@ def text(state: str, reason: str, *, name: str, addresses: str, version: str, no
     lines += [f"kubeedge: {version}", *(["reason:", *_indented(reason)] if reason else [])]
     # Windows' oldest editor, too
     return "\r\n".join(lines) + "\r\n"
+
+
+def with_update(text: str, reason: str) -> str:
+    """The file's text with what became of an update at its end, in place of what was there."""
+    before = text.replace("\r\n", "\n").partition(f"\n{_UPDATE}\n")[0].strip("\n")
+    return "\r\n".join([*before.split("\n"), _UPDATE, *_indented(reason)]) + "\r\n"
 
 
 def _indented(reason: str) -> list[str]:

@@ -77,7 +77,7 @@ async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
     private.files([*paths.pki.glob("*.key*"), node_credentials.credentials_path(paths)])
     # a corrupt store is set aside; what can be read of it is used, offline too, until the cloud compares it
     path = config.paths.state / "edge.db"
-    store = await open_sqlite(path, settings=_store_settings(config), on_corrupt="rebuild", wanted=worth_keeping)
+    store = await open_sqlite(path, settings=store_settings(config), on_corrupt="rebuild", wanted=worth_keeping)
     try:
         agent = Agent(config, credentials, store)
         footprint.loaded()
@@ -90,12 +90,18 @@ async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
             os._exit(1)
 
 
-def _store_settings(config: EdgeConfig) -> SqliteSettings:
+def store_settings(config: EdgeConfig) -> SqliteSettings:
+    """How the agent opens its store."""
+    trial = False
+    if CARD.exists():
+        from kubeedge.imageupdate import card
+
+        trial = card.on_trial()
     if config.secrets_encryption == SecretsEncryption():
-        return SqliteSettings()
+        return SqliteSettings(trial=trial)
     from kubeedge.store.sealing_keys import keyring
 
-    return SqliteSettings(keyring=keyring(config.secrets_encryption, os.environ))
+    return SqliteSettings(trial=trial, keyring=keyring(config.secrets_encryption, os.environ))
 
 
 class Agent:

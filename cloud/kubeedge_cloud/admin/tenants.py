@@ -3,8 +3,10 @@
 GET    /v1/tenants                      POST /v1/tenants {"name", "cluster"}
 GET    /v1/tenants/T                    PUT  /v1/tenants/T/quota {"objects", "mib"}
 DELETE /v1/tenants/T?force=true
-GET    /v1/tenants/T/tokens             POST /v1/tenants/T/tokens {"node", "ttl", "replace"}
+GET    /v1/tenants/T/tokens             POST /v1/tenants/T/tokens {"node", "ttl", "replace", "joinKey"}
 DELETE /v1/tenants/T/tokens/ID
+GET    /v1/tenants/T/boards             PUT /v1/tenants/T/boards/SERIAL {"node"}
+DELETE /v1/tenants/T/boards/SERIAL
 DELETE /v1/tenants/T/nodes/N
        /v1/tenants/T/kubeconfigs/...    (kubeconfigs.py)
        /v1/tenants/T/devices/...        (devices.py)
@@ -19,6 +21,7 @@ from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
 from kubeedge.control.requests import request_object
 from kubeedge.errors import Invalid, NotFound, with_next
 from kubeedge.kit.http1 import Request
+from kubeedge_cloud.bootstrap.boards import as_json
 from kubeedge_cloud.bootstrap.tokens import DEFAULT_TTL, MAX_TTL, TokenStore
 
 _MAX_BODY = 16 * 1024  # bytes
@@ -114,6 +117,16 @@ class TenantRoutes:
             case "DELETE", [tenant, "tokens", token_id]:
                 await self._tokens.revoke(await self._known(tenant), token_id)
                 return {}
+            case "GET", [tenant, "boards"]:
+                return {"boards": as_json(await self._tokens.boards.list(await self._known(tenant)))}
+            case "PUT", [tenant, "boards", serial]:
+                known, node = await self._known(tenant), (await _body(request)).get("node", "")
+                if not isinstance(node, str):
+                    raise Invalid("text is required", path="node")
+                return as_json([await self._tokens.boards.approve(known, serial, node)])[0]
+            case "DELETE", [tenant, "boards", serial]:
+                await self._tokens.boards.forget(await self._known(tenant), serial)
+                return {}
             case method, [tenant, "kubeconfigs", *rest] if self._kubeconfigs is not None:
                 return await self._kubeconfigs.route(method, await self._known(tenant), rest, await _body(request))
             case method, [tenant, "devices", *rest] if self._devices is not None:
@@ -136,13 +149,17 @@ class TenantRoutes:
             raise Invalid("text is required", path="node")
         if isinstance(ttl, bool) or not isinstance(ttl, int | float):
             raise Invalid("a number of seconds is required", path="ttl")
-        if not isinstance(replace, bool):
-            raise Invalid("true or false is required", path="replace")
+        join_key = body.get("joinKey", False)
+        for path, value in (("replace", replace), ("joinKey", join_key)):
+            if not isinstance(value, bool):
+                raise Invalid("true or false is required", path=path)
         if node:
             node_name(node)
+        if join_key and (node or replace):
+            raise Invalid("a join key is for no node in particular", path="joinKey")
         ttl = float(min(ttl, 2 * MAX_TTL))  # before a number of a thousand digits becomes a float
         expires = self._clock() + ttl
-        token = await self._tokens.create(tenant, node, ttl, replace=replace)
+        token = await self._tokens.create(tenant, node, ttl, replace=replace, join_key=join_key)
         return {"token": str(token), "id": token.id, "node": node, "expires": expires}
 
     async def _list_tokens(self, tenant: TenantId) -> list[dict[str, Any]]:
@@ -156,6 +173,7 @@ class TenantRoutes:
                 "expires": t.expires,
                 "usedBy": t.used_by,
                 "replace": t.replace,
+                "joinKey": t.join_key,
             }
             for t in sorted(await self._tokens.list(tenant), key=lambda t: (t.created, t.id))
         ]

@@ -41,6 +41,9 @@ class TokenRecord:
     used_by: str = ""  # the node
     used_key: str = ""  # fingerprint of the key that it was used with
     revoked: bool = False
+    join_key: bool = (
+        False  # it buys no certificate: boards whose serial numbers are approved get tokens by it (boards.py)
+    )
 
     def state(self, now: float) -> Literal["revoked", "used", "expired", "valid"]:
         """Revocation is named first, then use: an expired token that was used is "used"."""
@@ -67,6 +70,11 @@ class Claim:
 
 def check(record: TokenRecord, node: NodeName, key: str, now: float) -> None:
     """May this token make that node now, with a key of that fingerprint? Raises Refused with what is wrong."""
+    if record.join_key:
+        raise with_next(
+            Refused("this is a join key, not a token"),
+            "join with `--serial` of this board, or make a token for the node",
+        )
     if record.node and record.node != node:
         raise with_next(
             Refused(f"this token is for node {record.node}, not for {node}"),
@@ -81,6 +89,16 @@ def check(record: TokenRecord, node: NodeName, key: str, now: float) -> None:
             )
         case "expired":
             raise with_next(Refused(f"this token expired {duration(now - record.expires)} ago"), NEW_TOKEN)
+
+
+def check_join_key(record: TokenRecord, now: float) -> None:
+    """May boards ask with it? Raises Refused with what is wrong."""
+    if not record.join_key:
+        raise with_next(Refused("this is a token for one node, not a join key"), "join without `--serial`")
+    if (state := record.state(now)) != "valid":
+        raise with_next(
+            Refused(f"this join key is {state}"), "make a new one in the cloud with `kubeedge token create --join-key`"
+        )
 
 
 def repeats(record: TokenRecord, node: NodeName, key: str, now: float) -> bool:

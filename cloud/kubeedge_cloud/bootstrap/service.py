@@ -3,6 +3,7 @@
     GET  /ca.crt      also without TLS                                             -> PEM
     POST /v1/join     Authorization: Bearer TOKEN   {"node", "csr", "labels",
                                                      "taints"}                     -> certificate, number, addresses, endpoints
+    POST /v1/board    Authorization: Bearer JOIN-KEY   {"serial", "csr"}           -> {"state"}, and {"node", "token"} once it is approved
     GET  /v1/nonce                                                                 -> {"nonce"}
     POST /v1/renew    {"certificate", "csr", "nonce", "signature"}                 -> {"certificate"}
 
@@ -17,6 +18,7 @@ Lives elsewhere: sockets (module.py), what is allowed (core.py), records (tokens
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import email.utils
 import hashlib
@@ -25,7 +27,7 @@ import json
 import logging
 import math
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from cryptography import x509
@@ -35,12 +37,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from kubeedge.api.names import NodeName, TenantId, node_name
 from kubeedge.api.node_registration import NOTHING, NodeRegistration, decode
-from kubeedge.errors import Conflict, Invalid, KubeEdgeError, Refused, Unavailable, outward
+from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Refused, Unavailable, outward
 from kubeedge.kit.http1 import BodyTooLarge, Request, Response, json_response
 from kubeedge.pki import identity, tokens
 from kubeedge.store.model import Compare, Op
 from kubeedge_cloud.authority.ca import MAX_REQUEST, Authority, read_request
 from kubeedge_cloud.bootstrap import core
+from kubeedge_cloud.bootstrap.boards import TOKEN_TTL
 from kubeedge_cloud.bootstrap.tokens import HeldClaim, TokenStore
 from kubeedge_cloud.tenants.model import check_join
 
@@ -69,6 +72,10 @@ class NodeRegistry(Protocol):
     async def entitle(self, tenant: TenantId, node: NodeName, join: str) -> tuple[Sequence[Compare], Sequence[Op]]:
         """What makes the certificates of that join, and no others, stand for the node."""
         ...
+
+
+class TooManyFailures(Unavailable):
+    """A client whose tokens were wrong too often."""
 
 
 class BootstrapService:
@@ -107,6 +114,8 @@ class BootstrapService:
             match request.method, request.path:
                 case "POST", "/v1/join":
                     return await self._join(request)
+                case "POST", "/v1/board":
+                    return await self._board(request)
                 case "GET", "/v1/nonce":
                     return self._answer({"nonce": self._new_nonce()})
                 case "POST", "/v1/renew":
@@ -118,21 +127,13 @@ class BootstrapService:
             return self._error(_status(exc), outward(exc), exc)
 
     async def _join(self, request: Request) -> Response:
-        address = str((request.extra("peername") or ("?",))[0])
-        if wait := self._failures.wait(address, self._monotonic()):
-            seconds = math.ceil(wait)
-            exc = Unavailable(f"too many wrong tokens from {address}; wait {seconds} s", retry_after=seconds)
-            return self._error(429, str(exc), exc)
+        address = self._address(request)
         body = await _json_object(request)
         node, csr_pem = node_name(_text(body, "node")), _text(body, "csr").encode()
         key, registration = read_request(csr_pem).fingerprint, decode(body)
-        try:
+        with self._counted(address, "join"):
             record = await self._tokens.find(_bearer(request))
             core.check(record, node, key, self._clock())
-        except Refused as exc:
-            self._failures.failed(address, self._monotonic())
-            log.warning("join refused node=%s address=%s: %s", node, address, exc)
-            raise
         held, earlier = await self._held(record.tenant, node)
         core.check_repetition(record, held.claim)
         core.check_name(record, node, held.claim)
@@ -153,6 +154,46 @@ class BootstrapService:
                 **{name: list(endpoints) for name, endpoints in self._endpoints.items()},
             }
         )
+
+    async def _board(self, request: Request) -> Response:
+        """A token for the board with that serial number, once it is approved; the key of its signing request is what it is known by until then."""
+        address = self._address(request)
+        body = await _json_object(request)
+        serial, key = _text(body, "serial"), read_request(_text(body, "csr").encode()).fingerprint
+        with self._counted(address, "board"):
+            record = await self._tokens.find(_bearer(request))
+            core.check_join_key(record, self._clock())
+        board = await self._tokens.boards.ask(record.tenant, serial, key, address)
+        if not board.node:
+            return self._answer({"state": board.state, "key": key})
+        node = node_name(board.node)
+        held, _ = await self._held(record.tenant, node)
+        again = bool(board.token) and held.claim is not None and held.claim.token == board.token
+        if board.token and not again:
+            with contextlib.suppress(NotFound):  # one that was given before, and not used
+                await self._tokens.revoke(record.tenant, board.token)
+        token = await self._tokens.create(record.tenant, node, TOKEN_TTL, replace=again)
+        await self._tokens.boards.gave(record.tenant, board, token.id)
+        log.info("board serial=%s node=%s address=%s gets token=%s", serial, node, address, token.id)
+        return self._answer({"state": board.state, "node": node, "token": str(token)})
+
+    def _address(self, request: Request) -> str:
+        """Of the client. Raises Unavailable for one that has failed too often."""
+        address = str((request.extra("peername") or ("?",))[0])
+        if wait := self._failures.wait(address, self._monotonic()):
+            raise TooManyFailures(
+                f"too many wrong tokens from {address}; wait {math.ceil(wait)} s", retry_after=math.ceil(wait)
+            )
+        return address
+
+    @contextlib.contextmanager
+    def _counted(self, address: str, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Refused as exc:
+            self._failures.failed(address, self._monotonic())
+            log.warning("%s refused address=%s: %s", what, address, exc)
+            raise
 
     async def _renew(self, request: Request) -> Response:
         body = await _json_object(request)
@@ -219,6 +260,8 @@ def _status(exc: KubeEdgeError) -> int:
             return 409
         case Invalid():
             return 400
+        case TooManyFailures():
+            return 429
         case Unavailable():
             return 503
         case BodyTooLarge():

@@ -20,6 +20,7 @@ from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused, Unavailable, with_next
 from kubeedge.pki.tokens import ALPHABET, ID_LENGTH, SECRET_LENGTH, Token, hash_secret, secret_matches
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store
+from kubeedge_cloud.bootstrap.boards import BoardStore
 from kubeedge_cloud.bootstrap.core import NEW_TOKEN, Claim, TokenRecord
 
 DEFAULT_TTL = 24 * 3600.0  # seconds
@@ -44,15 +45,26 @@ class TokenStore:
         self._store = store
         self._ca_hash = ca_hash
         self._clock = clock
+        self.boards = BoardStore(store, clock)
 
-    async def create(self, tenant: TenantId, node: str, ttl: float = DEFAULT_TTL, *, replace: bool = False) -> Token:
+    async def create(
+        self,
+        tenant: TenantId,
+        node: str,
+        ttl: float = DEFAULT_TTL,
+        *,
+        replace: bool = False,
+        join_key: bool = False,
+    ) -> Token:
         """The only time that the secret is seen."""
         if not 0 < ttl <= MAX_TTL:
             raise Invalid(f"{ttl:g} seconds; a token lives for more than 0 and at most {MAX_TTL:.0f}", path="ttl")
         await self._make_room(tenant)
         token = Token(self._ca_hash, _random(ID_LENGTH), _random(SECRET_LENGTH))
         now = self._clock()
-        record = TokenRecord(token.id, tenant, node, hash_secret(token.secret), now, now + ttl, replace)
+        record = TokenRecord(
+            token.id, tenant, node, hash_secret(token.secret), now, now + ttl, replace, join_key=join_key
+        )
         key = _token_key(record)
         result = await self._store.txn((Compare(key, CompareTarget.VERSION, "=", 0),), (Put(key, _encode(record)),))
         if not result.succeeded:
@@ -157,7 +169,10 @@ def _random(length: int) -> str:
 
 
 def _encode(record: TokenRecord | Claim) -> bytes:
-    return json.dumps(asdict(record), sort_keys=True, separators=(",", ":")).encode()
+    fields = asdict(record)
+    if not fields.get("join_key", True):
+        del fields["join_key"]  # a cloud process of an older version does not know it
+    return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _decode(value: bytes) -> TokenRecord:

@@ -9,6 +9,7 @@ Cloud store (T = tenant, N = node name, P = cloud process; numbers have five dig
     /t/T/subnets/N                                networks that may be behind node N, a virtual router
     /t/T/certificates/N                           which certificate stands for node N (kubeedge_cloud.bootstrap.tokens)
     /t/T/tokens/ID                                bootstrap token record (likewise)
+    /t/T/boards/SERIAL                            a board that joins by its serial number (kubeedge_cloud.bootstrap.boards)
     /t/T/registry/GROUP/RESOURCE[/NAMESPACE]/NAME the tenant's Kubernetes objects (kubeedge.apiserver); GROUP "core" for ""
     /t/T/edge/N/desired/RESOURCE/NAMESPACE/NAME   what node N should have: written by EdgeController (devices: DeviceController; gateways: kubeedge_cloud.gateway), synced down
     /t/T/edge/N/reported/RESOURCE/NAMESPACE/NAME  what node N says it has: synced up, read by EdgeController
@@ -190,6 +191,11 @@ def certificate(tenant: TenantId, node: NodeName) -> str:
 def tokens(tenant: TenantId) -> str:
     """Prefix of the tenant's bootstrap token records; the token's ID follows."""
     return f"/t/{tenant}/tokens/"
+
+
+def boards(tenant: TenantId) -> str:
+    """Prefix of the tenant's records of boards that join by their serial number, which follows."""
+    return f"/t/{tenant}/boards/"
 
 
 def kubeconfigs(tenant: TenantId) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import sys
 from contextlib import closing
 from typing import Any
 
 from kubeedge.cli.show import as_json, table
+from kubeedge.errors import KubeEdgeError
 from kubeedge.imageupdate import card, core, driver
 from kubeedge.imageupdate.core import Slots
 from kubeedge.imageupdate.source import open_source
 
 _MAX_TRIES = 20
+_TELLING = 60.0  # seconds
 
 
 def run(options: argparse.Namespace) -> int:
@@ -24,26 +27,33 @@ def run(options: argparse.Namespace) -> int:
         shown = _shown(slots, card.running(slots))
         print(as_json(shown) if options.output == "json" else _text(shown))
         return 0
-    machine = driver.this_machine()
-    with driver.alone(), card.opened() as own, closing(open_source(options.source)) as source:
-        before = own.record()
-        tries = max(1, min(_MAX_TRIES, options.tries))
-        slots = driver.update(
-            source,
-            own,
-            card.running(before),
-            machine,
-            _say,
-            older=options.allow_older,
-            again=options.again,
-            tries=tries,
-        )
+    try:
+        slots = _update(options)
+    except KubeEdgeError as exc:
+        _tell(f"refused: {exc}")
+        raise
     if options.output == "json":
         print(as_json(_shown(slots, card.running(slots))))
     if options.restart and slots.armed is not None:
         _say("the machine starts again")
         subprocess.run(["reboot"], check=True)
     return 0
+
+
+def _update(options: argparse.Namespace) -> Slots:
+    machine = driver.this_machine()
+    tries = max(1, min(_MAX_TRIES, options.tries))
+    with driver.alone(), card.opened() as own, closing(open_source(options.source)) as source:
+        running = card.running(own.record())
+        older, again = options.allow_older, options.again
+        return driver.update(source, own, running, machine, _say, older=older, again=again, tries=tries)
+
+
+def _tell(text: str) -> None:
+    """On the boot partition of a card."""
+    if driver.TELL.exists():
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run([str(driver.TELL), text], timeout=_TELLING)
 
 
 def _say(text: str) -> None:

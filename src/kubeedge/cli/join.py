@@ -14,11 +14,12 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kubeedge.api.names import node_name
-from kubeedge.api.node_registration import NOTHING, NodeRegistration, parse
+from kubeedge.api.node_registration import NodeRegistration, parse
 from kubeedge.cli import preflight, service
 from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.show import as_json
@@ -35,6 +36,7 @@ STATE_MARK = ".kubeedge"  # in the state directory: it is ours, and reset may re
 _MAX_TOKEN = 1024
 _RETRY = 1.0  # seconds
 _WAIT = 30.0  # seconds
+_APPROVAL = 5.0  # seconds between two questions of a board that waits for approval
 
 
 def run(options: argparse.Namespace) -> int:
@@ -44,16 +46,21 @@ def run(options: argparse.Namespace) -> int:
     host, port = _endpoint(options.cloud or options.cloudcore_ipport)
     try:
         token = tokens.parse(_token_text(options))
-        name = node_name(options.name or _host_name())
+        name = node_name(options.name or _host_name()) if not options.serial else ""
         config = _config(edge.at_root(root))
         registration = _registration(options, config.node)
     except Invalid as exc:
         raise UsageError(str(exc)) from exc
+    if options.serial and options.name:
+        raise UsageError(
+            "a board's name is said by whoever approves it", "leave out --name, or use a token for that node"
+        )
     paths = edge.at_root(root)
     _refuse_over_another(node_credentials.credentials_path(paths), name, options.force)
     for warning in preflight.check(paths.state):
         print(f"warning: {warning}", file=sys.stderr)
-    answer, ca_pem = _ask(Client(host, port), token, name, paths.pki, options.wait, registration)
+    ask = _Asking(Client(host, port), token, name, paths.pki, registration, options.serial or "")
+    answer, ca_pem = _until_answered(ask, options.wait)
     _write(paths, ca_pem, answer)
     _report(options, answer, paths)
     for conflict in netsetup.conflicts(answer["address"], (answer.get("podNetwork") or answer["podCIDR"],)):
@@ -141,25 +148,50 @@ def _registration(options: argparse.Namespace, node: edge.NodeConfig) -> NodeReg
     return parse([*node.labels, *labels], [*node.taints, *options.taint])
 
 
-def _ask(
-    client: Client,
-    token: tokens.Token,
-    name: str,
-    pki: Path,
-    wait: float | None,
-    registration: NodeRegistration = NOTHING,
+class _Asking:
+    """One conversation with the cloud, which may be repeated. `serial`: of a board, whose name and token the cloud gives for a join key."""
+
+    def __init__(
+        self,
+        client: Client,
+        token: tokens.Token,
+        name: str,
+        pki: Path,
+        registration: NodeRegistration,
+        serial: str = "",
+    ) -> None:
+        self._client, self._token, self._name, self._pki = client, token, name, pki
+        self._registration, self._serial = registration, serial
+        private.directory(pki)
+
+    def __call__(self) -> tuple[dict[str, Any], bytes]:
+        """The answer and the CA certificate. Raises Unavailable, also for a board that nobody has approved yet."""
+        token, name = self._token, self._name
+        ca_pem = self._client.fetch_ca(token)
+        key = _joining_key(self._pki)
+        if self._serial:
+            given = self._client.board(token, self._serial, csr.request_pem(key, "board"), ca_pem)
+            if isinstance(given, str):
+                raise Unavailable(
+                    f"board {self._serial} waits for approval; its key is {given[:16]}: in the cloud, "
+                    f"`kubeedge board approve {self._serial}`",
+                    retry_after=_APPROVAL,
+                )
+            token, name = given
+        answer = self._client.join(token, name, csr.request_pem(key, name), ca_pem, self._registration)
+        node_credentials.credentials(_credentials(answer))
+        return answer, ca_pem
+
+
+def _until_answered(
+    ask: Callable[[], tuple[dict[str, Any], bytes]], wait: float | None
 ) -> tuple[dict[str, Any], bytes]:
     """Ask until the cloud answers, for `wait` seconds, and say so; None: for a while, and not at an address where nothing listens."""
-    private.directory(pki)
     deadline = time.monotonic() + (wait if wait is not None else _WAIT)
     told = False
     while True:
         try:
-            ca_pem = client.fetch_ca(token)
-            request = csr.request_pem(_joining_key(pki), name)
-            answer = client.join(token, name, request, ca_pem, registration)
-            node_credentials.credentials(_credentials(answer))
-            return answer, ca_pem
+            return ask()
         except Unavailable as exc:
             pause = exc.retry_after or _RETRY
             if exc.permanent and wait is None:

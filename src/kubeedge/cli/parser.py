@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import argparse
 
-from kubeedge.cli import cluster_options, device_options, image_options, pod_options
+from kubeedge.cli import board_options, cluster_options, device_options, image_options, pod_options
 
 DEFAULT_CLOUD_CONFIG = "/etc/kubeedge/cloud.yaml"
-
-
 CLOUD_SOCKET = "/run/kubeedge/cloud.sock"
-
-
 EDGE_SOCKET = "/run/kubeedge/edge.sock"
 
 
@@ -119,6 +115,7 @@ def _add_join(commands: _Commands) -> None:
     token.add_argument("--token", help="bootstrap token (visible to other users of this machine; prefer --token-file)")
     token.add_argument("--token-file", help="file with the token, '-' for standard input")
     p.add_argument("--name", "--edgenode-name", help="name of the node (default: the host name)")
+    board_options.add_to_join(p)
     p.add_argument(
         "-l", "--label", "--labels",
         action="append",
@@ -182,6 +179,10 @@ def _add_cloud_tools(commands: _Commands) -> None:
         verb.add_argument("--tenant", default="default", help="tenant (default: default)")
         _socket(verb, CLOUD_SOCKET, "the cloud's")
     revoke.add_argument("id", help="token ID: the six characters between the dots")
+    board_options.add_to_token(create)
+    board = commands.add("board", "board", "boards that join with a join key", output=False)
+    for verb in board_options.add(_verbs(board, *board_options.VERBS)):
+        _socket(verb, CLOUD_SOCKET, "the cloud's")
 
     p = commands.add("kubeconfig", "kubeconfig", "manage access to the Kubernetes API of a tenant", output=False)
     create, list_, revoke, replace = _verbs(

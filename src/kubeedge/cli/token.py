@@ -28,6 +28,8 @@ def run(options: argparse.Namespace) -> int:
     match options.verb:
         case "create":
             body = {"node": options.node, "ttl": seconds(options.ttl), "replace": options.replace}
+            if getattr(options, "join_key", False):
+                body["joinKey"] = True
             answer = ask("POST", base, body)
             text = str(answer.get("token"))
         case "revoke":
@@ -52,7 +54,7 @@ def _table(tokens: list[dict[str, Any]]) -> str:
     rows = [
         (
             t["id"],
-            t["node"] or "(any)",
+            "(boards)" if t.get("joinKey") else t["node"] or "(any)",
             t["state"],
             time.strftime("%Y-%m-%d %H:%M", time.localtime(t["expires"])),
             t["usedBy"] or "-",

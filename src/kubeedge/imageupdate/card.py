@@ -119,3 +119,15 @@ def running(slots: Slots) -> int:
     said = [word.partition("=")[2] for word in words if word.startswith("card.slot=")]
     slot = core.number(said[-1]) if said else None
     return slots.good if slot is None else slot
+
+
+def on_trial() -> bool:
+    """Whether the image that runs has still to prove itself, so that the one before it may come back. Where the card cannot be read, it may."""
+    try:
+        with opened(write=False) as own:
+            slots = own.record()
+    except NotFound:
+        return False
+    except Unavailable:
+        return True
+    return slots.trial is not None

@@ -23,6 +23,7 @@ from kubeedge.kit.dataclasses import dataclass
 
 BOARD, EPOCH = Path("/etc/card-board"), Path("/etc/card-epoch")
 KEYS = Path("/etc/card-update-keys")  # the public keys that the image trusts, in DER, in hexadecimal: one a line
+TELL = Path("/etc/init.d/tell")  # a program of the image that shows its argument to people without a login
 _LOCK = Path("/run/image-update.lock")
 _SYNC = 8  # chunks: what waits to be written is memory, too
 _MAX_KEYS = 16

@@ -53,7 +53,10 @@ class Client:
                 raise ValueError(f"status {status}")
             der = ssl.PEM_cert_to_DER_cert(pem.decode("ascii"))
         except ValueError as exc:
-            raise Refused(f"{self._where} does not answer like a bootstrap port of a cloud: {exc}") from exc
+            raise Refused(
+                f"{self._where} does not answer like a bootstrap port of a cloud: {exc}. It may be another port, or a network that "
+                "answers with a page of its own until somebody signs in there"
+            ) from exc
         if tokens.ca_hash(der) != token.ca_hash:
             raise Refused(
                 f"the CA certificate of {self._where} is not the one that the token names: the token is of another cloud, "
@@ -73,6 +76,17 @@ class Client:
         """The cloud's answer: certificate, number, addresses, endpoints. The same key may ask again when an answer was lost."""
         body = {"node": node, "csr": csr_pem.decode("ascii"), **registration.encode()}
         return self._call("POST", "/v1/join", body, ca_pem, {"authorization": f"Bearer {token}"})
+
+    def board(
+        self, join_key: tokens.Token, serial: str, csr_pem: bytes, ca_pem: bytes
+    ) -> tuple[tokens.Token, str] | str:
+        """The token of the board with that serial number, and its name as a node; the key by which the cloud knows it where it waits for
+        approval."""
+        body = {"serial": serial, "csr": csr_pem.decode("ascii")}
+        answer = self._call("POST", "/v1/board", body, ca_pem, {"authorization": f"Bearer {join_key}"})
+        if "token" not in answer:
+            return _text(answer, "key")
+        return tokens.parse(_text(answer, "token")), _text(answer, "node")
 
     def nonce(self, ca_pem: bytes) -> str:
         """A number that the cloud has just drawn, for the signature of one renewal."""

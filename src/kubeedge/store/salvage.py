@@ -32,6 +32,11 @@ class Salvage:
     values: dict[str, bytes] = field(default_factory=dict)
     revision: int = 0  # the highest that was seen; a store that counts on from it gives out no number twice
 
+    def add(self, older: Salvage) -> None:
+        """What an older copy has, and this one has not."""
+        self.values = {**older.values, **self.values}
+        self.revision = max(self.revision, older.revision)
+
 
 def salvage(path: Path, wanted: Callable[[str, bytes], bool], keyring: Keyring | None = None) -> Salvage:
     """Read the keys that `wanted` chooses from a corrupt file, which stays as it is. Never raises: what cannot be read, or opened with the keys, is not there."""

@@ -27,7 +27,7 @@ from kubeedge.api.keys import prefix_end
 from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError, Misuse, NotFound, Unavailable
 from kubeedge.kit import private
-from kubeedge.store import reseal
+from kubeedge.store import reseal, sqlite_layouts
 from kubeedge.store import sqlite_history as history
 from kubeedge.store.core import MAX_OPS, check, check_range, evaluate
 from kubeedge.store.history_shares import HistoryShares
@@ -48,6 +48,7 @@ from kubeedge.store.model import (
 from kubeedge.store.sqlite_file import (
     SHIFT,
     CorruptStore,
+    NewerStore,
     SqliteSettings,
     check_header,
     companions,
@@ -77,7 +78,8 @@ async def open_sqlite(
     wanted: Callable[[str, bytes], bool] = lambda key, value: False,
 ) -> SqliteStore:
     """Open or create a store. Raises CorruptStore; with "rebuild" the corrupt file is kept as PATH.corrupt-N and a store with a new identity takes
-    its place, with those keys and values that are `wanted` and can be read (salvage.py). Its peer then compares everything."""
+    its place, with those keys and values that are `wanted` and can be read (salvage.py). Its peer then compares everything. A file of a newer
+    version is kept as PATH.newer-N, and what cannot be read of it is taken from the copy that was made before its layout changed."""
     settings = settings or SqliteSettings()
     try:
         return SqliteStore(path, settings)
@@ -87,8 +89,11 @@ async def open_sqlite(
         from kubeedge.store.salvage import salvage  # here: what it imports is not for each agent to carry
 
         with translated(path):
+            newer = isinstance(exc, NewerStore)
             found = salvage(path, wanted, settings.keyring)
-            aside = set_aside(path, why="corrupt")
+            for copy in sqlite_layouts.copies(path) if newer else ():
+                found.add(salvage(copy, wanted, settings.keyring))
+            aside = set_aside(path, why="newer" if newer else "corrupt")
             faults.at("store.rebuild.before_create")
             sealing, sealer = reseal.choose(settings.keyring, None, exists=False)
             revision = found.revision if found.values else 0
@@ -113,6 +118,7 @@ class SqliteStore:
             check_header(path)
             db = undo.enter_context(contextlib.closing(connect(path, settings)))
             self._store_id = examine(db, path)
+            sqlite_layouts.migrate(path, db, trial=settings.trial)
             self._values, self.sealing = reseal.prepare(path, db, settings)
             if self.sealing.reopen:  # it is another file now
                 db = undo.enter_context(contextlib.closing(connect(path, settings)))

@@ -20,6 +20,7 @@ from kubeedge.kit.dataclasses import dataclass
 from kubeedge.store.core import FIRST_REVISION
 from kubeedge.store.sealing import Keyring, NotAuthentic, Plain, Sealing, Values
 
+LAYOUT = 1  # of the tables: the newest that this version reads; sqlite_layouts.py brings files to it
 SCHEMA_PLAIN = 1
 SCHEMA_SEALED = 2  # an agent that knows no sealed values must not take them for objects
 _SCHEMA = """
@@ -48,6 +49,10 @@ class CorruptStore(Unavailable):
     """The file is truncated, corrupt, or not a store."""
 
 
+class NewerStore(CorruptStore):
+    """The file was written by a newer version, and this one does not read it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqliteSettings:
     """How much memory and history a store may have."""
@@ -61,9 +66,10 @@ class SqliteSettings:
     )  # of one owner, written since its last compaction: beyond, its older half goes sooner
     compact_every: int = 2_000  # revisions between two automatic compactions; each costs a few commits
     keyring: Keyring = Keyring()  # what is encrypted in the file, and with which keys
+    trial: bool = False  # the program before this one may come back, and must be able to read the file
 
 
-def set_aside(path: Path, *, why: Literal["corrupt", "replaced"]) -> Path:
+def set_aside(path: Path, *, why: Literal["corrupt", "newer", "replaced"]) -> Path:
     """A second name for a store's file, which keeps its own until another file gets that: after a power cut in between, the next start must
     not find no file and make an empty store. Returns `PATH.WHY-N`."""
     n = 1
@@ -187,6 +193,8 @@ def examine(db: sqlite3.Connection, path: Path) -> str:
     result = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if result != "ok":
         raise CorruptStore(result, where=str(path))
+    if (least := meta_number(db, "readable_by", 1)) > LAYOUT:
+        raise NewerStore(f"written by a newer version: layout {least} instead of {LAYOUT}", where=str(path))
     for columns in _COLUMNS:  # names of columns are bytes of the file, too
         db.execute(f"SELECT {columns} LIMIT 0")
     if int(meta(db, "schema")) not in (SCHEMA_PLAIN, SCHEMA_SEALED):
@@ -201,6 +209,16 @@ def meta(db: sqlite3.Connection, name: str) -> str | int:
         raise sqlite3.DatabaseError(f"no {name} in the table meta")
     value: str | int = row[0]
     return value
+
+
+def meta_number(db: sqlite3.Connection, name: str, default: int) -> int:
+    """A number of the table meta, which files of older layouts do not have. Raises sqlite3.DatabaseError for what is none."""
+    row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        return default
+    if not isinstance(row[0], int):
+        raise sqlite3.DatabaseError(f"no {name} that is a number in the table meta")
+    return row[0]
 
 
 def set_meta(db: sqlite3.Connection, name: str, value: str | int) -> None:

@@ -123,7 +123,11 @@ def sealing(path: Path) -> tuple[Sealing | None, frozenset[str]]:
 
 def copies(path: Path) -> Sequence[Path]:
     """Stores that were set aside next to it, and may hold Secrets as they were then."""
-    return sorted(file for kind in ("corrupt", "replaced") for file in path.parent.glob(f"{path.name}.{kind}-*"))
+    return sorted(
+        file
+        for kind in ("corrupt", "newer", "replaced", "layout")
+        for file in path.parent.glob(f"{path.name}.{kind}-*")
+    )
 
 
 def backup(path: Path, target: Path, *, replace: bool = False) -> int:

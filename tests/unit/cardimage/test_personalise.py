@@ -44,6 +44,22 @@ def test_what_is_not_given_is_the_file_s(tmp_path: Path, monkeypatch: pytest.Mon
     assert fields == {"name": "b", "cloud": "c", "network": {"interface": "eth1", "address": "10.0.0.7/24"}}
 
 
+def test_a_card_in_many_copies_has_a_join_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key").write_text("j0in\n")
+    fields = _wanted(monkeypatch, "--cloud", "c", "--join-key-file", f"{tmp_path}/key")
+    assert fields == {"cloud": "c", "joinKey": "j0in"}
+    parsed = config.parse(fields)
+    assert (parsed.name, parsed.join_key) == ("", "j0in") and "j0in" not in repr(parsed)
+
+
+def test_a_card_without_a_name_is_no_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command.shutil, "which", lambda program: program)
+    monkeypatch.setattr(command.sys, "argv", ["cardimage", "personalise", f"{tmp_path}/x.img", "--cloud", "c"])
+    assert command.main() == 1 and "name: missing" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["- 1", "text", "network: [1]"])
 def test_what_is_no_configuration_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str

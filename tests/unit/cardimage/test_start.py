@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ class Card:
 
     def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
         self.boot, self.etc = directory / "boot", directory / "etc"
-        self.refusal, self.joins = "", 0
+        self.refusal, self.joins, self.named = "", 0, "cam7"
         for path in (self.boot, self.etc):
             path.mkdir()
         patch.setattr(boot_partition, "DIRECTORY", self.boot)
@@ -41,10 +42,15 @@ class Card:
 
     def _join(self, arguments: list[str]) -> int:
         self.joins += 1
+        self.asked = arguments
         if self.refusal:
             print(self.refusal, file=start.sys.stderr)
             return 1
-        (self.etc / "node.json").write_text("{}")
+        names = ("tenant", "node", "address", "podCIDR")
+        values = ("default", self.named, "100.64.0.1/16", "10.244.1.0/24")
+        endpoints = {"hub": ["h:1"], "relays": ["h:2"], "bootstrap": ["h:3"]}
+        node = {**dict(zip(names, values, strict=True)), "number": 1, **endpoints}
+        (self.etc / "node.json").write_text(json.dumps(node))
         return 0
 
     def _become(self, agent: EdgeConfig, *arguments: object) -> None:
@@ -94,8 +100,18 @@ def test_a_refusal_is_said_without_the_token_and_tried_again_ever_later(card: Ca
     assert card.works and not (tmp_path / "_PAUSE").exists()
 
 
+#: 9 ** 30 values, when somebody looks at all of them
+BOMB = "\n".join(
+    [
+        *(f"{name}: {value}" for name, value in FILE.items()),
+        "agent:\n  a0: &a0 [x]",
+        *(f"  a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 31)),
+    ]
+)
+
+
 @pytest.mark.parametrize(
-    "text", [None, "", "name: [", "name: cam7", "\0", "a: &a [*a, *a]", "x" * 70_000, "- " * 2_000]
+    "text", [None, "", "name: [", "name: cam7", "\0", "a: &a [*a, *a]", BOMB, "x" * 70_000, "- " * 2_000]
 )
 def test_what_cannot_be_used_is_said_and_keeps_no_node_from_working(card: Card, text: str | None) -> None:
     if text is not None:
@@ -199,3 +215,93 @@ def test_a_configuration_that_this_agent_refuses_is_said_on_the_card(card: Card)
     assert card.works
     (card.etc / "kubeedge.yaml").write_text("modules: {mesh: {enabled: true}}")
     assert not card.works and "state: failed" in card.said and "did you mean modules.mesh.enable?" in card.said
+
+
+JOIN_KEY = {"cloud": "cloud.example", "joinKey": "s3cret", "network": {"interface": "eth7"}}
+
+
+def test_a_board_with_a_join_key_has_its_name_from_the_cloud(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "serial", lambda interface: "10000000ABCDEF01")
+    names: list[str] = []
+    monkeypatch.setattr(machine, "name", names.append)
+    card.write(yaml.safe_dump(JOIN_KEY))
+    card.refusal = "board 10000000ABCDEF01 waits for approval; s3cret"
+    assert not card.works and "waits for approval; TOKEN" in card.said and "name: card-10000000abcdef01" in card.said
+    assert (
+        card.asked[:5] == ["join", "--token", "s3cret", "--serial", "10000000ABCDEF01"] and "--name" not in card.asked
+    )
+    card.refusal, card.named = "", "pump7"
+    assert card.works and names == ["card-10000000abcdef01"] * 2 + ["pump7"] and "name: pump7" in card.said
+    assert "s3cret" not in (card.boot / start.FILE).read_text() + (card.etc / "card.yaml").read_text()
+    assert card.works and card.joins == 2 and names[-1] == "pump7", "the file has no name, and needs none any more"
+
+
+def test_a_join_key_needs_a_serial_number_and_no_name(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "serial", lambda interface: "")
+    card.write(yaml.safe_dump(JOIN_KEY))
+    assert not card.works and "no serial number" in card.said
+    card.write(yaml.safe_dump({**JOIN_KEY, "name": "pump7"}))
+    assert not card.works and "only without name and token" in card.said
+    card.write(yaml.safe_dump({"cloud": "cloud.example"}))
+    assert not card.works and "name: missing" in card.said
+
+
+def test_a_network_that_is_not_there_is_said_beside_what_follows_of_it(
+    card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "network", lambda wanted: f"no address by DHCP on {wanted.interface}: no lease")
+    card.write(yaml.safe_dump(FILE))
+    card.refusal = "cannot reach the cloud at cloud.example:10002: Network is unreachable"
+    assert not card.works and "no address by DHCP on eth0" in card.said and "Network is unreachable" in card.said
+    card.refusal = ""
+    assert card.works and "no address by DHCP" in card.said, "it is a node; why it is alone is still said"
+
+
+def test_a_card_that_is_full_or_read_only_says_so(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    card.write(yaml.safe_dump(FILE))
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(start, "_private_text", full)
+        assert not card.works and "No space left on device" in card.said
+    assert card.works
+
+
+def test_a_boot_partition_that_cannot_be_written_keeps_no_node_from_working(
+    card: Card, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def worn(mode: str) -> None:
+        raise OSError(30, "the boot partition cannot be mounted rw")
+
+    monkeypatch.setattr(boot_partition, "_remount", worn)
+    card.write(yaml.safe_dump(FILE))
+    assert card.works and "token" in (card.boot / start.FILE).read_text()
+    shown = capsys.readouterr().out
+    assert "cannot be mounted rw" in shown and "the token is still on the card" in shown and "t0ken" not in shown
+
+
+def test_serial_numbers_of_boards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {
+        "/proc/device-tree/serial-number": "10000000abcdef01\0",
+        "/sys/class/net/eth0/address": "52:54:00:12:34:56\n",
+    }
+
+    class Files:
+        def __init__(self, path: str) -> None:
+            self._path = path
+
+        def read_text(self, **options: str) -> str:
+            if self._path not in texts:
+                raise FileNotFoundError(self._path)
+            return texts[self._path]
+
+    monkeypatch.setattr(machine, "Path", Files)
+    assert machine.serial("eth0") == "10000000abcdef01"
+    texts["/proc/device-tree/serial-number"] = "0000000000000000\0"
+    assert machine.serial("eth0") == "52:54:00:12:34:56"
+    texts["/sys/class/dmi/id/product_serial"] = "To be filled; \u00e9 $(reboot)"
+    assert machine.serial("eth0") == "Tobefilledreboot"
+    texts.clear()
+    assert machine.serial("eth0") == ""

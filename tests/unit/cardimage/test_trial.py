@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from kubeedge import edgecore
+from kubeedge.config.edge import EdgeConfig
 from kubeedge.imageupdate import card, core
 from kubeedge.imageupdate.core import SlotImage, SlotLayout, Slots, UpdateOutcome
 from kubeedge_card import config, proving, trial
@@ -96,6 +98,26 @@ def test_what_did_not_come_up_is_tried_again_and_given_up(machine: Machine) -> N
     assert machine.starts("a") == "the update to image 2.0 was given up: it did not come up"
     assert machine.starts("a") == "the update to image 2.0 was given up: it did not come up"
     assert machine.record.outcome is UpdateOutcome.GIVEN_UP and machine.proofs == []
+
+
+def test_a_store_keeps_its_layout_until_the_image_is_good(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """edgecore asks this before it opens its store (kubeedge.store.sqlite_layouts)."""
+    monkeypatch.setattr(edgecore, "CARD", tmp_path / "card-disk")
+
+    def trial_is_seen() -> tuple[bool, bool]:
+        return card.on_trial(), edgecore.store_settings(EdgeConfig()).trial
+
+    assert trial_is_seen() == (False, False)
+    armed(machine)
+    assert trial_is_seen() == (True, True)
+    machine.record = core.works(machine.record, 1)
+    assert trial_is_seen() == (False, False)
+    (tmp_path / "card-disk").write_text(f"{tmp_path}/gone")
+    assert card.on_trial(), "what cannot be read may be a trial"
+    (tmp_path / "card-disk").unlink()
+    assert not card.on_trial() and not edgecore.store_settings(EdgeConfig()).trial
 
 
 def test_the_agent_in_the_cloud_is_the_proof(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import http.server
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -51,6 +53,29 @@ async def join_as_process(cloud: Cloud, token: tokens.Token, root: Path, *more: 
 
 def files(root: Path) -> set[str]:
     return {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
+
+
+class Portal(http.server.BaseHTTPRequestHandler):
+    """A network that wants somebody to sign in first: it answers for whoever is asked."""
+
+    def do_GET(self) -> None:
+        page = b"<html>Welcome to the plant's guest network</html>"
+        self.send_response(302 if self.path == "/ca.crt" else 200)
+        self.send_header("location", "http://portal.example/")
+        self.send_header("content-length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
+
+def test_a_captive_portal_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    token = tokens.Token(id="abcdef", secret="abcdefgh" * 4, ca_hash="0" * 64)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Portal) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        arguments = ("--token-file", "-", "--name", "cam7", "--root-dir", str(tmp_path), "--no-start", "--wait", "0")
+        done = run("join", *arguments, f"127.0.0.1:{server.server_port}", stdin=f"{token}\n")
+        server.shutdown()
+    assert done.returncode and "status 302" in done.stderr and "until somebody signs in" in done.stderr
+    assert not [name for name in files(tmp_path) if "node.json" in name or name.endswith(".crt")]
 
 
 JOINED = {

@@ -1,0 +1,160 @@
+"""Boards that ask for a token with a join key: one image for a thousand cards, and each board a node of its own.
+
+    /t/T/boards/SERIAL      BoardRecord
+
+A board says its serial number and shows a signing request, whose key it keeps until it has joined. The first key that asks with a serial number is that
+board's: a serial number is printed on the board, so whoever asks later with another key is refused. It gets a token, for one node and once, when an
+administrator has approved its serial number, before it asked (a list of boards that were bought) or since.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from kubeedge.api import keys
+from kubeedge.api.names import TenantId, node_name
+from kubeedge.errors import Conflict, Invalid, NotFound, Refused, Unavailable, with_next
+from kubeedge.store.model import Compare, CompareTarget, Delete, KeyValue, Put, Store
+
+TOKEN_TTL = 900.0  # seconds that a board has to use its token
+MAX_BOARDS = 10_000  # of one tenant, approved
+MAX_WAITING = 1_000  # of one tenant
+_KEEP = 7 * 24 * 3600.0  # seconds that a board waits for approval after it has asked first
+_SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{3,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class BoardRecord:
+    """One board, by its serial number."""
+
+    serial: str
+    node: str = ""  # its name as a node; "": not approved
+    key: str = ""  # fingerprint of the key that asked first; "": it has not asked yet
+    address: str = ""  # from where
+    asked: float = 0.0  # seconds since 1970, as all times here
+    approved: float = 0.0
+    token: str = ""  # ID of the last token that it got
+
+    @property
+    def state(self) -> Literal["waiting", "expected", "approved"]:
+        """ "expected": approved, and has not asked yet."""
+        if not self.node:
+            return "waiting"
+        return "approved" if self.key else "expected"
+
+
+class BoardStore:
+    """`clock`: seconds since 1970."""
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def ask(self, tenant: TenantId, serial: str, key: str, address: str) -> BoardRecord:
+        """A board asks, with a key of that fingerprint. Raises Refused where the serial number is another key's, Conflict where too many wait."""
+        path = _path(tenant, serial)
+        kv = await self._store.get(path)
+        before = _decode(kv) if kv is not None else BoardRecord(serial)
+        if before.key:
+            if before.key != key:
+                raise with_next(
+                    Refused(f"another machine has asked with the serial number {serial}, and another key"),
+                    f"if that was a card of this board that was written anew: `kubeedge board forget {serial}` in the cloud",
+                )
+            return before
+        if kv is None:
+            await self._make_room(tenant)
+        asked = replace(before, key=key, address=address, asked=self._clock())
+        await self._put(path, kv, asked)
+        return asked
+
+    async def approve(self, tenant: TenantId, serial: str, node: str = "") -> BoardRecord:
+        """Whether it has asked or not. Without a name it is card-SERIAL. Raises Invalid, Conflict for a board with another name."""
+        name = node_name(node or default_name(serial))
+        path = _path(tenant, serial)
+        kv = await self._store.get(path)
+        before = _decode(kv) if kv is not None else BoardRecord(serial)
+        if before.node:
+            if node and before.node != name:
+                raise Conflict(f"board {serial} is node {before.node} already; forget it first")
+            return before
+        others = await self.list(tenant)
+        if sum(1 for board in others if board.node) >= MAX_BOARDS:
+            raise Conflict(f"tenant {tenant} has {MAX_BOARDS} boards; forget those that have joined")
+        if other := next((board.serial for board in others if board.node == name), ""):
+            raise Conflict(f"board {other} is node {name} already")
+        approved = replace(before, node=str(name), approved=self._clock())
+        await self._put(path, kv, approved)
+        return approved
+
+    async def forget(self, tenant: TenantId, serial: str) -> None:
+        """A board that waits is refused by that, until it asks again; one that has joined stays a node. Raises NotFound."""
+        if (await self._store.txn((), (Delete(_path(tenant, serial)),))).responses != (1,):
+            raise NotFound(f"tenant {tenant} has no board {serial}")
+
+    async def gave(self, tenant: TenantId, board: BoardRecord, token: str) -> None:
+        """It got that token. Raises Unavailable when its record has changed meanwhile."""
+        path = _path(tenant, board.serial)
+        kv = await self._store.get(path)
+        if kv is None or _decode(kv) != board:
+            raise Unavailable("the record of this board has changed at the same moment", retry_after=1.0)
+        await self._put(path, kv, replace(board, token=token))
+
+    async def list(self, tenant: TenantId) -> list[BoardRecord]:
+        """All that are known, in the order of their serial numbers."""
+        prefix = keys.boards(tenant)
+        return [_decode(kv) for kv in (await self._store.range(prefix, keys.prefix_end(prefix))).kvs]
+
+    async def _put(self, path: str, kv: KeyValue | None, record: BoardRecord) -> None:
+        same = Compare(path, CompareTarget.MOD, "=", kv.mod_revision if kv else 0)
+        if not (await self._store.txn((same,), (Put(path, _encode(record)),))).succeeded:
+            raise Unavailable("two requests for one board at the same moment", retry_after=1.0)
+
+    async def _make_room(self, tenant: TenantId) -> None:
+        waiting = [board for board in await self.list(tenant) if board.state == "waiting"]
+        if len(waiting) < MAX_WAITING:
+            return
+        old = [board for board in waiting if board.asked + _KEEP < self._clock()]
+        if not old:
+            raise Conflict(f"{MAX_WAITING} boards of this tenant wait for approval already")
+        for start in range(0, len(old), 100):
+            await self._store.txn((), tuple(Delete(_path(tenant, board.serial)) for board in old[start : start + 100]))
+
+
+def default_name(serial: str) -> str:
+    """A name for the node of that board."""
+    return "card-" + re.sub(r"[^a-z0-9]+", "-", serial.lower()).strip("-")[-48:].strip("-")
+
+
+def _path(tenant: TenantId, serial: str) -> str:
+    if not _SERIAL.fullmatch(serial):
+        raise Invalid("4 to 64 letters, digits, '.', '_', ':' and '-' are expected", path="serial")
+    return keys.boards(tenant) + serial
+
+
+def _encode(record: BoardRecord) -> bytes:
+    return json.dumps(asdict(record), sort_keys=True, separators=(",", ":")).encode()
+
+
+def _decode(kv: KeyValue) -> BoardRecord:
+    return BoardRecord(**json.loads(kv.value))
+
+
+def as_json(boards: Sequence[BoardRecord]) -> list[dict[str, object]]:
+    """As `kubeedge board list -o json` shows them."""
+    return [
+        {
+            "serial": board.serial,
+            "state": board.state,
+            "node": board.node,
+            "key": board.key,
+            "address": board.address,
+            "asked": board.asked,
+            "approved": board.approved,
+        }
+        for board in boards
+    ]

@@ -1,0 +1,82 @@
+"""`kubeedge board approve|list|forget`: boards that ask with a join key, by their serial numbers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import urllib.parse
+from collections.abc import Iterable
+from typing import Any
+
+from kubeedge.cli.control import call_cloud, of_tenant
+from kubeedge.cli.errors import UsageError
+from kubeedge.cli.show import as_json, table
+
+_MAX_FILE = 1 << 20  # bytes
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit status 0. Raises UsageError, CommandError."""
+    base = of_tenant(options.tenant, "boards")
+    answers = []
+    match options.verb:
+        case "approve":
+            for serial, name in _boards(options):
+                answers.append(call_cloud(options.socket, "PUT", _of(base, serial), {"node": name}))
+                print(f"board {serial} is node {answers[-1]['node']}")
+        case "forget":
+            for serial in options.serials:
+                call_cloud(options.socket, "DELETE", _of(base, serial))
+                print(f"board {serial} is forgotten")
+        case _:
+            boards = call_cloud(options.socket, "GET", base)["boards"]
+            print(as_json(boards) if options.output == "json" else _table(boards))
+    return 0
+
+
+def _boards(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Serial number and name, "" for none, of the arguments and of the list."""
+    found = [serial.partition("=")[::2] for serial in options.serials]
+    if options.file:
+        try:
+            if options.file == "-":
+                text = sys.stdin.read(_MAX_FILE)
+            else:
+                with open(options.file, encoding="utf-8") as file:
+                    text = file.read(_MAX_FILE)
+        except (OSError, UnicodeDecodeError) as exc:
+            raise UsageError(f"cannot read the list: {exc}") from exc
+        found += list(_listed(text.splitlines()))
+    if not found:
+        raise UsageError("which boards?", "kubeedge board approve SERIAL[=NAME]..., or --file LIST")
+    return [(serial, name) for serial, name in found]
+
+
+def _listed(lines: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Of a list; columns are set apart by blanks, commas or semicolons, as spreadsheets write them."""
+    for number, line in enumerate(lines, 1):
+        words = line.partition("#")[0].replace(",", " ").replace(";", " ").split()
+        if len(words) > 2:
+            raise UsageError(f"line {number} of the list has more than a serial number and a name")
+        if words:
+            yield words[0], words[1] if len(words) > 1 else ""
+
+
+def _of(base: str, serial: str) -> str:
+    return f"{base}/{urllib.parse.quote(serial, safe='')}"
+
+
+def _table(boards: list[dict[str, Any]]) -> str:
+    rows = [
+        (
+            board["serial"],
+            board["state"],
+            board["node"] or "-",
+            board["key"][:16] or "-",
+            board["address"] or "-",
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(board["asked"])) if board["asked"] else "-",
+        )
+        for board in boards
+    ]
+    return table(("SERIAL", "STATE", "NODE", "KEY", "FROM", "ASKED"), rows)

@@ -1,0 +1,148 @@
+"""Boards that join with a join key: their serial number is approved, before or after they ask, and the key that asked first is theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from kubeedge.api import keys
+from kubeedge.api.names import DEFAULT_TENANT, TenantId
+from kubeedge.errors import Conflict, Invalid, NotFound, Refused
+from kubeedge.pki import csr, tokens
+from kubeedge_cloud.bootstrap import boards
+from kubeedge_cloud.bootstrap.boards import BoardRecord, default_name
+from tests.unit.bootstrap.cloud import Cloud, Machine
+from tests.unit.bootstrap.test_join import scenario
+
+SERIAL = "10000000abcdef01"
+
+
+async def ask(cloud: Cloud, key: tokens.Token, machine: Machine, serial: str = SERIAL):
+    def asked():
+        client = cloud.client()
+        ca = client.fetch_ca(key)
+        return client.board(key, serial, csr.request_pem(machine.key, "board"), ca)
+
+    return await asyncio.to_thread(asked)
+
+
+async def join_key(cloud: Cloud, ttl: float = 3600.0, tenant: TenantId = DEFAULT_TENANT) -> tokens.Token:
+    return await cloud.tokens.create(tenant, "", ttl, join_key=True)
+
+
+def test_a_board_waits_and_joins_once_it_is_approved(tmp_path):
+    async def told(cloud):
+        key, machine = await join_key(cloud), Machine()
+        shown = await ask(cloud, key, machine)
+        [board] = await cloud.tokens.boards.list(DEFAULT_TENANT)
+        assert (board.state, board.serial, board.key, board.address) == ("waiting", SERIAL, shown, "127.0.0.1")
+        assert await ask(cloud, key, machine) == shown, "it may ask as often as it likes"
+        await cloud.tokens.boards.approve(DEFAULT_TENANT, SERIAL, "pump7")
+        token, name = await ask(cloud, key, machine)
+        answer = await cloud.join(token, name, machine)
+        assert (name, answer["node"]) == ("pump7", "pump7")
+
+    scenario(tmp_path, told)
+
+
+def test_a_list_of_boards_is_approved_before_they_ask(tmp_path):
+    async def told(cloud):
+        record = await cloud.tokens.boards.approve(DEFAULT_TENANT, SERIAL)
+        assert (record.state, record.node) == ("expected", "card-10000000abcdef01")
+        assert await cloud.tokens.boards.approve(DEFAULT_TENANT, SERIAL, record.node) == record
+        token, name = await ask(cloud, await join_key(cloud), Machine())
+        assert name == record.node and (await cloud.join(token, name))["node"] == name
+
+    scenario(tmp_path, told)
+
+
+def test_an_answer_that_was_lost_may_be_asked_for_again_and_nobody_else_gets_it(tmp_path):
+    async def told(cloud):
+        key, machine = await join_key(cloud), Machine()
+        await cloud.tokens.boards.approve(DEFAULT_TENANT, SERIAL)
+        lost, name = await ask(cloud, key, machine)
+        token, _ = await ask(cloud, key, machine)
+        with pytest.raises(Refused, match="revoked"):
+            await cloud.join(lost, name, machine)
+        await cloud.join(token, name, machine)  # whose answer was lost too
+        again, _ = await ask(cloud, key, machine)
+        assert (await cloud.join(again, name, machine))["node"] == name
+        with pytest.raises(Refused, match="another key"):
+            await ask(cloud, key, Machine())
+        await cloud.tokens.boards.forget(DEFAULT_TENANT, SERIAL)
+        assert isinstance(await ask(cloud, key, Machine()), str)
+        with pytest.raises(NotFound):
+            await cloud.tokens.boards.forget(DEFAULT_TENANT, "unknown")
+
+    scenario(tmp_path, told)
+
+
+def test_a_join_key_is_no_token_and_a_token_no_join_key(tmp_path):
+    async def told(cloud):
+        key = await join_key(cloud)
+        with pytest.raises(Refused, match="join key"):
+            await cloud.join(key, "edge1")
+        with pytest.raises(Refused, match="not a join key"):
+            await ask(cloud, await cloud.token(), Machine())
+        await cloud.tokens.revoke(DEFAULT_TENANT, key.id)
+        with pytest.raises(Refused, match="revoked"):
+            await ask(cloud, key, Machine())
+        short = await join_key(cloud, 60.0)
+        cloud.off = 61.0
+        with pytest.raises(Refused, match="expired"):
+            await ask(cloud, short, Machine())
+        cloud.off = 0.0
+        # what an older cloud process reads has no field that it does not know
+        kv = await cloud.store.get(keys.tokens(DEFAULT_TENANT) + (await cloud.token("a")).id)
+        assert "join_key" not in json.loads(kv.value)
+
+    scenario(tmp_path, told)
+
+
+def test_names_and_serial_numbers(tmp_path):
+    async def told(cloud):
+        store = cloud.tokens.boards
+        for serial in ("", "abc", "a/b/c", "../../x", "x" * 65, "a b c d", "\u00e9abc"):
+            with pytest.raises(Invalid):
+                await store.approve(DEFAULT_TENANT, serial)
+        with pytest.raises(Invalid):
+            await store.approve(DEFAULT_TENANT, SERIAL, "No_Name")
+        await store.approve(DEFAULT_TENANT, SERIAL, "pump7")
+        with pytest.raises(Conflict, match="is node pump7 already"):
+            await store.approve(DEFAULT_TENANT, "other", "pump7")
+        with pytest.raises(Conflict, match="forget it first"):
+            await store.approve(DEFAULT_TENANT, SERIAL, "pump8")
+        assert await store.list(TenantId("acme")) == []
+
+    scenario(tmp_path, told)
+    assert default_name("52:54:00:12:34:56") == "card-52-54-00-12-34-56"
+    assert default_name("-" * 9 + "A") == "card-a"
+
+
+def test_how_many_wait_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(boards, "MAX_WAITING", 3)
+    monkeypatch.setattr(boards, "MAX_BOARDS", 2)
+
+    async def told(cloud):
+        store = cloud.tokens.boards
+        for n in range(3):
+            await store.ask(DEFAULT_TENANT, f"serial{n}", "key", "192.0.2.1")
+        with pytest.raises(Conflict, match="wait for approval"):
+            await store.ask(DEFAULT_TENANT, "serial3", "key", "192.0.2.1")
+        await store.approve(DEFAULT_TENANT, "serial0")
+        await store.ask(DEFAULT_TENANT, "serial3", "key", "192.0.2.1")
+        cloud.off = 8 * 86400.0
+        await store.ask(DEFAULT_TENANT, "serial4", "key", "192.0.2.1")
+        assert [board.serial for board in await store.list(DEFAULT_TENANT)] == ["serial0", "serial4"]
+        await store.approve(DEFAULT_TENANT, "serial4")
+        with pytest.raises(Conflict, match="forget those"):
+            await store.approve(DEFAULT_TENANT, "serial5")
+
+    scenario(tmp_path, told)
+
+
+def test_what_is_shown_of_boards():
+    [shown] = boards.as_json([BoardRecord("s", "n", "k")])
+    assert (shown["serial"], shown["state"], shown["node"]) == ("s", "approved", "n")

@@ -1,0 +1,101 @@
+"""`kubeedge board`, and `kubeedge join` with a join key, in this process: many commands, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from kubeedge.cli.main import main as kubeedge
+from tests.unit.bootstrap.test_join import scenario
+from tests.unit.cli.test_commands import AdminSocket
+from tests.unit.cli.test_join import JOINED, files
+
+SERIAL = "10000000abcdef01"
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Awaitable[Done]]:
+    async def ran(*arguments: str) -> Done:
+        status = await asyncio.to_thread(kubeedge, list(arguments))
+        said = capsys.readouterr()
+        return Done(status, said.out, said.err)
+
+    return ran
+
+
+@pytest.mark.root
+def test_a_board_is_approved_and_joins_with_the_name_that_it_was_given(tmp_path, run):
+    async def join(cloud, root):
+        where = ("--root-dir", str(root), "--no-start", "--wait", "0", f"127.0.0.1:{cloud.port}")
+        return await run("join", "--token-file", str(tmp_path / "key"), "--serial", SERIAL, *where)
+
+    async def told(cloud):
+        async with AdminSocket(cloud, tmp_path / "s") as socket:
+            (tmp_path / "key").write_text((await run("token", "create", "--join-key", "--socket", socket)).stdout)
+            assert "(boards)" in (await run("token", "list", "--socket", socket)).stdout
+            waits = await join(cloud, tmp_path / "root")
+            assert waits.returncode == 1 and f"board {SERIAL} waits for approval; its key is " in waits.stderr
+            shown = waits.stderr.partition("its key is ")[2][:16]
+            row = (await run("board", "list", "--socket", socket)).stdout.splitlines()[1].split()
+            assert row[:5] == [SERIAL, "waiting", "-", shown, "127.0.0.1"]
+            approved = await run("board", "approve", f"{SERIAL}=pump7", "--socket", socket)
+            assert approved.stdout == f"board {SERIAL} is node pump7\n"
+            joined = await join(cloud, tmp_path / "root")
+            assert joined.returncode == 0 and "node pump7 of tenant default joined" in joined.stdout
+            assert files(tmp_path / "root") == JOINED
+            assert (await join(cloud, tmp_path / "other")).returncode == 1, "one machine has that serial number"
+
+    scenario(tmp_path, told)
+
+
+def test_a_list_of_boards(tmp_path, run):
+    (tmp_path / "list").write_text("# bought in May\n52:54:00:12:34:56,gate\n\n10000000abcdef02;\n")
+
+    async def told(cloud):
+        async with AdminSocket(cloud, tmp_path / "s") as socket:
+            done = await run("board", "approve", SERIAL, "--file", str(tmp_path / "list"), "--socket", socket)
+            assert done.returncode == 0, done.stderr
+            boards = json.loads((await run("board", "list", "-o", "json", "--socket", socket)).stdout)
+            assert [(board["serial"], board["node"], board["state"]) for board in boards] == [
+                (SERIAL, f"card-{SERIAL}", "expected"),
+                ("10000000abcdef02", "card-10000000abcdef02", "expected"),
+                ("52:54:00:12:34:56", "gate", "expected"),
+            ]
+            assert (await run("board", "forget", "52:54:00:12:34:56", "--socket", socket)).returncode == 0
+            for arguments, words in (
+                (("forget", "52:54:00:12:34:56"), "no board"),
+                (("approve", "abc"), "serial: "),
+                (("approve", f"{SERIAL}=Other"), "Other"),
+                (("approve", f"{SERIAL}=other"), "forget it first"),
+            ):
+                done = await run("board", *arguments, "--socket", socket)
+                assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+    scenario(tmp_path, told)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("board", "approve"), "which boards?"),
+        (("board", "approve", "--file", "LIST"), "line 1 of the list"),
+        (("board", "approve", "--file", "/nonexistent"), "cannot read the list"),
+        (("join", "--token", f"{'0' * 64}.abcdef.{'a' * 32}", "--serial", SERIAL, "--name", "x", "host"), "name"),
+    ],
+)
+def test_what_is_missing_is_said(tmp_path, capsys, arguments, words):
+    (tmp_path / "list").write_text("a b c\n")
+    arguments = [str(tmp_path / "list") if word == "LIST" else word for word in arguments]
+    assert kubeedge(arguments) == 2
+    assert words in capsys.readouterr().err
