@@ -18,6 +18,7 @@ MAX_PORTS = 100  # of one Service
 MAX_ENDPOINTS = 1000  # of one port that this node uses; connections go to those
 MAX_ADDRESSES = 32  # external ones of one Service
 PROTOCOLS = ("TCP", "UDP", "SCTP")
+_VERSIONS = {"IPv4": 4, "IPv6": 6}
 _AFFINITY = 10_800  # seconds; the default of Kubernetes
 _LABEL = re.compile(r"[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?")
 _HOST = re.compile(r"([a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?", re.I)
@@ -52,6 +53,7 @@ class Service:
     affinity: int = 0
     not_ready_too: bool = False
     distribution: str = ""
+    versions: tuple[int, ...] = ()  # of IP, by its ipFamilies; (): they do not say
 
     @property
     def key(self) -> str:
@@ -100,6 +102,9 @@ def service_of(namespace: str, name: str, value: JsonObject) -> Service | None:
         affinity=_between(affinity, 1, 86_400, _AFFINITY) if spec.get("sessionAffinity") == "ClientIP" else 0,
         not_ready_too=spec.get("publishNotReadyAddresses") is True,
         distribution=str(spec.get("trafficDistribution") or ""),
+        versions=tuple(
+            _VERSIONS[f] for f in items(spec.get("ipFamilies"))[:2] if isinstance(f, str) and f in _VERSIONS
+        ),
     )
 
 

@@ -24,10 +24,10 @@ def test_no_more_plugins_run_at_once_than_there_are_processors(tmp_path: Path) -
     running.mkdir()
     (plugins / "bridge").write_text(_PLUGIN.format(directory=running, seen=seen))
     (plugins / "bridge").chmod(0o755)
-    network = Network("kb-test", "10.1.0.0/24", tmp_path / "data", (str(plugins),))
+    network = Network("kb-test", ("10.1.0.0/24",), tmp_path / "data", (str(plugins),))
     count = 4 * (os.cpu_count() or 1)
     with ThreadPoolExecutor(count) as together:
         addresses = list(together.map(lambda n: network.add(f"c{n}", Path("/proc/self/ns/net")), range(count)))
-    assert addresses == ["10.1.0.2"] * count
+    assert addresses == [["10.1.0.2"]] * count
     at_once = [int(line) for line in seen.read_text().split()]
     assert len(at_once) == count and max(at_once) <= (os.cpu_count() or 1)
