@@ -50,7 +50,7 @@ class PolicyEnforcer(TableWriter):
     async def _write(self, whole: bool) -> None:
         policies = list(self._mesh.policies.values())
         pods = list(self._mesh.pods()) if policies else []
-        known = self._mesh.addresses() if policies else []
+        known = list(self._mesh.addresses()) if policies else []
         if whole or bool(self._states) != bool(policies):
             self._unbridged = bool(policies) and not (self._bridge.enabled(4) and self._bridge.enabled(6))
         for version in VERSIONS:
