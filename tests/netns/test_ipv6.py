@@ -28,20 +28,20 @@ PREFIX = f"kbsix{os.getpid()}"
 PODS, NODES, SERVICES = (
     ipaddress.IPv6Network(text) for text in ("fd00:10:244::/48", "fd00:100:64::/64", "fd00:10:96::/112")
 )
-FETCH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
+FETCH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())"
 SERVER = "echo $HOSTNAME $IPS $HOSTS >/tmp/hi; exec httpd -f -p '[::]:8080' -h /tmp"
 
 
 class Edge:
-    """One machine behind NAT."""
+    """One machine behind NAT. `node`: its name, if that is not the host's."""
 
-    def __init__(self, site: DualSite, host: Host, number: int) -> None:
-        self.site, self.host, self.name = site, host, f"edge{number}"
-        self.root = site.directory / self.name
+    def __init__(self, site: DualSite, host: Host, node: str = "", tenant: str = "default") -> None:
+        self.site, self.host, self.name, self.tenant = site, host, node or host.name.rpartition("-")[2], tenant
+        self.root = site.directory / f"{tenant}-{self.name}"
         self.socket = str(self.root / "run/kubeedge/edge.sock")
 
     def join(self) -> None:
-        token = self.site.admin("token", "create", "--node", self.name)
+        token = self.site.admin("token", "create", "--tenant", self.tenant, "--node", self.name)
         arguments = [
             "--token-file",
             "-",
@@ -54,14 +54,14 @@ class Edge:
         ]
         self.host.run(*KUBEEDGE, "join", *arguments, input=token)
         config = self.root / "etc/kubeedge/kubeedge.yaml"
-        text = config.read_text().replace("cgroupPrefix: kubeedge", f"cgroupPrefix: {PREFIX}{self.name}")
+        text = config.read_text().replace("cgroupPrefix: kubeedge", f"cgroupPrefix: {PREFIX}{self.tenant}{self.name}")
         text = text.replace("evictionHard: []", "evictionHard: [none]")
         head, name, tail = text.partition("  mesh:")
         config.write_text(head + name + tail.replace("enable: false", "enable: true", 1))
 
     def start(self) -> None:
         self.agent = self.host.spawn(
-            *KUBEEDGE, "edge", "--root-dir", str(self.root), log=self.site.directory / f"{self.name}.log"
+            *KUBEEDGE, "edge", "--root-dir", str(self.root), log=self.site.directory / f"{self.tenant}-{self.name}.log"
         )
         until(lambda: self.status().get("link", {}).get("up"), what=f"the link of {self.name}")
 
@@ -83,13 +83,13 @@ class DualSite:
     """A cloud with a TUN, which first has no IPv6 for pods, and two machines behind NAT."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
-        _, self.cloud, hosts, self.nats, self.internet = stack.enter_context(edges_behind_nat(2))
+        _, self.cloud, (*hosts, self.third), self.nats, self.internet = stack.enter_context(edges_behind_nat(3))
         self.directory = Path(tempfile.mkdtemp(prefix=PREFIX))  # not tmp_path: the path of a socket must be short
         stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
         self.socket = str(self.directory / "run/cloud.sock")
-        self.edges = [Edge(self, host, number) for number, host in enumerate(hosts, 1)]
+        self.edges = [Edge(self, host) for host in hosts]
         for edge in self.edges:
-            stack.callback(cgroups.kill_and_remove, f"{PREFIX}{edge.name}")
+            stack.callback(cgroups.kill_and_remove, f"{PREFIX}{edge.tenant}{edge.name}")
 
     def start_cloud(self, addresses: str) -> None:
         config = self.directory / "cloud.yaml"
@@ -132,12 +132,12 @@ class DualSite:
         return self.inside(pod, sys.executable, "-c", FETCH, f"http://{host}:{port}/hi", check=False)
 
 
-def pod(name: str, node: str, app: str = "web") -> dict[str, Any]:
+def pod(name: str, node: str, app: str = "web", host_port: int = 0) -> dict[str, Any]:
     fields = {"IPS": "status.podIPs", "HOSTS": "status.hostIPs"}
     container = {
         "name": "c", "image": "demo:1", "command": ["sh", "-c", SERVER],
         "env": [{"name": n, "valueFrom": {"fieldRef": {"fieldPath": path}}} for n, path in fields.items()],
-        "ports": [{"name": "http", "containerPort": 8080}],
+        "ports": [{"name": "http", "containerPort": 8080, **({"hostPort": host_port} if host_port else {})}],
         "readinessProbe": {"httpGet": {"port": 8080, "path": "/hi"}, "periodSeconds": 1},
     }  # fmt: skip
     spec = {"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [container]}
@@ -195,7 +195,7 @@ def test_nodes_that_joined_before_get_addresses_when_the_cloud_has_some(site: Du
 
 
 def test_pods_have_both_addresses_and_reach_each_other_across_the_relay(site: DualSite) -> None:
-    site.apply(pod("a", "edge1"), pod("b", "edge2"), pod("c", "edge1"))
+    site.apply(pod("a", "edge1", host_port=18080), pod("b", "edge2"), pod("c", "edge1"))
     until_ready(site, "a", "b", "c")
     for name, number in (("a", 1), ("b", 2), ("c", 1)):
         four, six = site.ips(name)
@@ -214,6 +214,10 @@ def test_pods_have_both_addresses_and_reach_each_other_across_the_relay(site: Du
     assert "1 received" in site.inside("b", "ping", "-6", "-c", "1", "-W", "10", "fd00:100:64::1")
     cloud = str(NODES[65_534])
     assert "1 received" in site.inside("b", "ping", "-6", "-c", "1", "-W", "10", cloud)
+    for address in ("100.64.0.1", "fd00:100:64::1"):
+        assert site.fetch("b", address, 18080).split()[:1] == ["a"]
+    # no pod is another one's router, nor its node's
+    assert site.edges[0].host.run("cat", "/proc/sys/net/ipv6/conf/cni0/accept_ra") == "0\n"
     # hosts files name both
     assert site.kubectl("exec", "a", "--", "cat", "/etc/hosts").count("\ta\n") == 2
 
@@ -293,6 +297,12 @@ for _ in range(count):
 """
 
 
+def _link_local(site: DualSite, name: str) -> str:
+    """The address of a pod that no other network knows."""
+    found = site.inside(name, "ip", "-o", "-6", "addr", "show", "dev", "eth0", "scope", "link")
+    return found.split("inet6 ")[1].split("/")[0]
+
+
 def test_policies_hold_for_both_families(site: DualSite) -> None:
     def policy(*rules: dict[str, Any]) -> dict[str, Any]:
         return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "p"},
@@ -304,16 +314,31 @@ def test_policies_hold_for_both_families(site: DualSite) -> None:
     target = site.ips("a")
     for address in target:
         assert site.fetch("friend", address) and site.fetch("near", address)
+    link_local = f"{_link_local(site, 'a')}%eth0"
+    assert "1 received" in site.inside("near", "ping", "-6", "-c", "1", "-W", "10", link_local)
     site.apply(policy({"podSelector": {"matchLabels": {"app": "friend"}}}))
     for address in target:
         until(lambda a=address: site.fetch("near", a) == "", what=f"isolation of {address}")
         until(lambda a=address: site.fetch("friend", a) != "", what=f"the friend at {address}")
+    assert "0 received" in site.inside("near", "ping", "-6", "-c", "2", "-W", "2", link_local, check=False)
     site.apply(policy({"ipBlock": {"cidr": f"{site.ips('near')[1]}/128"}}))
     until(lambda: site.fetch("near", target[1]) != "", what="the block of IPv6")
     until(lambda: site.fetch("near", target[0]) == "", what="no block of IPv4")
     until(lambda: site.fetch("friend", target[1]) == "", what="the friend is none any more")
     site.kubectl("delete", "networkpolicy", "p")
     until(lambda: site.fetch("friend", target[1]) != "", what="no policy")
+
+
+def test_tenants_with_the_same_addresses_do_not_meet(site: DualSite) -> None:
+    site.admin("tenant", "create", "acme")
+    other = Edge(site, site.third, "edge1", "acme")
+    other.join()
+    other.start()
+    assert "fd00:100:64::1/64" in other.host.ip("-6", "addr", "show", "dev", "kb0")
+    for theirs in ("fd00:100:64::2", site.ips("b")[1], str(NODES[65_534])):
+        assert "0 received" in other.host.run("ping", "-6", "-c", "1", "-W", "2", theirs, check=False)
+    assert site.fetch("b", site.ips("a")[1]).split()[:1] == ["a"]  # and is not asked of the other one
+    other.stop()
 
 
 def test_pods_start_with_both_addresses_while_the_cloud_is_away(site: DualSite) -> None:
@@ -354,7 +379,7 @@ def test_a_node_whose_ipv6_is_switched_off_has_pods_of_ipv4(site: DualSite) -> N
     site.apply(pod("late", "edge2", "late"))
     until_ready(site, "late")
     assert len(site.ips("late")) == 1
-    assert "IPv6" in (site.directory / "edge2.log").read_text()
+    assert "IPv6" in (site.directory / "default-edge2.log").read_text()
 
 
 def test_reset_leaves_nothing(site: DualSite) -> None:

@@ -222,10 +222,11 @@ class AddressPlan:
         found = networks(subnets)
         for text in found:
             network = ip_network(text)
-            for own in (self._overlay, self._network):
-                if network.overlaps(own) and network != self._network:
+            of_pods = self.ipv6.pods if self.ipv6 is not None and network.version == 6 else self.pods
+            for own in map(ip_network, (self.overlay, self.pods, *self.networks_ipv6)):
+                if network.version == own.version and network.overlaps(own) and network != ip_network(of_pods):
                     raise Invalid(
-                        f"{text} overlaps {own}, which nodes use; {self.pods} as a whole may be named",
+                        f"{text} overlaps {own}, which nodes use; {of_pods} as a whole may be named",
                         path="tun.networks",
                     )
         return found

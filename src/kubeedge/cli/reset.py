@@ -227,7 +227,7 @@ def _remove_tables() -> None:
     from kubeedge.mesh.ruleset import TABLE as MESH_TABLE
 
     of_mesh = [(family, name) for name in (MESH_TABLE, POLICY_TABLE) for family in ("ip", "ip6")]
-    for family, name in (("ip", TABLE), ("ip6", TABLE), ("ip", ROUTER_TABLE), *of_mesh):
+    for family, name in (("ip", TABLE), ("ip6", TABLE), ("ip", ROUTER_TABLE), ("ip6", ROUTER_TABLE), *of_mesh):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             subprocess.run(
                 ["nft", "delete", "table", family, name], capture_output=True, timeout=_TOOL_TIMEOUT, check=False

@@ -15,8 +15,7 @@ STARTING = "policies are not set up yet"
 
 
 class PolicyEnforcer(TableWriter):
-    """`name`: of the bridge of the pods, when they have no addresses of IPv6 but link-local ones; "": they have. `networks`: of those
-    pods."""
+    """`name`: of the bridge of the pods of this node, `networks`: of these pods."""
 
     table = packet_filter.TABLE
     meaning = "network policies are not enforced"
