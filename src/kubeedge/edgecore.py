@@ -54,9 +54,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kubeedge")
 
-CARD = Path(
-    "/run/card-disk"
-)  # where this machine was started from a card with two slots (kubeedge.imageupdate.card.DISK)
+#: where this machine was started from a card with two slots (kubeedge.imageupdate.card.DISK)
+CARD = Path("/run/card-disk")
 
 
 def main(config: EdgeConfig, credentials: NodeCredentials) -> int:
@@ -317,6 +316,8 @@ class Agent:
             lan=c.lan,
             bridge=parts.config.modules.appengine.bridge,
             run=parts.config.paths.run,
+            overlay=parts.config.modules.kubebus.tun if bus is not None else "",
+            ipv6=own.ipv6.ip,
         )
 
         def alone() -> bool:

@@ -75,6 +75,11 @@ class Edge:
         except RuntimeError:
             return {}
 
+    def fetch(self, address: str, port: int) -> str:
+        """From the machine itself."""
+        host = f"[{address}]" if ":" in address else address
+        return self.host.run(sys.executable, "-c", FETCH, f"http://{host}:{port}/hi", check=False)
+
     def load(self, archive: Path) -> None:
         self.host.run(*KUBEEDGE, "image", "import", str(archive), "demo:1", "--socket", self.socket)
 
@@ -266,6 +271,7 @@ def test_services_of_both_families_lead_to_pods(site: DualSite) -> None:
                 what=f"all pods behind {address}",
             )
             until(lambda a=address: site.fetch("b", a, 80) != "", what="from the other node")
+            until(lambda a=address: site.edges[0].fetch(a, 80) != "", what="from the node itself")
 
     def names(kind: str, name: str) -> set[str]:
         said = site.inside("a", sys.executable, "-c", QUERY, "169.254.20.10", f"{name}.default.svc.cluster.local", kind)
@@ -389,4 +395,3 @@ def test_reset_leaves_nothing(site: DualSite) -> None:
     assert not list((edge.root / "etc/kubeedge").glob("node*.json"))
     assert "kubeedge" not in edge.host.run("nft", "list", "tables")
     assert "fd00:10:244" not in edge.host.run("ip", "-6", "route", "show", "table", "all")
-    assert edge.host.run("cat", "/proc/sys/net/ipv6/conf/all/forwarding") == "0\n"

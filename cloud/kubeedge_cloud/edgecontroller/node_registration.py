@@ -158,10 +158,12 @@ async def _addresses(
 
 
 def _pod_cidrs(node: Object) -> Sequence[str]:
-    """As the Node has them; none yet: ()."""
+    """As the Node has them; none yet: (). The first one is podCIDR, or the list is none of an API server."""
     spec = node.get("spec") or {}
-    listed = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
-    return [str(text) for text in listed[:2]]
+    first, listed = spec.get("podCIDR"), spec.get("podCIDRs") or []
+    if not first:
+        return ()
+    return [str(text) for text in listed[:2]] if listed[:1] == [first] else [str(first)]
 
 
 #: what is said of addresses that another Node has

@@ -46,6 +46,7 @@ class MeshTable:
         self._pods: dict[str, JsonObject] = {}
         self._statuses: dict[str, JsonObject] = {}
         self._owners: dict[IpAddress, str] = {}  # cluster IPs
+        self.generation = 0  # of the Services: another one when any of them has changed
         self.policies: dict[str, NetworkPolicy] = {}
         self.refused_policies: dict[str, str] = {}  # that are not enforced as they are written, and why
 
@@ -72,6 +73,11 @@ class MeshTable:
         """The namespaces that have a Service on this node."""
         return {service.namespace for service in self.services.values()}
 
+    @property
+    def cluster_ips(self) -> Collection[IpAddress]:
+        """All of them."""
+        return self._owners
+
     def service_at(self, address: IpAddress) -> Service | None:
         """The Service with that cluster IP; None when there is none."""
         return self.services.get(self._owners.get(address, ""))
@@ -88,6 +94,7 @@ class MeshTable:
 
     def _service(self, namespace: str, name: str, value: JsonObject | None) -> Collection[str]:
         key = f"{namespace}/{name}"
+        self.generation += 1
         before = self.services.pop(key, None)
         for address in before.addresses if before is not None else ():
             if self._owners.get(address) == key:
