@@ -349,6 +349,7 @@ def test_tenants_with_the_same_addresses_do_not_meet(site: DualSite) -> None:
 
 def test_pods_start_with_both_addresses_while_the_cloud_is_away(site: DualSite) -> None:
     edge = site.edges[0]
+    uids = [site.json("pod", name)["metadata"]["uid"] for name in ("a", "c", "near")]
     edge.stop()
     site.stop_cloud()
     edge.host.power_cut()
@@ -356,14 +357,14 @@ def test_pods_start_with_both_addresses_while_the_cloud_is_away(site: DualSite) 
     for link in ("cni0", "kb0"):
         edge.host.run("ip", "link", "delete", link, check=False)
     edge.agent = edge.host.spawn(*KUBEEDGE, "edge", "--root-dir", str(edge.root), log=site.directory / "offline.log")
-    wanted = {"a", "c", "near"}
 
-    def addresses() -> set[str]:
-        return {p["ip"] for p in edge.status().get("pods", ()) if p.get("name", "").rpartition("/")[2] in wanted}
+    def addresses(uid: str) -> str:
+        network = f"--net={edge.root}/run/kubeedge/ns/{uid}/net"
+        return edge.host.run("nsenter", network, "ip", "-o", "addr", "show", "dev", "eth0", check=False)
 
-    until(lambda: len(addresses() - {""}) == len(wanted), what="the pods run again")
-    said = edge.host.run("ip", "-6", "addr", "show", "dev", "cni0")
-    assert "fd00:10:244:1::1/64" in said
+    for uid in uids:
+        until(lambda u=uid: "fd00:10:244:1::" in addresses(u) and "10.244.1." in addresses(u), what="both addresses")
+    assert "fd00:10:244:1::1/64" in edge.host.run("ip", "-6", "addr", "show", "dev", "cni0")
     site.start_cloud(f"{{podsIpv6: '{PODS}', servicesIpv6: '{SERVICES}'}}")
     until(lambda: edge.status().get("link", {}).get("up"), what="the link")
     until_ready(site, "a", "b")
