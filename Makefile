@@ -81,9 +81,9 @@ test-containerd: $(BUILT) ## the suite of container runtimes with containerd 2, 
 	$(BIN)/python -m tests.kit.upstream.build containerd containerd-shim-runc-v2 ctr crictl
 	CONTAINERD2=1 $(BIN)/python -m pytest -q tests/netns/test_runtime.py -k containerd2 $(ARGS)
 
-conformance: $(BUILT) ## Kubernetes' e2e tests with edge nodes of ours: [FOCUS=regex] [SKIP=regex] [NODES=2] [PARALLEL=2] [SECONDS=420 for one spec] [MISSING=1: not what passed before] [RUNTIME=cri] [LINE=bad]
+conformance: $(BUILT) ## Kubernetes' e2e tests with edge nodes of ours: [FOCUS=regex] [SKIP=regex] [NODES=2] [PARALLEL=2] [SECONDS=420 for one spec] [MISSING=1: not what passed before] [RUNTIME=cri] [LINE=bad] [FAMILIES=dual]
 	$(BIN)/python -m tests.kit.upstream.build control-plane etcd kubectl kube-proxy e2e.test agnhost nonewprivs sample-apiserver
-	$(BIN)/python -m bench.conformance --nodes $(or $(NODES),2) --parallel $(or $(PARALLEL),2) --seconds $(or $(SECONDS),420) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)') $(if $(MISSING),--missing) $(if $(RUNTIME),--runtime $(RUNTIME)) $(if $(LINE),--line $(LINE))
+	$(BIN)/python -m bench.conformance --nodes $(or $(NODES),2) --parallel $(or $(PARALLEL),2) --seconds $(or $(SECONDS),420) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)') $(if $(MISSING),--missing) $(if $(RUNTIME),--runtime $(RUNTIME)) $(if $(LINE),--line $(LINE)) $(if $(FAMILIES),--families $(FAMILIES))
 
 conformance-gateway: $(BUILT) ## Gateway API's conformance suite with Gateways of the cloud and pods of edge nodes: [NODE=1: Gateways of a node] [TEST=ShortName] [PROFILES=GATEWAY-HTTP,...]
 	$(BIN)/python -m tests.kit.upstream.build control-plane etcd kubectl gateway-conformance echo-basic

@@ -1,6 +1,6 @@
 """`make conformance`: Kubernetes' own e2e binary against a real control plane whose only nodes are edge nodes of ours.
 
-    python -m bench.conformance [--focus REGEX] [--skip REGEX] [--missing] [--nodes 2] [--parallel 2] [--seconds 420] [--runtime cri] [--line bad]
+    python -m bench.conformance [--focus REGEX] [--skip REGEX] [--missing] [--nodes 2] [--parallel 2] [--seconds 420] [--runtime cri] [--line bad] [--families dual]
 
 The control plane, the cloud process and each agent are in network namespaces of their own, the agents behind NAT (nodes.py). Images are built and
 preloaded (archives.py). What was found of a spec stays in bench/results/conformance.json until it is run again, with each runtime and line apart;
@@ -44,7 +44,7 @@ def main() -> int:
     shutil.rmtree(BUILD, ignore_errors=True)
     BUILD.mkdir(parents=True)
     specs = select(options.focus, options.skip, BUILD)
-    variant = Variant(options.runtime, options.line)
+    variant = Variant(options.runtime, options.line, options.families)
     if options.missing:
         known = results.of(results.read(FILE), variant.name).get("specs", {})
         specs = [spec for spec in specs if known.get(spec, {"state": "failed"})["state"] == "failed"]
@@ -72,6 +72,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--missing", action="store_true", help="not those that passed or skipped themselves before")
     parser.add_argument("--runtime", choices=nodes.RUNTIMES, default="embedded", help="of the agents' containers")
     parser.add_argument("--line", choices=nodes.LINES, default="good", help="of the agents; bad: 100 ms, 1 %% loss")
+    parser.add_argument("--families", choices=nodes.FAMILIES, default="ipv4", help="of addresses, of the cluster")
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--parallel", type=int, default=2, help="so many specs at a time")
     parser.add_argument(

@@ -20,6 +20,8 @@ from tests.kit.wire import Conditions, LossyWire
 
 RUNTIMES = ("embedded", "cri")
 LINES = ("good", "bad")
+FAMILIES = ("ipv4", "dual")
+_PODS, _SERVICES, _PODS_IPV6, _SERVICES_IPV6 = "10.244.0.0/16", "10.96.0.0/16", "fd00:10:244::/48", "fd00:10:96::/112"
 _BAD = Conditions(delay=0.05, loss=0.01)  # 100 ms there and back, one packet of a hundred is lost
 #: Services of all namespaces, as kube-proxy has them
 _ALL = "kubeedge.io/mesh-namespaces=*"
@@ -27,23 +29,34 @@ _ALL = "kubeedge.io/mesh-namespaces=*"
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """`runtime` is one of RUNTIMES, `line` of LINES."""
+    """`runtime` is one of RUNTIMES, `line` of LINES, `families` of FAMILIES: what the cluster has, and its pods."""
 
     runtime: str = "embedded"
     line: str = "good"
+    families: str = "ipv4"
 
     @property
     def name(self) -> str:
         """Of its results; "" of those that count as ours."""
-        return "-".join([*([self.runtime] * (self.runtime != "embedded")), *(["bad-line"] * (self.line == "bad"))])
+        return "-".join(
+            [
+                *([self.runtime] * (self.runtime != "embedded")),
+                *(["bad-line"] * (self.line == "bad")),
+                *([self.families] * (self.families != "ipv4")),
+            ]
+        )
 
 
 def start(site: Site, variant: Variant, kinds: Collection[str] = archives.NAMES) -> None:
     """Everything, until all nodes are Ready, with images of these kinds."""
     site.directory.chmod(0o711)  # users of a pod's own pass through it to their root, as they do through /run
-    site.start_cluster()
-    site.start_cloud([f"default={site.kubeconfig()}"])
-    _start_proxy(site)
+    pods, services, more = _PODS, _SERVICES, {}
+    if variant.families == "dual":
+        pods, services = f"{_PODS},{_PODS_IPV6}", f"{_SERVICES},{_SERVICES_IPV6}"
+        more = {"addresses": {"podsIpv6": _PODS_IPV6}}
+    site.start_cluster(pods=pods, services=services)
+    site.start_cloud([f"default={site.kubeconfig()}"], more=more)
+    _start_proxy(site, pods)
     if variant.line == "bad":
         _worsen(site)
     made = archives.write(site.directory / "archives", kinds)
@@ -67,13 +80,13 @@ def start(site: Site, variant: Variant, kinds: Collection[str] = archives.NAMES)
         site.cluster.kubectl("annotate", "node", name, _ALL)
 
 
-def _start_proxy(site: Site) -> None:
+def _start_proxy(site: Site, pods: str) -> None:
     """For node ports and cluster IPs on the machine of the cluster."""
     kubeconfig = site.cluster.kubeconfig("system:kube-proxy", ())
     site.cloud.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
     site.cloud.spawn(
         str(build.program("kube-proxy")), f"--kubeconfig={kubeconfig}", "--proxy-mode=nftables", "--hostname-override=cloud",
-        f"--bind-address={ADDRESS}", f"--nodeport-addresses={ADDRESS}/32", "--cluster-cidr=10.244.0.0/16",
+        f"--bind-address={ADDRESS}", f"--nodeport-addresses={ADDRESS}/32", f"--cluster-cidr={pods}",
         "--conntrack-max-per-core=0", "--healthz-bind-address=127.0.0.1:10256", log=site.directory / "kube-proxy.log",
     )  # fmt: skip
 

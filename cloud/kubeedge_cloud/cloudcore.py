@@ -80,7 +80,7 @@ from kubeedge_cloud.stores import SharedStore, open_store
 from kubeedge_cloud.tenant_apis import TenantApis
 from kubeedge_cloud.tenants.administration import TenantAdministration
 from kubeedge_cloud.tenants.manager import TenantManager
-from kubeedge_cloud.tenants.model import AddressPlan
+from kubeedge_cloud.tenants.model import plan_of
 from kubeedge_cloud.tenants.module import StorageUsage
 from kubeedge_cloud.tenants.registries import Registries
 
@@ -139,8 +139,7 @@ class Cloud:
         kubelets = [config.kubelets.node_address] if config.kubelets.node_address else []
         names = dict.fromkeys([*self.hosts, *config.publishing.names, *kubelets, *_LOCAL_NAMES])
         self.certificate = ServerCertificate(self.authority, config.paths.state / "pki", list(names))
-        a = config.addresses
-        self.plan = AddressPlan(a.pods, a.node_bits, a.overlay, a.services, a.tenant_services, a.services_ipv6)
+        self.plan = plan_of(config.addresses)
         self.tenants = TenantManager(store, plan=self.plan)
         self.tokens = TokenStore(store, self.authority.hash, time.time)
         self.kubeconfig_records = KubeconfigRecords(store, time.time)
@@ -310,7 +309,8 @@ class Cloud:
                 tenant=TenantId(c.tun.tenant),
                 name=c.tun.name,
                 address=self.plan.cloud_address(c.tun.address),
-                routes=(c.addresses.pods, *c.tun.routes),
+                address_ipv6=self.plan.cloud_ipv6(self.plan.cloud_address(c.tun.address)),
+                routes=(c.addresses.pods, *self.plan.networks_ipv6, *c.tun.routes),
                 networks=self.plan.behind_the_cloud(c.tun.networks),
                 mtu=c.tun.mtu,
             )
@@ -322,7 +322,7 @@ class Cloud:
             key=self.certificate.key,
             tun=tun,
             pods=c.addresses.pods,
-            source=self.plan.cloud.split("/")[0],
+            sources=self.plan.sources,
             congestion=c.relays.congestion,
         )
         if not c.store.etcd.endpoints:  # no other process can share this store

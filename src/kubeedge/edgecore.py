@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubeedge import __version__
-from kubeedge.agent import footprint, machine
+from kubeedge.agent import footprint, machine, node_addresses
 from kubeedge.agent.control import AgentControl
 from kubeedge.agent.kubelet import OwnKubelet, for_the_cloud, no_rules
 from kubeedge.agent.metrics import families
+from kubeedge.agent.node_addresses import ToldAddresses
 from kubeedge.agent.parts import Parts, SyncChannel
 from kubeedge.agent.salvage import worth_keeping
 from kubeedge.api.names import KUBELET_PORT, RULES_PORT, L4Port, NodeName, NodeNumber, TenantId
@@ -52,9 +53,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kubeedge")
 
-CARD = Path(
-    "/run/card-disk"
-)  # where this machine was started from a card with two slots (kubeedge.imageupdate.card.DISK)
+#: where this machine was started from a card with two slots (kubeedge.imageupdate.card.DISK)
+CARD = Path("/run/card-disk")
 
 
 def main(config: EdgeConfig, credentials: NodeCredentials) -> int:
@@ -62,11 +62,13 @@ def main(config: EdgeConfig, credentials: NodeCredentials) -> int:
     footprint.begin()
     logs.setup(config.logging.level)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_run(config, credentials))
+        while asyncio.run(_run(config, credentials)):
+            credentials = node_credentials.load_credentials(node_credentials.credentials_path(config.paths))
     return 0
 
 
-async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
+async def _run(config: EdgeConfig, credentials: NodeCredentials) -> bool:
+    """Whether it is to be run anew, since the credentials have changed."""
     stuck: tuple[str, ...] = ()
     paths = config.paths
     for path in (paths.state, paths.state / "volumes", paths.run, paths.pki):
@@ -84,6 +86,7 @@ async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
         asyncio.get_running_loop().call_later(footprint.SETTLED, footprint.settled)
         log.info("agent version=%s tenant=%s node=%s", __version__, credentials.tenant, credentials.node)
         stuck = await agent.supervisor.run()
+        return agent.changed and not agent.supervisor.signalled
     finally:
         await store.close()
         if stuck:  # asyncio.run would wait for them for ever
@@ -108,11 +111,18 @@ class Agent:
     """The modules of one agent, in levels, and the supervisor that runs them."""
 
     def __init__(self, config: EdgeConfig, credentials: NodeCredentials, store: SqliteStore) -> None:
-        self.parts = Parts(config=config, credentials=credentials, store=store)
+        own, no_ipv6 = node_addresses.usable(credentials)
+        self.parts = Parts(config=config, credentials=own, store=store, no_ipv6=no_ipv6)
+        self._told = ToldAddresses(node_credentials.credentials_path(config.paths), credentials.ipv6, self._start_anew)
+        self.changed = False  # what this agent was made of: another one is to be made
         self._metrics = MetricsRegistry()
         self._metrics.collect(self._families)
         self.levels = self._make()
         self.supervisor = Supervisor(self.levels, before_stop=self._before_stop)
+
+    def _start_anew(self) -> None:
+        self.changed = True
+        self.supervisor.stop()
 
     async def _before_stop(self) -> None:
         c, engine = self.parts.config.modules.appengine, self.parts.engine
@@ -183,10 +193,12 @@ class Agent:
                 tun=c.tun,
                 mtu=c.mtu,
                 overlay_routes=(own.pod_network, *c.overlay_routes),
+                ipv6=own.ipv6,
                 connections=c.connections,
                 congestion=c.congestion,
                 router=RouterSettings(subnets=r.subnets, mtu=r.mtu, masquerade=r.masquerade) if r.enable else None,
-            )
+            ),
+            told=self._told,
         )
         parts.bus.serve(RULES_PORT, for_the_cloud(parts.rules.handle if parts.rules is not None else no_rules, own))
         return parts.bus
@@ -229,6 +241,7 @@ class Agent:
         settings = AppEngineSettings(
             node=own.node,
             address=own.address,
+            ipv6=own.ipv6.ip,
             state=paths.state,
             logs=paths.logs,
             max_pods=c.max_pods,
@@ -362,6 +375,7 @@ class Agent:
             mesh=(lambda: mesh.problem if mesh.settled else None) if mesh is not None else None,
             policy=(lambda: mesh.policy_problem) if mesh is not None else None,
             gateways=self.parts.gateways is not None,
+            ipv6=self.parts.no_ipv6 if self.parts.no_ipv6 or self.parts.credentials.ipv6 else None,
         )
 
     def _control(self) -> Module:

@@ -63,7 +63,7 @@ async def main(config: dict[str, Any]) -> None:
     images = EmbeddedImages(ImageStore(state / "images"))
     runtime = EmbeddedRuntime(
         EmbeddedSettings(
-            root=state, run=run, node="edge1", pod_cidr=config.get("pod_cidr", "10.244.1.0/24"), cgroup_prefix=config["cgroup"],
+            root=state, run=run, node="edge1", pod_cidrs=(config.get("pod_cidr", "10.244.1.0/24"),), cgroup_prefix=config["cgroup"],
             cni_bin_dirs=("/usr/lib/cni",),
         ),
         images,

@@ -73,14 +73,14 @@ class Bench:
     def _embedded(self, cgroup: str) -> Runtime:
         self.store = ImageStore(self.root / "state/images")
         settings = EmbeddedSettings(
-            root=self.root / "state", run=self.run, node="edge1", pod_cidr="10.244.1.0/24", cgroup_prefix=cgroup,
+            root=self.root / "state", run=self.run, node="edge1", pod_cidrs=("10.244.1.0/24",), cgroup_prefix=cgroup,
             cni_bin_dirs=("/usr/lib/cni",),
         )  # fmt: skip
         return EmbeddedRuntime(settings, EmbeddedImages(self.store))
 
     def _cri(self, socket: Path, cgroup: str) -> Runtime:
         settings = CriSettings(
-            socket=socket, root=self.root / "state", node="edge1", pod_cidr="10.244.1.0/24", cgroup_prefix=cgroup,
+            socket=socket, root=self.root / "state", node="edge1", pod_cidrs=("10.244.1.0/24",), cgroup_prefix=cgroup,
             cni_conf=containerd.NETWORKS,
         )  # fmt: skip
         return CriRuntime(settings)

@@ -52,6 +52,7 @@ log = logging.getLogger("kubeedge.bootstrap")
 RENEW_GRACE = datetime.timedelta(days=90)  # after expiry; a node may lie in a drawer for a season
 _MAX_BODY = 3 * MAX_REQUEST
 _NONCE_LIFE = 120.0  # seconds
+_PLACED = ("number", "address", "podCIDR", "podNetwork", "ipv6")  # of an answer: where the node is
 _JOIN_BYTES = 8  # of the id of a join: it need not be secret, only unique
 
 
@@ -65,7 +66,7 @@ class NodeRegistry(Protocol):
     async def register(
         self, tenant: TenantId, node: NodeName, join: str, registration: NodeRegistration = NOTHING
     ) -> Mapping[str, Any]:
-        """Allocate for that join, or find, the node's record: {"number", "address", "podCIDR", "podNetwork"}. `registration` is for the Node
+        """Allocate for that join, or find, the node's record: {"number", "address", "podCIDR", "podNetwork", "ipv6"}. `registration` is for the Node
         that is made then."""
         ...
 
@@ -150,7 +151,7 @@ class BootstrapService:
                 "certificate": certificate.decode(),
                 "tenant": record.tenant,
                 "node": node,
-                **{name: placed[name] for name in ("number", "address", "podCIDR", "podNetwork") if name in placed},
+                **{name: placed[name] for name in _PLACED if name in placed},
                 **{name: list(endpoints) for name, endpoints in self._endpoints.items()},
             }
         )

@@ -133,11 +133,11 @@ class NodeLinks:
         self._holders[record.tenant_number, record.number] = link.node
         overlay = str(ip_interface(record.address).network)
         ours = [subnet.prefix for subnet in self.ours(record.tenant_number)]
-        behind, refused = allowed(hello.subnets, link.allowed, (overlay, self._pods, *ours))
+        behind, refused = allowed(hello.subnets, link.allowed, (overlay, self._pods, *record.ipv6.networks, *ours))
         return HelloDecision(
             evict=evict,
             give_way=[Drop(port, reason) for port, reason in decision.drop],
-            own=[record.address.split("/")[0] + "/32", record.pod_cidr],
+            own=[record.address.split("/")[0] + "/32", record.pod_cidr, *record.ipv6.own],
             behind=behind,
             refused=refused,
         )
@@ -161,6 +161,7 @@ class NodeLinks:
                 self._relay,
                 self._number,
                 decision.refused,
+                record.ipv6,
             )  # fmt: skip
         )
         return actions

@@ -252,7 +252,8 @@ class RelayDriver:
         if not self._plane.admit(link.port, tenant=tenant, number=number, prefixes=decision.prefixes):
             return
         own_tun = self._settings.tun  # each relay of a path is seen in traceroute as itself
-        self._plane.set_source(tenant, own_tun.address.split("/")[0] if own_tun else self._settings.source)
+        for source in own_tun.sources if own_tun else self._settings.sources:
+            self._plane.set_source(tenant, source)
         for prefix in decision.own:
             self._plane.add_route(tenant, prefix, number)
         self._endpoints.of(tenant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,8 @@ class BusHubSettings:
     # edges ask; we only when an edge should have. No task waits here for an answer: a link that does not answer is the edge's to replace
     link: LinkSettings = field(default_factory=lambda: LinkSettings(keepalive=30.0))
     max_links: int = 20_000
-    source: str = "100.64.255.254"  # of ICMP errors, in every tenant, where we have no TUN whose address it could be
+    #: of ICMP errors, in every tenant, where we have no TUN whose address it could be
+    sources: Sequence[str] = ("100.64.255.254",)
     pods: str = POD_NETWORK  # of all nodes; no network behind a node may overlap it
     congestion: str = ""  # congestion control of the links' TCP; "": by the round trip of the path
     max_unauthenticated: int = 500  # links whose TLS or admission is not done

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from kubeedge.api.names import NodeNumber, PortId, TenantId, TenantNumber
 from kubeedge.errors import KubeEdgeError
+from kubeedge.kit import ipv6
 from kubeedge.kubebus.l2.messages import Subnet
 from kubeedge.kubebus.l3.netsetup import configure, mtu_of
 from kubeedge.kubebus.l3.plane import Plane
@@ -41,9 +42,15 @@ class CloudTun:
     tenant: TenantId
     name: str = "kb0"
     address: str = "100.64.255.254/16"
+    address_ipv6: str = ""  # "": nodes have none
     routes: Sequence[str] = (POD_NETWORK,)
     networks: Sequence[str] = ()  # behind this machine, for the nodes of the tenant
     mtu: int = 1500
+
+    @property
+    def sources(self) -> list[str]:
+        """Our addresses, of ICMP errors."""
+        return [text.split("/")[0] for text in (self.address, self.address_ipv6) if text]
 
     @property
     def shared(self) -> list[str]:
@@ -87,10 +94,14 @@ class OwnTun:
         tun = open_tun(s.name)
         self._gone.clear()
         self.port = self._plane.add_tun(tun.fd, tenant=self.tenant, vnet_hdr=tun.vnet_hdr, uso=tun.uso)
-        overlay = await configure(s.name, s.address, mtu=s.mtu, routes=s.routes, shared=s.shared)
+        six = self._ipv6()
+        routes = [route for route in s.routes if ":" not in route or six]
+        overlay = await configure(s.name, s.address, mtu=s.mtu, routes=routes, shared=s.shared, address_ipv6=six)
         for conflict in overlay.conflicts:
             log.warning("%s; `addresses` chooses other ranges for a tenant", conflict)
         self._plane.add_route(self.tenant, s.address.split("/")[0] + "/32", self._number)
+        if six:
+            self._plane.add_route(self.tenant, six.split("/")[0] + "/128", self._number)
         for network in s.networks:
             # the kernel says itself what is too large for the way to a pod
             self._plane.add_route(
@@ -100,6 +111,13 @@ class OwnTun:
         self.problem = ""
         self.routes.begin()
         self.on_open()
+
+    def _ipv6(self) -> str:
+        """Our address of IPv6; "" where the kernel has none."""
+        if self._settings.address_ipv6 and (why := ipv6.problem()):
+            log.warning("pods are not reached by IPv6 from this machine: %s", why)
+            return ""
+        return self._settings.address_ipv6
 
     def on_down(self, reason: str) -> None:
         """The data plane has lost it."""

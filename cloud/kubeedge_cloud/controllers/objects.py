@@ -100,6 +100,13 @@ def status_of(obj: Mapping[str, Any]) -> Object:
     return status if isinstance(status, dict) else {}
 
 
+def ips_of(pod: Mapping[str, Any]) -> list[str]:
+    """The addresses of a pod, the first one first."""
+    status = status_of(pod)
+    listed = [entry.get("ip") for entry in status.get("podIPs") or ()] or [status.get("podIP")]
+    return list(dict.fromkeys(str(address) for address in listed if address))
+
+
 def annotations_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
     """The annotations of an object; empty when it has none."""
     return meta.metadata(obj).get("annotations") or {}

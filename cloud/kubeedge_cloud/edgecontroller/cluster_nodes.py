@@ -154,7 +154,7 @@ class ClusterNodes(NodeStatuses):
                 self._state.tenant,
                 name,
             )
-            lost = await self._tenants.note_object(self._state.tenant, name, "", record.pod_cidr, record.cluster)
+            lost = await self._tenants.note_object(self._state.tenant, name, "", record.pod_cidrs, record.cluster)
             self._state.records[name] = lost
         node = await self.ensure(name)
         if name not in self._state.sessions:

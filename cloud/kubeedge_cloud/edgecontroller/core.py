@@ -6,7 +6,7 @@ Lives elsewhere: what a node gets (node_objects.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kubeedge.api import meta
@@ -22,6 +22,9 @@ SERVICES_READY = "ServiceProxyReady"  # condition of a Node: names and addresses
 POLICIES_READY = "NetworkPolicyReady"  # condition of a Node: policies of its pods are enforced
 SECRETS_ENCRYPTED = "SecretsEncrypted"  # condition of a Node: no Secret is plain on its disk
 IMAGE_UPDATED = "ImageUpdated"  # condition of a Node that was started from a card: its image is the one that is wanted
+POD_IPV6_READY = (
+    "PodIPv6Ready"  # condition of a Node: its pods have addresses of IPv6, where the cloud has some for them
+)
 #: by name of the report
 REPORTED_CONDITIONS = {
     "kubebus": KUBEBUS_READY,
@@ -29,6 +32,7 @@ REPORTED_CONDITIONS = {
     "secretsencryption": SECRETS_ENCRYPTED,
     "mesh": SERVICES_READY,
     "networkpolicy": POLICIES_READY,
+    "podipv6": POD_IPV6_READY,
     "imageupdate": IMAGE_UPDATED,
 }
 PRESSURES = {  # by name of the report: condition, taint
@@ -60,8 +64,10 @@ _NODES_OF_POD = frozenset(
 _OTHERS_STATUS = ("nominatedNodeName", "resourceClaimStatuses", "extendedResourceClaimStatus")  # of a pod
 
 
-def new_node(name: str, pod_cidr: str = "", owner: str = EMBEDDED, registration: NodeRegistration = NOTHING) -> Object:
-    """A Node for a machine that has just joined; `pod_cidr` "": the cluster allocates it. `registration`: what the machine said of it."""
+def new_node(
+    name: str, pod_cidrs: Sequence[str] = (), owner: str = EMBEDDED, registration: NodeRegistration = NOTHING
+) -> Object:
+    """A Node for a machine that has just joined; without `pod_cidrs` the cluster allocates them. `registration`: what the machine said of it."""
     taints = [dict(taint) for taint in registration.taints]
     return {
         "apiVersion": "v1",
@@ -79,7 +85,7 @@ def new_node(name: str, pod_cidr: str = "", owner: str = EMBEDDED, registration:
             "annotations": {MANAGED: owner},
         },
         "spec": {
-            **({"podCIDR": pod_cidr, "podCIDRs": [pod_cidr]} if pod_cidr else {}),
+            **({"podCIDR": pod_cidrs[0], "podCIDRs": list(pod_cidrs)} if pod_cidrs else {}),
             **({"taints": taints} if taints else {}),
         },
     }

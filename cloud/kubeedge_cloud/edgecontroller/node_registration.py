@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -24,6 +24,7 @@ from kubeedge.store.model import Compare, Op
 from kubeedge_cloud.clusters.core import USER_AGENT
 from kubeedge_cloud.clusters.history import precedes
 from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.tenants.ipv6_plan import Ipv6Plan
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import NodeRecord
 
@@ -65,8 +66,9 @@ async def register_node(
         )
     uid = _word(meta.metadata(node)["uid"])
     try:
-        addresses = await _addresses(client, node, record, allocator, cached)
-        _check_network(record, addresses, tenants.pods)
+        planned = replace(record, ipv6=tenants.plan.ipv6_of(record.number))
+        addresses = await _addresses(client, node, planned, allocator, cached)
+        addresses = _check_networks(record, addresses, tenants.pods, tenants.plan.ipv6)
     except Refused:
         if (
             not record.uid and not record.version
@@ -115,7 +117,7 @@ def _word(said: Any) -> str:
 async def _make_or_find(client: KubeClient, record: NodeRecord, owner: str) -> tuple[Object, str]:
     """And the resourceVersion with which it was made now. One request for a Node that is not there, which is the usual case. One that was lost with
     the history of its cluster gets the addresses that its machine has."""
-    name, had = record.name, record.pod_cidr if record.version and not record.uid else ""
+    name, had = record.name, record.pod_cidrs if record.version and not record.uid else ()
     if had:
         _check_addresses(record, (await client.list(NODES)).items, _LOST)
     try:
@@ -131,10 +133,10 @@ async def _addresses(
     record: NodeRecord,
     allocator: Allocator,
     cached: Callable[[NodeName], Object | None],
-) -> str:
-    """The cluster's, or those of our plan in a cluster without an allocator."""
+) -> Sequence[str]:
+    """The cluster's, or those of our plan in a cluster without an allocator, as `record` has them."""
     for attempt in range(round(_ALLOCATED / _LOOK)):
-        if found := str((node.get("spec") or {}).get("podCIDR") or ""):
+        if found := _pod_cidrs(node):
             allocator.seen |= attempt > 0
             return found
         await asyncio.sleep(_LOOK)
@@ -147,12 +149,21 @@ async def _addresses(
         # it has many to give, a few a second: ours could be another node's in a moment
         raise Unavailable(f"the cluster has not given node {record.name} addresses for its pods yet", retry_after=1.0)
     _check_addresses(record, others, _PLANNED)
-    patch = {"spec": {"podCIDR": record.pod_cidr, "podCIDRs": [record.pod_cidr]}}
+    patch = {"spec": {"podCIDR": record.pod_cidr, "podCIDRs": record.pod_cidrs}}
     try:
         node = await client.merge_patch(NODES, "", record.name, patch)
     except (Invalid, Conflict):  # in this moment it was allocated: what is there cannot be changed
         node = await client.get(NODES, "", record.name)
-    return str(node["spec"].get("podCIDR") or record.pod_cidr)
+    return _pod_cidrs(node) or record.pod_cidrs
+
+
+def _pod_cidrs(node: Object) -> Sequence[str]:
+    """As the Node has them; none yet: (). The first one is podCIDR, or the list is none of an API server."""
+    spec = node.get("spec") or {}
+    first, listed = spec.get("podCIDR"), spec.get("podCIDRs") or []
+    if not first:
+        return ()
+    return [str(text) for text in listed[:2]] if listed[:1] == [first] else [str(first)]
 
 
 #: what is said of addresses that another Node has
@@ -168,25 +179,33 @@ _LOST = (
 
 def _check_addresses(record: NodeRecord, nodes: Sequence[Object], said: str) -> None:
     """Raises Refused when those of the record are another Node's: of another tenant or cloud that plans for the same cluster, or its operator's."""
-    ours = ip_network(record.pod_cidr)
-    for node in nodes:
-        theirs = str((node.get("spec") or {}).get("podCIDR") or "")
-        if theirs and meta.name_of(node) != record.name and ip_network(theirs, strict=False).overlaps(ours):
-            raise Refused(said.format(ours=ours, node=record.name, other=meta.name_of(node), theirs=theirs))
+    for ours in map(ip_network, record.pod_cidrs):
+        for node in nodes:
+            for theirs in _pod_cidrs(node) if meta.name_of(node) != record.name else ():
+                if ip_network(theirs, strict=False).overlaps(ours):
+                    raise Refused(said.format(ours=ours, node=record.name, other=meta.name_of(node), theirs=theirs))
 
 
-def _check_network(record: NodeRecord, addresses: str, pods: str) -> None:
-    """Raises Refused for addresses outside of the network of all pods, whatever the cluster says: every relay takes them for a route, and what is
-    no network at all would stop it in the middle of other tenants' links."""
+def _check_networks(record: NodeRecord, addresses: Sequence[str], pods: str, ipv6: Ipv6Plan | None) -> Sequence[str]:
+    """Those of IPv4, and of IPv6 if there is a plan for it: else they are the cluster's own affair. Raises Refused for addresses outside of the
+    network of all pods, whatever the cluster says: every relay takes them for a route, and what is no network at all would stop it in the middle of
+    other tenants' links."""
+    four = [text for text in addresses if ":" not in text] or list(addresses)
+    six = [text for text in addresses if ":" in text and text not in four] if ipv6 is not None else []
     try:
-        network = ip_network(addresses)
+        network = ip_network(four[0])
         fits = network.version == 4 and network.subnet_of(ip_network(pods))  # type: ignore[arg-type]
     except ValueError:
         fits = False
     if not fits:
         raise Refused(
-            f"the cluster gives node {record.name} {addresses[:64]} for its pods, which is not in addresses.pods ({pods}) of cloud.yaml"
+            f"the cluster gives node {record.name} {four[0][:64]} for its pods, which is not in addresses.pods ({pods}) of cloud.yaml"
         )
+    if six and ipv6 is not None and not ipv6.has(six[0]):
+        raise Refused(
+            f"the cluster gives node {record.name} {six[0][:64]} for its pods, which is not in addresses.podsIpv6 ({ipv6.pods}) of cloud.yaml"
+        )
+    return [four[0], *six[:1]]
 
 
 def _is_allocated(node: Object) -> bool:
@@ -238,4 +257,5 @@ class ClusterRegistry:
             if not record.uid:
                 await self._tenants.remove_node(tenant, node)
             raise
-        return {**found, "podCIDR": record.pod_cidr}
+        six = {"ipv6": record.ipv6.encode()} if record.ipv6 else {}
+        return {**found, "podCIDR": record.pod_cidr, **six}

@@ -45,15 +45,24 @@ class NodeStatuses:
     async def ensure(self, name: NodeName) -> Object:
         """The Node object, created when it is missing. The node must have a record."""
         try:
-            return await self._state.client.get(NODES, "", name)
+            node = await self._state.client.get(NODES, "", name)
         except NotFound:
             pass
+        else:
+            return await self._with_ipv6(name, node)
         try:
             record = self._state.records[name]
-            new = core.new_node(name, record.pod_cidr, registration=record.registration)
+            new = core.new_node(name, record.pod_cidrs, registration=record.registration)
             return await self._state.client.create(NODES, "", new)
         except AlreadyExists:
             return await self._state.client.get(NODES, "", name)
+
+    async def _with_ipv6(self, name: NodeName, node: Object) -> Object:
+        """With addresses of IPv6 for its pods, which the cloud did not have when it joined."""
+        record, spec = self._state.records.get(name), node.get("spec") or {}
+        if record is None or not record.ipv6 or spec.get("podCIDRs") != [record.pod_cidr]:
+            return node
+        return await self._state.client.merge_patch(NODES, "", name, {"spec": {"podCIDRs": record.pod_cidrs}})
 
     async def remove(self, name: NodeName) -> None:
         """Deletes the Node object, and its Lease; it is no error when there is none."""

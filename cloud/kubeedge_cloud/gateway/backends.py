@@ -30,6 +30,8 @@ class ReadyPods:
         """All that are ready, the one whose turn it is first."""
         key = (namespace, service)
         found = [e for ports in self._slices.get(key, {}).values() for e in ports.get(port, ())]
+        # a pod with addresses of both versions is in two slices, and is to have one turn
+        found = [e for e in found if ":" not in e.address] or found
         if not found:
             return []
         turn = self._turns[key] = (self._turns.get(key, -1) + 1) % len(found)

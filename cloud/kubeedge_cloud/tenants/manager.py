@@ -18,6 +18,7 @@ from typing import Any
 
 from kubeedge.api import keys, meta
 from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber, node_name, tenant_id
+from kubeedge.api.node_ipv6 import NONE
 from kubeedge.api.node_registration import NOTHING, NodeRegistration
 from kubeedge.errors import Conflict, Invalid, NotFound, Unavailable
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store, absent
@@ -45,6 +46,11 @@ class TenantManager:
     def pods(self) -> str:
         """The network of all pods (`addresses.pods`)."""
         return self._plan.pods
+
+    @property
+    def plan(self) -> AddressPlan:
+        """Where nodes and pods of every tenant live."""
+        return self._plan
 
     # Tenants
 
@@ -152,7 +158,7 @@ class TenantManager:
             owner = await self.tenant(tenant)
             if owner is None:
                 raise NotFound(f"no tenant {tenant}; make it with `kubeedge tenant create {tenant}`")
-            if (found := await self.node(tenant, name)) is not None:
+            if (found := await self.lookup(tenant, name)) is not None:
                 return await self._note_registration(found, registration)
             claims = await read_all(self._store, keys.node_numbers(tenant), keys_only=True)
             try:
@@ -171,6 +177,7 @@ class TenantManager:
                 meta.timestamp(self._wall()),
                 join,
                 registration=registration,
+                ipv6=self._plan.ipv6_of(number) if not owner.cluster else NONE,
             )
             claim = keys.node_number(tenant, number)
             done = await self._store.txn(
@@ -191,14 +198,22 @@ class TenantManager:
         return tuple(_nodes(tenant, await read_all(self._store, keys.nodes(tenant))).values())
 
     async def note_object(
-        self, tenant: TenantId, node: NodeName, uid: str, pod_cidr: str, cluster: str = "", version: str = ""
+        self,
+        tenant: TenantId,
+        node: NodeName,
+        uid: str,
+        pod_cidrs: Sequence[str],
+        cluster: str = "",
+        version: str = "",
     ) -> NodeRecord:
-        """The node's Node in the tenant's cluster ("": there is none any more), the addresses that it has for pods, which cluster it is, and with which
-        resourceVersion it was made, if that is known now. Raises NotFound."""
+        """The node's Node in the tenant's cluster ("": there is none any more), the addresses that it has for pods (those of IPv4 first), which cluster
+        it is, and with which resourceVersion it was made, if that is known now. Raises NotFound."""
 
         def note(record: NodeRecord) -> NodeRecord:
-            addresses, made = pod_cidr or record.pod_cidr, version or record.version
-            return replace(record, uid=uid, pod_cidr=addresses, cluster=cluster, version=made)
+            four, six = (*pod_cidrs, "", "")[:2]
+            made = version or record.version
+            ipv6 = self._plan.ipv6_of(record.number, six) if six else NONE
+            return replace(record, uid=uid, pod_cidr=four or record.pod_cidr, cluster=cluster, version=made, ipv6=ipv6)
 
         return await self._change_node(tenant, node, note)
 
@@ -272,7 +287,14 @@ class TenantManager:
     # What other parts ask
 
     async def lookup(self, tenant: TenantId, node: NodeName) -> NodeRecord | None:
-        return await self.node(tenant, node)
+        """As node(); one that joined before there was a plan for IPv6 gets its addresses now. A cluster gives them itself, when it makes the Node."""
+        record = await self.node(tenant, node)
+        if record is None or record.ipv6 or not (ipv6 := self._plan.ipv6_of(record.number)):
+            return record
+        owner = await self.tenant(tenant)
+        if owner is None or owner.cluster:
+            return record
+        return await self._change_node(tenant, node, lambda known: known if known.ipv6 else replace(known, ipv6=ipv6))
 
     async def tenant_number(self, tenant: TenantId) -> TenantNumber | None:
         record = await self.tenant(tenant)
@@ -335,6 +357,7 @@ class TenantManager:
             "address": record.address,
             "podCIDR": record.pod_cidr,
             "podNetwork": self._plan.pods,
+            **({"ipv6": record.ipv6.encode()} if record.ipv6 else {}),
         }
 
 

@@ -2,7 +2,8 @@
 
     /tenants/T             {"name", "number", "createdAt"}, and "objects", "size": its own quota; "cluster": whose API it uses
     /tenant-numbers/NNNNN  name of the tenant that has the number
-    /t/T/nodes/N           {"name", "number", "address", "podCIDR", "tenantNumber", "createdAt", "join"}, and "uid", "cluster", "labels", "taints"
+    /t/T/nodes/N           {"name", "number", "address", "podCIDR", "tenantNumber", "createdAt", "join"}, and "ipv6", "uid", "cluster", "labels",
+                           "taints"
     /t/T/numbers/NNNNN     name of the node that has the number
     /t/T/subnets/N         ["10.0.0.0/24", ...]: networks that may be behind node N, a virtual router
 
@@ -18,11 +19,14 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_interface, ip_network
 from typing import Any
 
-from kubeedge.api import keys, node_registration
+from kubeedge.api import keys, node_ipv6, node_registration
 from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber
+from kubeedge.api.node_ipv6 import NONE, NodeIpv6
 from kubeedge.api.node_registration import NOTHING, NodeRegistration
+from kubeedge.config.cloud import Addresses
 from kubeedge.errors import Invalid, Refused, Unavailable
 from kubeedge.kit.ip import IpNetwork
+from kubeedge_cloud.tenants.ipv6_plan import Ipv6Plan
 
 MAX_TENANTS = 65_535  # the data plane's tenant numbers; 0 is none
 
@@ -61,6 +65,12 @@ class NodeRecord:
     cluster: str = ""  # which cluster that is (edgecontroller.node_registration.identity_of); "": not known
     registration: NodeRegistration = NOTHING  # what its machine said of the Node that is made for it
     version: str = ""  # the resourceVersion with which its Node was made; "": not known
+    ipv6: NodeIpv6 = NONE
+
+    @property
+    def pod_cidrs(self) -> list[str]:
+        """As a Node has them in spec.podCIDRs: of IPv4, and of IPv6 if it has any."""
+        return [self.pod_cidr, *([self.ipv6.pod_cidr] if self.ipv6 else [])]
 
     def encode(self) -> bytes:
         """JSON with the names of fields in camel case; the tenant is in the key."""
@@ -72,6 +82,7 @@ class NodeRecord:
                 "address": self.address,
                 "podCIDR": self.pod_cidr,
                 "createdAt": self.created_at,
+                **({"ipv6": self.ipv6.encode()} if self.ipv6 else {}),
                 **({"join": self.join} if self.join else {}),
                 **({"uid": self.uid} if self.uid else {}),
                 **({"cluster": self.cluster} if self.cluster else {}),
@@ -95,6 +106,7 @@ class AddressPlan:
     services: str = _SERVICES
     tenant_services: tuple[str, ...] = ()  # TENANT=NETWORK
     services_ipv6: str = ""  # "": Services have addresses of IPv4 alone
+    ipv6: Ipv6Plan | None = None  # None: nodes and pods have IPv4 alone
 
     def __post_init__(self) -> None:
         for text in (self.services, *self._services_of_tenants.values()):
@@ -107,6 +119,10 @@ class AddressPlan:
                 )
         if (six := self._services_ipv6) is not None and six.prefixlen > 125:
             raise Invalid(f"the network of Services {six} is too small: its prefix has at most 125 bits")
+        if six is not None and self.ipv6 is not None and self.ipv6.overlaps(six):
+            raise Invalid(
+                f"the network of Services {six} has addresses in common with {self.ipv6.overlay} or {self.ipv6.pods}"
+            )
         if self._overlay.prefixlen > 29:
             raise Invalid(f"the overlay {self.overlay} is too small: its prefix has at most 29 bits")
         if self._overlay.overlaps(self._network):
@@ -179,16 +195,38 @@ class AddressPlan:
         """The cloud's own address on the overlay."""
         return f"{self._overlay[-2]}/{self._overlay.prefixlen}"
 
+    def ipv6_of(self, number: NodeNumber, pod_cidr: str = "") -> NodeIpv6:
+        """What the node with that number has of IPv6; NONE without a plan for it. `pod_cidr`: as a cluster has given it."""
+        return self.ipv6.of(number, pod_cidr) if self.ipv6 is not None else NONE
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """The cloud's own addresses on the overlay, without prefix lengths."""
+        return [text.split("/")[0] for text in (self.cloud, self.cloud_ipv6(self.cloud)) if text]
+
+    @property
+    def networks_ipv6(self) -> Sequence[str]:
+        """Of all nodes and all pods; () without a plan for IPv6."""
+        return self.ipv6.networks if self.ipv6 is not None else ()
+
+    def cloud_ipv6(self, address: str) -> str:
+        """The cloud's own of IPv6, which goes with that of IPv4: with its prefix length; "" without a plan for IPv6."""
+        if self.ipv6 is None:
+            return ""
+        offset = int(ip_interface(address).ip) - int(self._overlay.network_address)
+        return self.ipv6.address(offset if 1 <= offset <= 65_535 else min(self._overlay.num_addresses - 2, 65_535))
+
     def behind_the_cloud(self, subnets: Sequence[str]) -> Sequence[str]:
         """`tun.networks`, in one form. Raises Invalid for what the overlay itself has; the network of all pods stands for the pods that no
         node has."""
         found = networks(subnets)
         for text in found:
             network = ip_network(text)
-            for own in (self._overlay, self._network):
-                if network.overlaps(own) and network != self._network:
+            of_pods = self.ipv6.pods if self.ipv6 is not None and network.version == 6 else self.pods
+            for own in map(ip_network, (self.overlay, self.pods, *self.networks_ipv6)):
+                if network.version == own.version and network.overlaps(own) and network != ip_network(of_pods):
                     raise Invalid(
-                        f"{text} overlaps {own}, which nodes use; {self.pods} as a whole may be named",
+                        f"{text} overlaps {own}, which nodes use; {of_pods} as a whole may be named",
                         path="tun.networks",
                     )
         return found
@@ -199,6 +237,12 @@ class AddressPlan:
             raise Invalid(f"node number {number} is not between 1 and {self.nodes}")
         first = int(self._network.network_address) + (number << (32 - self.node_bits))
         return f"{IPv4Address(first)}/{self.node_bits}"
+
+
+def plan_of(a: Addresses) -> AddressPlan:
+    """The plan of a configuration. Raises Invalid."""
+    six = Ipv6Plan(a.pods_ipv6, a.node_bits_ipv6, a.overlay_ipv6) if a.pods_ipv6 else None
+    return AddressPlan(a.pods, a.node_bits, a.overlay, a.services, a.tenant_services, a.services_ipv6, six)
 
 
 def _network(text: str) -> IPv4Network:
@@ -267,6 +311,7 @@ def decode_node(tenant: TenantId, value: bytes) -> NodeRecord:
         str(fields.get("cluster", "")),
         node_registration.decode(fields),
         str(fields.get("version", "")),
+        node_ipv6.decode(fields.get("ipv6")),
     )
 
 

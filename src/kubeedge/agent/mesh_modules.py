@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_network
 
 from kubeedge.agent.parts import Parts
 from kubeedge.api.names import TenantId
@@ -17,14 +17,16 @@ def mesh_modules(parts: Parts) -> list[Module]:
     own, c, bus = parts.credentials, parts.config.modules.mesh, parts.bus
     settings = MeshSettings(
         node=own.node,
-        pods=(ip_network(own.pod_cidr),),
-        reserved=(ip_network(own.pod_network), ip_interface(own.address).network),
+        pods=tuple(map(ip_network, own.pod_cidrs)),
+        reserved=tuple(map(ip_network, own.overlay)),
         dns=c.dns,
         domain=c.domain,
         resolvers=c.resolvers,
         lan=c.lan,
         bridge=parts.config.modules.appengine.bridge,
         run=parts.config.paths.run,
+        overlay=parts.config.modules.kubebus.tun if bus is not None else "",
+        ipv6=own.ipv6.ip,
     )
 
     def alone() -> bool:

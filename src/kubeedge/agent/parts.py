@@ -40,6 +40,7 @@ class Parts:
     config: EdgeConfig
     credentials: NodeCredentials
     store: SqliteStore
+    no_ipv6: str = ""  # why this node has no IPv6, though the cloud has addresses for it
     bus: KubeBus | None = None
     channel: SyncChannel | None = None
     engine: AppEngine | None = None

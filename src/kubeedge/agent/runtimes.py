@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +27,13 @@ def embedded(config: EdgeConfig, own: NodeCredentials) -> Runtime:
             root=paths.state,
             run=paths.run,
             node=own.node,
-            pod_cidr=own.pod_cidr,
+            pod_cidrs=own.pod_cidrs,
             bridge=c.bridge,
             cgroup_prefix=c.cgroup_prefix,
             cni_bin_dirs=c.cni_bin_dirs,
             bounds=_bounds(c),
             dns=_cluster_dns(config),
-            overlay_cidrs=(own.pod_network, str(ip_interface(own.address).network)),
+            overlay_cidrs=own.overlay,
         ),
         images,
     )
@@ -51,14 +50,14 @@ def cri(config: EdgeConfig, own: NodeCredentials) -> Runtime:
             socket=Path(c.cri.endpoint.removeprefix("unix://")),
             root=config.paths.state,
             node=own.node,
-            pod_cidr=own.pod_cidr,
+            pod_cidrs=own.pod_cidrs,
             bridge=c.bridge,
             cgroup_prefix=c.cgroup_prefix,
             cni_conf=Path(c.cri.cni_conf_dir) if c.cri.cni_conf_dir else None,
             bounds=_bounds(c),
             pinned=c.images.pre_pull,
             dns=_cluster_dns(config),
-            overlay_cidrs=(own.pod_network, str(ip_interface(own.address).network)),
+            overlay_cidrs=own.overlay,
         )
     )
 

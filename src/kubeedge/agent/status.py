@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Any
 
 from kubeedge import __version__
@@ -27,6 +26,7 @@ async def status(parts: Parts, modules: Sequence[ModuleState]) -> dict[str, Any]
         "node": own.node,
         "address": own.address,
         "podCIDR": own.pod_cidr,
+        **({"ipv6": own.ipv6.encode()} if own.ipv6 else {"noIpv6": parts.no_ipv6} if parts.no_ipv6 else {}),
     }
     if parts.channel is not None:
         answer["channel"] = _channel(parts.channel)
@@ -70,7 +70,7 @@ def routes(parts: Parts) -> dict[str, Any]:
     router, own = parts.config.modules.router, parts.credentials
     return {
         "routes": parts.network.routes(),
-        "overlay": [str(ip_interface(own.address).network), own.pod_network],
+        "overlay": list(own.overlay),
         "router": router.enable,
         "masquerade": router.masquerade,
     }

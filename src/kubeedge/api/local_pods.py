@@ -8,15 +8,18 @@ from typing import Any
 from kubeedge.api.names import JsonObject
 from kubeedge.kit.dataclasses import dataclass
 
+MAX_ADDRESSES = 2  # of one pod: one of each version of IP
+
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """`address`: "" when it has none. `ends`: it is being deleted."""
+    """`address`: "" when it has none; `addresses`: all of them. `ends`: it is being deleted."""
 
     address: str
     ready: bool
     ends: bool
     finished: bool
+    addresses: tuple[str, ...] = ()
 
 
 def state(pod: JsonObject, report: JsonObject) -> State:
@@ -29,7 +32,10 @@ def state(pod: JsonObject, report: JsonObject) -> State:
     ready = next((c.get("status") == "True" for c in _dicts(status, "conditions") if c.get("type") == "Ready"), None)
     if ready is None:
         ready = phase == "Running"
-    return State(address if isinstance(address, str) else "", ready, ends, phase in ("Succeeded", "Failed"))
+    address = address if isinstance(address, str) else ""
+    more = [entry.get("ip") for entry in _dicts(status, "podIPs")[:MAX_ADDRESSES]]
+    every = dict.fromkeys(text for text in (address, *more) if isinstance(text, str) and text)
+    return State(address, ready, ends, phase in ("Succeeded", "Failed"), tuple(every))
 
 
 def port_number(pod: JsonObject, port: int | str, protocol: str = "TCP") -> int:

@@ -103,9 +103,15 @@ class PodObservation:
     ending_since: float | None = (
         None  # by that clock: when the first of its containers was told to end, for its deletion
     )
+    ipv6: str = ""
     evicted: str = ""  # why: it has failed, and does not run again
     evicted_reason: str = "Evicted"  # status.reason of it
     final: str = ""  # "Succeeded" or "Failed", as reported before our own records were lost: it does not run again
+
+    @property
+    def ips(self) -> str:
+        """Its addresses, as the downward API lists them: with a comma between."""
+        return ",".join(filter(None, (self.ip, self.ipv6)))
 
     def of(self, name: str) -> ContainerObservation:
         """The observation of a container; one that has never been started when it is not known yet."""

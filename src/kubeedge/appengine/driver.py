@@ -73,7 +73,7 @@ class PodDriver:
                 if worker.stale_volumes:
                     worker.stale_volumes = False
                     if (pod := worker.desired) is not None:  # until it is deleted meanwhile
-                        await self._prepare.refresh(pod, worker.observed.ip)
+                        await self._prepare.refresh(pod, worker.observed.ips)
                         await self._let_grow(worker, pod)
                 action = core.plan(worker.desired, worker.observed, self._clock())
                 if isinstance(action, core.ReportRemoved):
@@ -119,7 +119,7 @@ class PodDriver:
                 self._workers.with_own_users += not worker.desired.host_users
                 try:
                     sandbox = await self._runtime.create_sandbox(self._prepare.sandbox(worker.desired, observed))
-                    observed.ip = sandbox.ip
+                    observed.ip, observed.ipv6 = sandbox.ip, sandbox.ipv6
                 except (StartError, OSError) as exc:
                     observed.failures += 1
                     self._workers.failed_with_own_users += not worker.desired.host_users
@@ -161,7 +161,7 @@ class PodDriver:
                     await self._reports.event(worker, "Warning", "FailedUnMount", str(exc))
                     raise
                 observed.containers.clear()
-                observed.sandbox, observed.ip = False, ""
+                observed.sandbox, observed.ip, observed.ipv6 = False, "", ""
 
     def _note_begin(self, worker: Worker) -> None:
         """The pod begins here; what was reported before the agent restarted says since when."""
@@ -176,7 +176,7 @@ class PodDriver:
         try:
             await self._unless_ending(worker, self._ensure_images(worker, pod, container))
             await self._unless_ending(worker, self._attach(pod, container))
-            config = await self._prepare.configure(pod, container, attempt, worker.observed.ip)
+            config = await self._prepare.configure(pod, container, attempt, worker.observed.ips)
             if worker.observed.ip and not pod.host_network and worker.mirror is None:
                 await self._unless_ending(worker, self._admit(pod.namespace, pod.name, pod.uid, worker.observed.ip))
             if container.target:

@@ -86,7 +86,7 @@ class AppEngine:
         self._static: StaticPods | None = None
         self._shuts_down = False
         self._prepare = Preparer(
-            node=settings.node, host_ip=settings.host_ip, state=settings.state, log_root=settings.logs,
+            node=settings.node, host_ip=settings.host_ips, state=settings.state, log_root=settings.logs,
             allocatable=settings.allocatable(), api=settings.api, swap_behaviour=settings.swap,
         )  # fmt: skip
         self._reports = Reports(store, settings, runtime, wall)

@@ -58,7 +58,7 @@ def status(
     devices: Mapping[str, tuple[int, int]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """NodeStatus without conditions: the cloud knows whether the node is attached. `devices`: how many of each extended resource there are, and how
-    many of them pods can have."""
+    many of them pods can have. `address`: of the node; those of both versions of IP have a comma between."""
     free = allocatable(reserve, limits, state)
     capacity = {
         "cpu": str(os.cpu_count() or 1),
@@ -92,7 +92,7 @@ def status(
             **({"swap": {"capacity": of_swap}} if (of_swap := swap()) else {}),
         },
         "addresses": [
-            {"type": "InternalIP", "address": address.split("/")[0]},
+            *({"type": "InternalIP", "address": text.split("/")[0]} for text in address.split(",")),
             {"type": "Hostname", "address": node},
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},

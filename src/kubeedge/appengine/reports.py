@@ -38,7 +38,7 @@ class Reports:
         self._settings = settings
         self._runtime = runtime
         self._wall = wall
-        self._host_ip = settings.host_ip
+        self._host_ip = settings.host_ips
         self._images: Sequence[Mapping[str, Any]] = ()
         self.devices: Callable[[], Mapping[str, ResourceCount]] = dict  # extended resources of this node
         self._events = EventRecorder(store, settings.node, wall)
@@ -119,7 +119,7 @@ class Reports:
         self._images = self._images if images is None else images
         current = node.status(
             node=self._settings.node,
-            address=self._settings.address,
+            address=self._settings.host_ips,
             runtime_version=self._runtime.version,
             max_pods=self._settings.max_pods,
             state=self._settings.state,

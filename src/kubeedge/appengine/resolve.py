@@ -104,16 +104,16 @@ def _value_from(
 
 
 def field(pod: Pod, path: str, *, pod_ip: str, host_ip: str, node: str) -> str:
-    """The value of a field that the downward API offers."""
+    """The value of a field that the downward API offers. `pod_ip`, `host_ip`: those of both versions of IP have a comma between."""
     fixed = {
         "metadata.name": pod.name,
         "metadata.namespace": pod.namespace,
         "metadata.uid": pod.uid,
         "spec.nodeName": node,
         "spec.serviceAccountName": pod.service_account,
-        "status.podIP": pod_ip,
+        "status.podIP": pod_ip.partition(",")[0],
         "status.podIPs": pod_ip,
-        "status.hostIP": host_ip,
+        "status.hostIP": host_ip.partition(",")[0],
         "status.hostIPs": host_ip,
     }
     if path in fixed:

@@ -35,6 +35,7 @@ class AppEngineSettings:
 
     node: str
     address: str  # on the overlay
+    ipv6: str = ""  # the same of IPv6, without its prefix length; "": it has none
     state: Path
     logs: Path
     max_pods: int = 110
@@ -56,3 +57,8 @@ class AppEngineSettings:
     def host_ip(self) -> str:
         """The address without its prefix length, as status.hostIP shows it."""
         return self.address.split("/")[0]
+
+    @property
+    def host_ips(self) -> str:
+        """The node's addresses, as the downward API lists them: with a comma between."""
+        return ",".join(filter(None, (self.host_ip, self.ipv6)))

@@ -31,7 +31,7 @@ def pod_status(
     over: bool = False,
 ) -> dict[str, Any]:
     """`scheme` is the runtime's, before its ids. `previous` is the status that was reported last: a condition that did not change keeps
-    its transition time. `over`: nothing of it runs any more, nor will."""
+    its transition time. `host_ip`: of the node; those of both versions of IP have a comma between. `over`: nothing of it runs any more, nor will."""
     current_phase = last_phase(pod, observed) if over else phase(pod, observed)
     is_init_done = initialized(pod, observed)
     init = [_container(pod, c, observed.of(c.name), scheme) for c in pod.init_containers]
@@ -60,8 +60,8 @@ def pod_status(
     status: dict[str, Any] = {
         "phase": current_phase,
         "conditions": conditions,
-        "hostIP": host_ip,
-        "hostIPs": [{"ip": host_ip}],
+        "hostIP": host_ip.partition(",")[0],
+        "hostIPs": _ips(host_ip),
         "qosClass": qos_class(pod),
         "startTime": (previous or {}).get("startTime") or timestamp(observed.started_at or now),
         "containerStatuses": main,
@@ -74,10 +74,10 @@ def pod_status(
         ]
     if pod.generation:
         status["observedGeneration"] = pod.generation
-    ip = host_ip if pod.host_network else observed.ip
-    if ip:
-        status["podIP"] = ip
-        status["podIPs"] = [{"ip": ip}]
+    ips = host_ip if pod.host_network else observed.ips
+    if ips:
+        status["podIP"] = ips.partition(",")[0]
+        status["podIPs"] = _ips(ips)
     if observed.evicted:
         status["reason"], status["message"] = observed.evicted_reason, observed.evicted
     elif observed.sandbox_error:
@@ -97,10 +97,14 @@ def failed_status(reason: str, message: str, *, host_ip: str, now: float) -> dic
         "phase": "Failed",
         "reason": reason,
         "message": message,
-        "hostIP": host_ip,
+        "hostIP": host_ip.partition(",")[0],
         "startTime": timestamp(now),
         "conditions": [],
     }
+
+
+def _ips(listed: str) -> list[dict[str, str]]:
+    return [{"ip": ip} for ip in listed.split(",")]
 
 
 def qos_class(pod: Pod) -> str:

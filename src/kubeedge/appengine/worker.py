@@ -152,7 +152,7 @@ class Workers:
 
 def take_up(found: FoundPod) -> PodObservation:
     """What the runtime found of a pod when the agent started."""
-    observed = PodObservation(found.uid, ip=found.ip, sandbox=bool(found.ip))
+    observed = PodObservation(found.uid, ip=found.ip, ipv6=found.ipv6, sandbox=bool(found.ip))
     for c in found.containers:
         state = ContainerObservation(
             c.attempt, c.id, c.pid, c.image_id, c.started_at, spec_image=c.image, ready=True, started=True,

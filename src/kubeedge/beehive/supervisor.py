@@ -63,6 +63,7 @@ class Supervisor:
         self._before_stop = before_stop
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
+        self.signalled = False  # the process is to end
         self._states = {name: ModuleState(name) for name in names}
 
     def states(self) -> list[ModuleState]:
@@ -114,6 +115,7 @@ class Supervisor:
 
     def _signalled(self) -> None:
         """The second signal means it: what does not stop at once is left behind."""
+        self.signalled = True
         if self._stop.is_set():
             self._force.set()
         self._stop.set()

@@ -18,7 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kubeedge.agent import node_addresses
 from kubeedge.api.names import node_name
+from kubeedge.api.node_ipv6 import decode
 from kubeedge.api.node_registration import NodeRegistration, parse
 from kubeedge.cli import preflight, service
 from kubeedge.cli.errors import CommandError, UsageError
@@ -222,7 +224,7 @@ def _joining_key(pki: Path) -> csr.SigningKey:
 
 
 def _credentials(answer: dict[str, Any]) -> dict[str, Any]:
-    names = ("tenant", "node", "number", "address", "podCIDR", "podNetwork", "hub", "relays", "bootstrap")
+    names = ("tenant", "node", "number", "address", "podCIDR", "podNetwork", "ipv6", "hub", "relays", "bootstrap")
     return {name: answer[name] for name in names if name in answer}
 
 
@@ -242,7 +244,9 @@ def _write(paths: edge.Paths, ca_pem: bytes, answer: dict[str, Any]) -> None:
     config = paths.pki.parent / "kubeedge.yaml"
     if not config.exists():
         write_secret(config, edge.default_yaml(edge.EdgeConfig(paths=paths)).encode())
-    write_secret(credentials_file, json.dumps(_credentials(answer), indent=2).encode() + b"\n")
+    values = _credentials(answer)
+    node_addresses.save(credentials_file, decode(values.pop("ipv6", None)))
+    write_secret(credentials_file, json.dumps(values, indent=2).encode() + b"\n")
     (paths.pki / "join.key").unlink()
 
 

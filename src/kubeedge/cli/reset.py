@@ -34,7 +34,7 @@ _RUN_ENTRIES = (
     "s",
     "specs",
     "edge.sock",
-    forwarding.NOTE,
+    *forwarding.NOTES,
     *bridge_filter.NOTES,
 )  # the cloud's socket may be beside them
 _OCI_RUNTIMES = ("/run/crun", "/run/runc")  # where they keep the state of containers
@@ -136,16 +136,16 @@ def _sweep_pods(config: edge.EdgeConfig) -> list[str]:
 
     try:
         credentials = node_credentials.load_credentials(node_credentials.credentials_path(config.paths))
-        node, pod_cidr = credentials.node, credentials.pod_cidr
+        node, pod_cidrs = credentials.node, credentials.pod_cidrs
     except Invalid:
-        node, pod_cidr = "unknown", "10.244.0.0/16"
+        node, pod_cidrs = "unknown", ("10.244.0.0/16",)
     removed = []
     for root in roots:
         settings = EmbeddedSettings(
             root=root,
             run=config.paths.run,
             node=node,
-            pod_cidr=pod_cidr,
+            pod_cidrs=pod_cidrs,
             bridge=config.modules.appengine.bridge,
             cgroup_prefix=config.modules.appengine.cgroup_prefix,
             cni_bin_dirs=config.modules.appengine.cni_bin_dirs,
@@ -227,7 +227,7 @@ def _remove_tables() -> None:
     from kubeedge.mesh.ruleset import TABLE as MESH_TABLE
 
     of_mesh = [(family, name) for name in (MESH_TABLE, POLICY_TABLE) for family in ("ip", "ip6")]
-    for family, name in (("ip", TABLE), ("ip", ROUTER_TABLE), *of_mesh):
+    for family, name in (("ip", TABLE), ("ip6", TABLE), ("ip", ROUTER_TABLE), ("ip6", ROUTER_TABLE), *of_mesh):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             subprocess.run(
                 ["nft", "delete", "table", family, name], capture_output=True, timeout=_TOOL_TIMEOUT, check=False
@@ -247,6 +247,7 @@ def _remove(config: edge.EdgeConfig) -> list[str]:
     # credentials first: a reset that is interrupted leaves no node that comes back
     files = [
         node_credentials.credentials_path(paths),
+        node_credentials.ipv6_path(node_credentials.credentials_path(paths)),
         *(paths.pki / name for name in _PKI_FILES),
         paths.pki.parent / "kubeedge.yaml",
         paths.pki.parent / "kubeconfig",  # of the node's own API

@@ -23,7 +23,10 @@ def _text(answer: dict[str, Any]) -> str:
     lines = [table(("PREFIX", "TO", "MTU"), rows) if rows else "no networks behind nodes"]
     if answer.get("router") and not answer.get("masquerade"):
         lines += ["", "the way back, on each machine behind this router (or on its gateway):"]
-        lines += [f"  ip route add {network} via ADDRESS-OF-THIS-MACHINE" for network in answer["overlay"]]
+        lines += [
+            f"  ip {'-6 ' if ':' in network else ''}route add {network} via ADDRESS-OF-THIS-MACHINE"
+            for network in answer["overlay"]
+        ]
     elif answer.get("router"):
         lines += ["", "machines behind this router see its own address; they need no route"]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The conditions KubeBusReady, ContainerRuntimeReady, SecretsEncrypted, ServiceProxyReady and NetworkPolicyReady of this node, and those of pressure. Pure.
+"""The conditions KubeBusReady, ContainerRuntimeReady, SecretsEncrypted, ServiceProxyReady, NetworkPolicyReady and PodIPv6Ready of this node, and those of pressure. Pure.
 
 Links may be down while the hub's channel is up, so the node has to report it. Only what lasts is reported: a link that is replaced within a few
 seconds is not worth it, and each report is a write to flash.
@@ -19,6 +19,7 @@ ENCRYPTION = "SecretsEncrypted"
 PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
 SERVICES = "ServiceProxyReady"
 POLICIES = "NetworkPolicyReady"
+IPV6 = "PodIPv6Ready"
 DOWN_FOR = 10.0  # seconds without a link before it is reported
 
 
@@ -122,6 +123,16 @@ def of_policy(problem: str | None, reported: Condition | None) -> Condition | No
         new = _condition(POLICIES, False, "NotEnforced", problem)
     else:
         new = _condition(POLICIES, True, "Enforced", "network policies of pods are enforced")
+    return new if new != reported else None
+
+
+def of_ipv6(problem: str, reported: Condition | None) -> Condition | None:
+    """`problem`: why pods of this node have no IPv6, though the cloud has addresses for them; "" when they have. None: what was `reported` is still
+    right."""
+    if problem:
+        new = _condition(IPV6, False, "NoIPv6", problem)
+    else:
+        new = _condition(IPV6, True, "DualStack", "pods have addresses of IPv4 and IPv6")
     return new if new != reported else None
 
 

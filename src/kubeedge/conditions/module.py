@@ -1,5 +1,5 @@
 """Module "conditions": reports to the cloud, over the hub's channel, whether this node has a link to a relay, can start containers, encrypts its
-Secrets, and whether Services work and policies are enforced.
+Secrets, and whether Services work, policies are enforced and pods have IPv6.
 
 Lives elsewhere: when there is something to report (core.py).
 """
@@ -19,6 +19,7 @@ from kubeedge.conditions.core import (
     Condition,
     of_bus,
     of_encryption,
+    of_ipv6,
     of_mesh,
     of_policy,
     of_pressure,
@@ -51,9 +52,10 @@ class ConditionReporter:
         mesh: Callable[[], str | None] | None = None,
         policy: Callable[[], str | None] | None = None,
         gateways: bool = False,
+        ipv6: str | None = None,
     ) -> None:
-        """`runtime`: why no container can start, "" when they can; `mesh`: why Services do not work, `policy`: policies. `pressures`: conditions of
-        pressure, by type. `gateways`: this node has some, which say themselves where they listen."""
+        """`runtime`: why no container can start, "" when they can; `mesh`: why Services do not work, `policy`: policies, `ipv6`: IPv6 of pods.
+        `pressures`: conditions of pressure, by type. `gateways`: this node has some, which say themselves where they listen."""
         self._store = store
         self._gateways = gateways
         sealing = encryption if encryption and (encryption.enabled or encryption.unreadable) else None
@@ -63,6 +65,7 @@ class ConditionReporter:
             "secretsencryption": (lambda reported: of_encryption(sealing, reported)) if sealing else None,
             "mesh": (lambda reported: of_mesh(mesh(), reported)) if mesh else None,
             "networkpolicy": (lambda reported: of_policy(policy(), reported)) if policy else None,
+            "podipv6": (lambda reported: of_ipv6(ipv6, reported)) if ipv6 is not None else None,
         }
         for kind in PRESSURES:
             self._looks[kind.lower()] = functools.partial(_pressure, pressures, kind) if pressures else None

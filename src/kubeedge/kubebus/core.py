@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kubeedge.api.names import NodeNumber, TenantNumber
+from kubeedge.api.node_ipv6 import NONE, NodeIpv6
 from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kubebus.l2.core import LinkSettings
 from kubeedge.kubebus.l2.messages import Subnet, Welcome
@@ -38,6 +39,7 @@ class KubeBusSettings:
     number: NodeNumber  # of this node
     address: str  # on the overlay, with its prefix: "100.64.0.1/16"
     pod_cidr: str
+    ipv6: NodeIpv6 = NONE
     tun: str = "kb0"
     mtu: int = 1500
     overlay_routes: Sequence[str] = ("10.244.0.0/16",)
@@ -48,19 +50,29 @@ class KubeBusSettings:
     router: RouterSettings | None = None
 
     @property
-    def own(self) -> tuple[str, str]:
-        """The networks that are this node: its address and its pods."""
-        return self.address.split("/")[0] + "/32", self.pod_cidr
+    def own(self) -> tuple[str, ...]:
+        """The networks that are this node: its addresses and its pods."""
+        return self.address.split("/")[0] + "/32", self.pod_cidr, *self.ipv6.own
 
     @property
     def overlay(self) -> tuple[str, ...]:
         """The networks that are reached through the relay."""
-        return str(ip_interface(self.address).network), *self.overlay_routes
+        return str(ip_interface(self.address).network), *self.overlay_routes, *self.ipv6.networks
 
     @property
-    def last_address(self) -> str:
-        """The last of the overlay's network: the cloud's."""
-        return str(ip_interface(self.address).network.broadcast_address - 1)
+    def sources(self) -> tuple[str, ...]:
+        """This node's addresses on the overlay."""
+        return self.address.split("/")[0], *([self.ipv6.ip] if self.ipv6 else [])
+
+    @property
+    def cloud_sources(self) -> tuple[str, ...]:
+        """The cloud's: the last of the overlay's network, and that of IPv6 with the same number."""
+        overlay = ip_interface(self.address).network
+        last = str(overlay.broadcast_address - 1)
+        if not self.ipv6:
+            return (last,)
+        number = min(overlay.num_addresses - 2, 65_535)
+        return last, str(ip_interface(self.ipv6.address).network[number])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kubeedge.api.names import L4Port
+from kubeedge.api.node_ipv6 import NodeIpv6
 from kubeedge.errors import LinkNotUp, Unavailable
 from kubeedge.kit.streams import ConnectionHandler
 from kubeedge.kubebus import ping
@@ -48,8 +49,16 @@ class KubeBus:
 
     name = "kubebus"
 
-    def __init__(self, settings: KubeBusSettings, *, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        settings: KubeBusSettings,
+        *,
+        rng: random.Random | None = None,
+        told: Callable[[NodeIpv6], None] = lambda ipv6: None,
+    ) -> None:
+        """`told`: what the relay says of this node's addresses of IPv6, with each link."""
         self._settings = settings
+        self._told = told
         self._rng = rng or random.SystemRandom()
         self._plane: Plane | None = None
         self._endpoint: L4Endpoint | None = None
@@ -269,6 +278,7 @@ class KubeBus:
                 ", ".join(welcome.refused), s.node or "NODE", " ".join(welcome.refused),
             )  # fmt: skip
         self._refused = tuple(welcome.refused)
+        self._told(welcome.ipv6)
         self._routes.replace(welcome.routes, relay=link.remote)
         return None
 

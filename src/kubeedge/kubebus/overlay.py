@@ -38,13 +38,17 @@ class OverlayInterface:
         elif not tun.uso:
             log.info("this kernel takes no large UDP packets for %s: they are cut in software", s.tun)
         self.port = plane.add_tun(tun.fd, tenant=TENANT, vnet_hdr=tun.vnet_hdr, uso=tun.uso)
-        self._overlay = await configure(s.tun, s.address, mtu=s.mtu, routes=s.overlay_routes, own=(s.pod_cidr,))
+        self._overlay = await configure(
+            s.tun, s.address, mtu=s.mtu, routes=s.overlay[1:], own=(s.pod_cidr,), address_ipv6=s.ipv6.address
+        )
         self._tell_conflicts()
         for prefix in s.own:
             plane.add_route(TENANT, prefix, s.number)
         # errors for others come from us, those for our own kernel from the router behind the TUN: the cloud
-        plane.set_source(TENANT, s.address.split("/")[0])
-        plane.set_source(TENANT, s.last_address, tun=True)
+        for source in s.sources:
+            plane.set_source(TENANT, source)
+        for source in s.cloud_sources:
+            plane.set_source(TENANT, source, tun=True)
         for prefix in s.overlay:
             plane.add_route(TENANT, prefix, RELAY)
         if s.router is not None:

@@ -48,16 +48,19 @@ async def open_router(settings: RouterSettings, tun: str, overlay: Sequence[str]
 
 async def _masquerade(tun: str, overlay: Sequence[str]) -> None:
     """What comes from the overlay leaves with this machine's own address."""
-    sources = ", ".join(text for text in overlay if ":" not in text)
-    rules = f"""
-        table ip {TABLE} {{ }}
-        delete table ip {TABLE}
-        table ip {TABLE} {{
+    rules = ""
+    for family, is_six in (("ip", False), ("ip6", True)):
+        if not (sources := ", ".join(text for text in overlay if (":" in text) == is_six)):
+            continue
+        rules += f"""
+        table {family} {TABLE} {{ }}
+        delete table {family} {TABLE}
+        table {family} {TABLE} {{
             chain post {{ type nat hook postrouting priority srcnat; policy accept;
-                ip saddr {{ {sources} }} oifname != "{tun}" masquerade
+                {family} saddr {{ {sources} }} oifname != "{tun}" masquerade
             }}
         }}
-    """
+        """
     program = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin")
     if program is None:
         raise Unavailable("modules.router.masquerade needs the program nft (package nftables)")

@@ -18,8 +18,7 @@ _ADMISSION = 2.0  # seconds that a pod waits for its policies
 
 
 class PolicyEnforcer(TableWriter):
-    """`name`: of the bridge of the pods, when they have no addresses of IPv6 but link-local ones; "": they have. `networks`: of those
-    pods."""
+    """`name`: of the bridge of the pods of this node, `networks`: of these pods."""
 
     table = packet_filter.TABLE
     meaning = "network policies are not enforced"
@@ -74,7 +73,7 @@ class PolicyEnforcer(TableWriter):
     async def _write_tables(self, whole: bool) -> None:
         policies = list(self._mesh.policies.values())
         pods = list(self._mesh.pods()) if policies else []
-        known = self._mesh.addresses() if policies else []
+        known = list(self._mesh.addresses()) if policies else []
         if whole or bool(self._states) != bool(policies):
             self._unbridged = bool(policies) and not (self._bridge.enabled(4) and self._bridge.enabled(6))
         for version in VERSIONS:

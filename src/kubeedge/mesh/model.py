@@ -20,6 +20,7 @@ MAX_ADDRESSES = 32  # external ones of one Service
 #: labels by which kube-proxy, and so we, leave a Service, or a slice of one, to another proxy; names are answered all the same
 OTHERS = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
 PROTOCOLS = ("TCP", "UDP", "SCTP")
+_VERSIONS = {"IPv4": 4, "IPv6": 6}
 _AFFINITY = 10_800  # seconds; the default of Kubernetes
 _LABEL = re.compile(r"[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?")
 _HOST = re.compile(r"([a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?", re.I)
@@ -55,6 +56,7 @@ class Service:
     not_ready_too: bool = False
     distribution: str = ""
     proxied: bool = True  # False: its addresses are another proxy's
+    versions: tuple[int, ...] = ()  # of IP, by its ipFamilies; (): they do not say
 
     @property
     def key(self) -> str:
@@ -105,6 +107,9 @@ def service_of(namespace: str, name: str, value: JsonObject) -> Service | None:
         not_ready_too=spec.get("publishNotReadyAddresses") is True,
         distribution=str(spec.get("trafficDistribution") or ""),
         proxied=_is_ours(value),
+        versions=tuple(
+            _VERSIONS[f] for f in items(spec.get("ipFamilies"))[:2] if isinstance(f, str) and f in _VERSIONS
+        ),
     )
 
 

@@ -30,6 +30,7 @@ from kubeedge.mesh.dns.zone import Zone
 from kubeedge.mesh.enforcer import STARTING as ENFORCER_STARTING
 from kubeedge.mesh.enforcer import PolicyEnforcer
 from kubeedge.mesh.proxy import STARTING, ServiceProxy
+from kubeedge.mesh.service_routes import ServiceRoutes
 from kubeedge.mesh.service_trace import trace
 from kubeedge.mesh.table import PODS, POLICIES, PREFIXES, STATUSES, MeshTable
 from kubeedge.store.model import Store
@@ -57,6 +58,8 @@ class MeshSettings:
     ] = ()  # addresses of this node with their prefix lengths, where names are answered for their networks
     bridge: str = ""
     run: Path | None = None
+    overlay: str = ""  # its interface; "": there is none
+    ipv6: str = ""  # the node's address there; "": it has none
 
 
 class Mesh:
@@ -76,8 +79,10 @@ class Mesh:
         self.table = MeshTable(settings.node, settings.reserved)
         bridge = BridgeFilter(settings.run)
         self.proxy = ServiceProxy(self.table, settings.pods, alone, bridge)
-        is_dual = any(network.version == 6 for network in settings.pods)
-        self.enforcer = PolicyEnforcer(self.table, bridge, "" if is_dual else settings.bridge, settings.pods)
+        self.enforcer = PolicyEnforcer(self.table, bridge, settings.bridge, settings.pods)
+        self._routes: ServiceRoutes | None = None
+        if settings.overlay and settings.ipv6:
+            self._routes = ServiceRoutes(settings.overlay, ipaddress.IPv6Address(settings.ipv6))
         self.zone = Zone(self.table, settings.domain)
         upstream = Upstream(Resolvers(settings.dns, settings.resolvers))
         self.dns = DnsServer(self.zone, upstream, settings.dns, settings.pods)
@@ -153,6 +158,8 @@ class Mesh:
     async def _look_at_links(self) -> None:
         while True:
             self.proxy.look_at_links()
+            if self._routes is not None:
+                self._routes.want(self.table.cluster_ips, self.table.generation)
             await asyncio.sleep(_LOOK)
 
     async def admit(self, namespace: str, name: str, uid: str, address: str) -> None:

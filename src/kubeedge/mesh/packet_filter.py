@@ -178,21 +178,23 @@ def _target(address: IpAddress, protocol: str, number: int) -> str:
 
 
 def header(version: int, bridge: str = "", networks: Iterable[IpNetwork] = ()) -> str:
-    """The table in place of an earlier one, with what does not depend on policies. `bridge`: one whose pods have no address of this family but
-    link-local ones, by which they would reach each other: that is closed. `networks`: of the pods of this node."""
+    """The table in place of an earlier one, with what does not depend on policies. `networks`: of the pods of this node. `bridge`: of these pods, which
+    have link-local addresses, too, by which they would reach each other, and groups: that is closed, but for the search for neighbours."""
     family, kind = FAMILY[version], ADDRESS_TYPE[version]
     neighbours = (
         "    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert } accept\n"
         if version == 6
         else ""
     )
+    own = ", ".join(str(network) for network in networks if network.version == version)
+    over = f'    iifname "{bridge}" oifname "{bridge}"'
+    link_local = [f"{over} ip6 {side} drop\n" for side in ("saddr fe80::/10", "daddr { fe80::/10, ff00::/8 }")]
+    inside = f"{neighbours}{''.join(link_local)}" if own else f"{over} drop\n"
     closed = (
-        "  chain neighbours {\n    type filter hook forward priority filter - 7; policy accept;\n"
-        f'    iifname "{bridge}" oifname "{bridge}" drop\n  }}\n'
+        f"  chain neighbours {{\n    type filter hook forward priority filter - 7; policy accept;\n{inside}  }}\n"
         if bridge
         else ""
     )
-    own = ", ".join(str(network) for network in networks if network.version == version)
     new_from, new_to = (
         f"    {family} {side} {{ {own} }} {family} {side} != @known drop\n" if own else ""
         for side in ("saddr", "daddr")

@@ -82,7 +82,7 @@ class ServiceProxy(TableWriter):
                 self._rules[version] = {}
                 await self._remove(ruleset.remove(version), version)
                 return
-            commands = ruleset.header(version, self._pods, bridged=self._bridge.enabled(4)) + commands
+            commands = ruleset.header(version, self._pods, bridged=self._bridge.enabled(version)) + commands
         if commands:
             await self._commit(commands, version)
         self._rules[version] = new

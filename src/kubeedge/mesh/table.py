@@ -47,6 +47,7 @@ class MeshTable:
         self._pods: dict[str, JsonObject] = {}
         self._statuses: dict[str, JsonObject] = {}
         self._owners: dict[IpAddress, str] = {}  # cluster IPs
+        self.generation = 0  # of the Services: another one when any of them has changed
         self.policies: dict[str, NetworkPolicy] = {}
         self.refused_policies: dict[str, str] = {}  # that are not enforced as they are written, and why
 
@@ -74,6 +75,11 @@ class MeshTable:
         """The namespaces that have a Service on this node."""
         return {service.namespace for service in self.services.values()}
 
+    @property
+    def cluster_ips(self) -> Collection[IpAddress]:
+        """All of them."""
+        return self._owners
+
     def service_at(self, address: IpAddress) -> Service | None:
         """The Service with that cluster IP; None when there is none."""
         return self.services.get(self._owners.get(address, ""))
@@ -90,6 +96,7 @@ class MeshTable:
 
     def _service(self, namespace: str, name: str, value: JsonObject | None) -> Collection[str]:
         key = f"{namespace}/{name}"
+        self.generation += 1
         before = self.services.pop(key, None)
         for address in before.addresses if before is not None else ():
             if self._owners.get(address) == key:
@@ -189,26 +196,22 @@ class MeshTable:
         return True
 
     def pods(self) -> Iterator[PolicyPod]:
-        """The pods of this node that have a network of their own, and an address."""
+        """The pods of this node that have a network of their own, once for each of their addresses."""
         for key in sorted(self._pods):
-            pod, found = self._pods[key], self._address(key)
-            if found is not None and not found[1].finished and not pod["spec"].get("hostNetwork"):
-                yield PolicyPod(key.partition("/")[0], _labels(pod), found[0], pod)
+            pod, state = self._pods[key], self._state(key)
+            if not state.finished and not pod["spec"].get("hostNetwork"):
+                for address in _usable(state):
+                    yield PolicyPod(key.partition("/")[0], _labels(pod), address, pod)
 
     def addresses(self) -> Iterator[IpAddress]:
         """Of all pods that run here, static ones included: theirs are known by what is reported alone."""
         for key, status in self._statuses.items():
             state = local_pods.state(self._pods.get(key, {"metadata": {"uid": status["uid"]}}), status)
-            with contextlib.suppress(ValueError):
-                if not state.finished:
-                    yield address_of(state.address)
+            if not state.finished:
+                yield from _usable(state)
 
-    def _address(self, key: str) -> tuple[IpAddress, local_pods.State] | None:
-        state = local_pods.state(self._pods[key], self._statuses.get(key, {}))
-        try:
-            return address_of(state.address), state
-        except ValueError:
-            return None
+    def _state(self, key: str) -> local_pods.State:
+        return local_pods.state(self._pods[key], self._statuses.get(key, {}))
 
     def _local(self, service: Service) -> list[Endpoint]:
         found = []
@@ -216,16 +219,19 @@ class MeshTable:
             pod = self._pods[key]
             if not key.startswith(f"{service.namespace}/") or not service.selector.items() <= _labels(pod).items():
                 continue
-            if (known := self._address(key)) is None:
+            state = self._state(key)
+            if state.finished or not state.addresses:
                 continue
-            address, state = known
             ports = {
                 port.name: (port.protocol, number)
                 for port in service.ports
                 if (number := local_pods.port_number(pod, port.target, port.protocol))
             }
-            if is_usable(address) and not state.finished:
-                found.append(self._endpoint(service, pod, address, ports, state))
+            found += [
+                self._endpoint(service, pod, address, ports, state)
+                for address in _usable(state)
+                if is_usable(address) and (not service.versions or address.version in service.versions)
+            ]
         return found
 
     def _endpoint(
@@ -254,7 +260,9 @@ def _kept(prefix: str, value: JsonObject) -> JsonObject:
     """The fields of a pod that are needed: a node's memory is small."""
     if prefix == STATUSES:
         status = mapping(value.get("status"))
-        kept = {key: status[key] for key in ("phase", "podIP") if isinstance(status.get(key), str)}
+        kept: JsonObject = {key: status[key] for key in ("phase", "podIP") if isinstance(status.get(key), str)}
+        if len(ips := dicts(status.get("podIPs"))) > 1:
+            kept = {**kept, "podIPs": [{"ip": entry.get("ip")} for entry in ips[: local_pods.MAX_ADDRESSES]]}
         ready = [
             {"type": "Ready", "status": c.get("status")}
             for c in dicts(status.get("conditions"))
@@ -276,6 +284,12 @@ def _kept(prefix: str, value: JsonObject) -> JsonObject:
         names = {**names, "hostNetwork": True}
     metadata = {"uid": inner.get("uid"), "labels": labels, "deletionTimestamp": inner.get("deletionTimestamp")}
     return {"metadata": metadata, "spec": {**containers, **names}}
+
+
+def _usable(state: local_pods.State) -> Iterator[IpAddress]:
+    for text in state.addresses:
+        with contextlib.suppress(ValueError):
+            yield address_of(text)
 
 
 def _labels(pod: JsonObject) -> Mapping[str, str]:

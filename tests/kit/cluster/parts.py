@@ -56,8 +56,9 @@ def api_server(identities: Identities, address: str, services: str) -> list[str]
 
 
 def controller_manager(identities: Identities, pods: str, services: str) -> list[str]:
-    """All controllers; the pods' network is allocated to nodes in pieces of 24 bits."""
+    """All controllers; the pods' network is allocated to nodes in pieces of 24 bits, a second one of IPv6 in those of 64."""
     i = identities
+    of_pieces = "--node-cidr-mask-size-ipv4" if "," in pods else "--node-cidr-mask-size"
     kubeconfig = i.kubeconfig("system:kube-controller-manager", (), server=_LOCAL_API)
     return [
         f"--kubeconfig={kubeconfig}", f"--authentication-kubeconfig={kubeconfig}",
@@ -72,7 +73,7 @@ def controller_manager(identities: Identities, pods: str, services: str) -> list
         f"--cluster-signing-kubelet-serving-cert-file={i.kubelets.ca}",
         f"--cluster-signing-kubelet-serving-key-file={i.kubelets_key}",
         "--allocate-node-cidrs=true", f"--cluster-cidr={pods}", f"--service-cluster-ip-range={services}",
-        "--node-cidr-mask-size=24", "--profiling=false",
+        f"{of_pieces}=24", "--profiling=false",
     ]  # fmt: skip
 
 

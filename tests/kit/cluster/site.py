@@ -50,11 +50,11 @@ class Site:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start_cluster(
-        self, options: Mapping[str, Sequence[str]] | None = None, release: str | None = None
+        self, options: Mapping[str, Sequence[str]] | None = None, release: str | None = None, **networks: str
     ) -> KubernetesCluster:
-        """With the least rights for the cloud's account."""
+        """With the least rights for the cloud's account. `networks`: pods, services."""
         self.cluster = KubernetesCluster(
-            self.cloud, self.directory / "kubernetes", address=ADDRESS, options=options, release=release
+            self.cloud, self.directory / "kubernetes", address=ADDRESS, options=options, release=release, **networks
         )
         self.cluster.start()
         self.cluster.apply(*rights.objects())

@@ -252,3 +252,12 @@ def test_a_limit_that_is_not_set_is_what_the_node_has_and_another_container_may_
         "limits_cpu": "2", "limits_memory": "64", "requests_memory": str(8 << 20), "limits_hugepages-2Mi": str(4 << 20),
         "limits_ephemeral-storage": str(7 << 20), "requests_ephemeral-storage": "3072",
     }  # fmt: skip
+
+
+def test_fields_of_addresses_are_the_first_one_or_all_of_them() -> None:
+    p = pod()
+    found = {
+        path: resolve.field(p, path, pod_ip="10.1.1.1,fd00::1", host_ip="100.64.0.1,fd01::1", node="n")
+        for path in ("status.podIP", "status.podIPs", "status.hostIP", "status.hostIPs")
+    }
+    assert list(found.values()) == ["10.1.1.1", "10.1.1.1,fd00::1", "100.64.0.1", "100.64.0.1,fd01::1"]

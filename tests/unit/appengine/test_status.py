@@ -208,3 +208,22 @@ def test_it_is_ready_with_them_and_with_its_containers() -> None:
     starting = status(open_gates, observed(main=ContainerObservation()))
     ready = next(c for c in starting["conditions"] if c["type"] == "Ready")
     assert ready["reason"] == "ContainersNotReady"
+
+
+def test_addresses_of_both_versions_are_listed_and_the_first_ones_are_of_ipv4() -> None:
+    seen = PodObservation("u", ip="10.244.1.2", ipv6="fd00:10:244:1::2", sandbox=True)
+    hosts = "100.64.0.1,fd00:100:64::1"
+    s = pod_status(pod(), seen, scheme="embedded", host_ip=hosts, previous=None, now=NOON)
+    assert (s["podIP"], s["hostIP"]) == ("10.244.1.2", "100.64.0.1")
+    assert s["podIPs"] == [{"ip": "10.244.1.2"}, {"ip": "fd00:10:244:1::2"}]
+    assert s["hostIPs"] == [{"ip": "100.64.0.1"}, {"ip": "fd00:100:64::1"}]
+    on_node = pod_status(
+        pod(hostNetwork=True),
+        PodObservation("u", sandbox=True),
+        scheme="embedded",
+        host_ip=hosts,
+        previous=None,
+        now=NOON,
+    )
+    assert on_node["podIPs"] == on_node["hostIPs"]
+    assert failed_status("InvalidPod", "", host_ip=hosts, now=NOON)["hostIP"] == "100.64.0.1"

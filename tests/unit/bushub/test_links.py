@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.node_ipv6 import NodeIpv6
 from kubeedge.kubebus.l2.core import LinkSettings
 from kubeedge.kubebus.l2.messages import Hello, Subnet
 from kubeedge_cloud.bushub.actions import Drop, Flush, LinkAction, Reroute, ResetPeer
@@ -197,3 +199,23 @@ def test_networks_behind_this_machine_are_told_to_the_nodes_of_its_tenant() -> N
     sent(first)
     relay.links.offer_ours(7, [])
     assert sent(first) == [{"type": "routes", "add": [], "withdraw": [FIELD.prefix]}]
+
+
+def test_a_node_with_addresses_of_ipv6_may_send_from_them_and_is_told_of_them() -> None:
+    six = NodeIpv6(address="fd00:100:64::1/64", pod_cidr="fd00:10:244:1::/64", pod_network="fd00:10:244::/48")
+    relay = Relay()
+    allowed = ("fd00:10:244:9::/64", "fd99::/64")
+    link = relay.open(10, replace(record(ONE, 1), ipv6=six), allowed)
+    hello = Hello(instance="i", slot=0, subnets=tuple(map(Subnet, allowed)))
+    decision = relay.links.hello(link, hello, 0.0)
+    assert decision.own == ["100.64.0.1/32", "10.244.1.0/24", "fd00:100:64::1/128", "fd00:10:244:1::/64"]
+    assert [s.prefix for s in decision.behind] == ["fd99::/64"] and decision.refused == ["fd00:10:244:9::/64"]
+    sent(link)
+    relay.links.admitted(link, hello, decision)
+    (welcome,) = [message for message in sent(link) if message["type"] == "welcome"]
+    assert welcome["ipv6"] == six.encode()
+
+
+def test_a_node_without_them_is_told_nothing_of_ipv6() -> None:
+    link, _ = Relay().up(10, record(ONE, 1))
+    assert all("ipv6" not in message for message in sent(link))

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 
 from kubeedge.api import keys
-from kubeedge.conditions.core import DOWN_FOR, of_bus, of_encryption, of_runtime
+from kubeedge.conditions.core import DOWN_FOR, of_bus, of_encryption, of_ipv6, of_runtime
 from kubeedge.conditions.module import ConditionReporter
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.sealing_status import SealingStatus
@@ -124,3 +124,11 @@ def test_what_becomes_of_secrets_is_said_where_they_are_to_be_encrypted() -> Non
             task.cancel()
 
     virtual_time.run(scenario())
+
+
+def test_a_node_says_whether_its_pods_have_ipv6_where_the_cloud_has_some_for_them() -> None:
+    said = of_ipv6("", None)
+    assert said is not None and (said["type"], said["status"]) == ("PodIPv6Ready", "True")
+    assert of_ipv6("", said) is None
+    no = of_ipv6("the kernel of this machine has no IPv6", said)
+    assert no is not None and no["status"] == "False" and "kernel" in no["message"]

@@ -7,6 +7,7 @@ from typing import Any
 from kubeedge.api import meta
 from kubeedge.api.names import Object
 from kubeedge.api.resources import ENDPOINTS, ENDPOINTSLICES, PODS, SERVICES
+from kubeedge_cloud.controllers.endpoints.core import subsets
 from kubeedge_cloud.controllers.endpoints.slices import SERVICE_NAME, slices
 from tests.unit.controllers.world import World, in_world, template
 
@@ -60,6 +61,17 @@ def test_slices_are_small_and_of_one_family() -> None:
     ]  # fmt: skip
     assert len({meta.name_of(one) for one in made}) == 4
     assert made == slices(service(), reversed(pods), {})
+
+
+def test_a_service_has_slices_of_its_own_families() -> None:
+    both = pod("a", "10.0.0.1")
+    both["status"]["podIPs"] = [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]
+    for families, address in ((["IPv4"], "10.0.0.1"), (["IPv6"], "fd00::1"), (["IPv6", "IPv4"], "fd00::1")):
+        of = service(ipFamilies=families)
+        made = slices(of, [both, pod("old", "10.0.0.2")], {})
+        assert sorted(one["addressType"] for one in made) == sorted(families)
+        listed = [a["ip"] for subset in subsets(of, [both, pod("old", "10.0.0.2")]) for a in subset["addresses"]]
+        assert address in listed and len(listed) == (1 if families[0] == "IPv6" else 2)
 
 
 @in_world

@@ -839,7 +839,7 @@ def test_addresses_outside_of_the_network_of_pods_are_no_nodes(given: str) -> No
         assert await world.tenants.node(TENANT, EDGE1) is None
         assert not (await world.cluster.registry.list(NODES)).items, "made for nothing"
         await world.tenants.register(TENANT, EDGE2, "j")
-        lost = await world.tenants.note_object(TENANT, EDGE2, "", "10.244.7.0/24", "c", "12")
+        lost = await world.tenants.note_object(TENANT, EDGE2, "", ["10.244.7.0/24"], "c", "12")
         for _ in range(2):
             with pytest.raises(Refused, match=r"addresses\.pods"):
                 await register_node(odd, world.tenants, lost, OWNER, allocator=Allocator())

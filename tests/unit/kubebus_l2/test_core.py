@@ -162,6 +162,7 @@ FIELDS = st.sampled_from(
         "number",
         "address",
         "podCIDR",
+        "ipv6",
         "routes",
         "add",
         "withdraw",

@@ -76,7 +76,7 @@ class World:
             node = await self.tenants.ensure_node(name, NODE, "1")
             self.ports[name] = port_of(20250, 4, tenant.number, node.number) or 0
             if name in self.clusters:
-                await self.tenants.note_object(name, NODE, "uid-in-the-cluster", node.pod_cidr)
+                await self.tenants.note_object(name, NODE, "uid-in-the-cluster", node.pod_cidrs)
                 await self.tenants.use_cluster(name, f"/kubeconfig/of/{name}")
         settings = KubeletPortsSettings(address=ADDRESS, first=20250, nodes=4, clients=("apiserver",))
         served = KubeletPorts(

@@ -298,3 +298,15 @@ def test_the_zone_of_an_address_never_becomes_a_command() -> None:
         assert "isolated-in" in commands and "%" not in commands and "True" not in commands
         assert all(line.split(" ", 1)[0] in ("add", "flush", "delete") for line in commands.splitlines())
         assert "flush ruleset" not in commands
+
+
+def test_pods_do_not_reach_each_other_by_addresses_that_policies_do_not_know() -> None:
+    """Without addresses of IPv6 nothing of it passes over the bridge; with them their neighbours are found, and nothing else of the link."""
+    four, six = ipaddress.ip_network("10.244.1.0/24"), ipaddress.ip_network("fd00:10:244:1::/64")
+    alone, both = header(6, "cni0", [four]), header(6, "cni0", [four, six])
+    assert 'iifname "cni0" oifname "cni0" drop' in alone and "fe80" not in alone
+    assert 'iifname "cni0" oifname "cni0" drop' not in both
+    chain = both[both.index("chain neighbours") : both.index("chain egress")]
+    assert chain.index("nd-neighbor-solicit") < chain.index("ip6 saddr fe80::/10 drop")
+    assert "ip6 daddr { fe80::/10, ff00::/8 } drop" in chain
+    assert "ip6 daddr { fd00:10:244:1::/64 } ip6 daddr != @known drop" in both

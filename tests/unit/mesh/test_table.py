@@ -213,3 +213,20 @@ def test_an_address_with_a_zone_is_none() -> None:
     assert [str(e.address) for e in known.endpoints(web)] == ["fd00::3"]
     commands = changes({}, {"d/web": rules_of(web, known.endpoints(web), LocalNode(node="edge1"), 6)}, {"d/web"}, 6)
     assert "fd00::3" in commands and "%" not in commands and "flush ruleset" not in commands
+
+
+def test_a_pod_with_both_versions_is_behind_the_addresses_that_its_service_has() -> None:
+    known = table()
+    status = {**RUNS["status"], "podIPs": [{"ip": "10.244.1.2"}, {"ip": "fd00:10:244:1::2"}, {"ip": "fd00::99"}]}
+    put(known, "/desired/pods/d/p", POD)
+    put(known, "/reported/pods/d/p", {**RUNS, "status": status})
+    for families, addresses in (
+        (["IPv4"], ["10.244.1.2:8080"]),
+        (["IPv6"], ["fd00:10:244:1::2:8080"]),
+        (["IPv4", "IPv6"], ["10.244.1.2:8080", "fd00:10:244:1::2:8080"]),
+        (None, ["10.244.1.2:8080", "fd00:10:244:1::2:8080"]),
+    ):
+        put(known, "/desired/services/d/web", {"spec": {**WEB, "ipFamilies": families}})
+        assert targets(known) == addresses
+    assert [str(a) for a in known.addresses()] == ["10.244.1.2", "fd00:10:244:1::2"]
+    assert [str(p.address) for p in known.pods()] == ["10.244.1.2", "fd00:10:244:1::2"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from kubeedge.api import meta, sidecars
 from kubeedge.api.names import Object
-from kubeedge_cloud.controllers.objects import is_deleting, is_finished, is_ready, spec_of, status_of, uid_of
+from kubeedge_cloud.controllers.objects import ips_of, is_deleting, is_finished, is_ready, spec_of, uid_of
 
 _MAX_ADDRESSES = 1000  # as in Kubernetes
 
@@ -18,7 +18,7 @@ def subsets(service: Object, pods: Iterable[Object]) -> list[Object]:
     namespace, selector = meta.namespace_of(service), spec.get("selector") or {}
     groups: dict[tuple[tuple[str, int, str], ...], dict[str, list[Object]]] = {}
     for pod in sorted(pods, key=meta.name_of):
-        address = status_of(pod).get("podIP")
+        address = _address(spec, pod)
         if meta.namespace_of(pod) != namespace or not selector.items() <= meta.labels_of(pod).items():
             continue
         if not address or is_finished(pod) or is_deleting(pod):
@@ -44,6 +44,14 @@ def subsets(service: Object, pods: Iterable[Object]) -> list[Object]:
             subset["ports"] = [_port(*port) for port in ports]
         result.append(subset)
     return result
+
+
+def _address(spec: Object, pod: Object) -> str:
+    """Of the first family of the Service: an Endpoints object has one for each pod."""
+    wanted, found = (spec.get("ipFamilies") or [None])[0], ips_of(pod)
+    if wanted is None:
+        return found[0] if found else ""
+    return next((address for address in found if (":" in address) == (wanted == "IPv6")), "")
 
 
 def _port(name: str, number: int, protocol: str) -> Object:

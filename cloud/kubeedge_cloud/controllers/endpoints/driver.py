@@ -10,7 +10,7 @@ from kubeedge.api.resources import ENDPOINTS, ENDPOINTSLICES, SERVICES
 from kubeedge.errors import Conflict, NotFound
 from kubeedge_cloud.controllers.cluster import Cluster
 from kubeedge_cloud.controllers.endpoints import core, slices
-from kubeedge_cloud.controllers.objects import is_deleting, key_of, reference_to, spec_of, status_of, uid_of
+from kubeedge_cloud.controllers.objects import ips_of, is_deleting, key_of, reference_to, spec_of, status_of, uid_of
 from kubeedge_cloud.controllers.queue import WorkQueue
 
 
@@ -120,4 +120,4 @@ class EndpointsController:
 def _seen_from_outside(pod: Object) -> tuple[object, ...]:
     status = status_of(pod)
     ready = next((c.get("status") for c in status.get("conditions") or () if c.get("type") == "Ready"), None)
-    return meta.labels_of(pod), status.get("podIP"), status.get("phase"), ready, is_deleting(pod)
+    return meta.labels_of(pod), ips_of(pod), status.get("phase"), ready, is_deleting(pod)

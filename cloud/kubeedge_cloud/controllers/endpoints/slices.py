@@ -16,12 +16,12 @@ from kubeedge.api.names import Object
 from kubeedge.api.resources import SERVICES
 from kubeedge_cloud.controllers.endpoints.core import ports_of
 from kubeedge_cloud.controllers.objects import (
+    ips_of,
     is_deleting,
     is_finished,
     is_ready,
     reference_to,
     spec_of,
-    status_of,
     uid_of,
 )
 
@@ -46,7 +46,7 @@ def slices(service: Object, pods: Iterable[Object], zones: Mapping[str, str]) ->
         ports = tuple(sorted(ports_of(spec, pod)))
         if is_finished(pod) or (not ports and spec.get("ports")):
             continue
-        for family, address in _addresses(pod):
+        for family, address in _addresses(spec, pod):
             groups.setdefault((family, ports), []).append(_endpoint(spec, name, pod, address, zones))
     return [
         made
@@ -86,12 +86,12 @@ def same(one: Object, other: Object) -> bool:
     return all((one.get(key) or []) == (other.get(key) or []) for key in ("addressType", "endpoints", "ports"))
 
 
-def _addresses(pod: Object) -> Iterator[tuple[str, str]]:
-    status = status_of(pod)
-    found = [entry.get("ip") for entry in status.get("podIPs") or ()] or [status.get("podIP")]
-    for address in dict.fromkeys(found):
-        if family := _family(address):
-            yield family, str(address)
+def _addresses(spec: Object, pod: Object) -> Iterator[tuple[str, str]]:
+    """Of the families of the Service; of all, where its API does not say which it has."""
+    families = spec.get("ipFamilies")
+    for address in ips_of(pod):
+        if (family := _family(address)) and (not families or family in families):
+            yield family, address
 
 
 def _family(address: object) -> str:

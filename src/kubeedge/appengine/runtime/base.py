@@ -134,6 +134,12 @@ class SandboxStatus:
     ip: str  # "" on the network of the node, or when it is not ready
     ready: bool
     handler: str = ""
+    ipv6: str = ""  # a second address; "": it has none
+
+    @property
+    def ips(self) -> str:
+        """Both, with a comma between."""
+        return ",".join(filter(None, (self.ip, self.ipv6)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +208,7 @@ class FoundPod:
     name: str
     ip: str  # "" when its sandbox is not usable any more
     containers: Sequence[Found]
+    ipv6: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from kubeedge.api.pod import Port
 from kubeedge.appengine.runtime.base import StartError
+from kubeedge.kit import ipv6
 from kubeedge.kit.dataclasses import dataclass
 
 _TIMEOUT = 120.0  # seconds for one plugin, or for nft; both end at once on a machine that is not overloaded
@@ -24,22 +25,23 @@ _turns = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A bridge on this node, with addresses of the node's pod CIDR."""
+    """A bridge on this node, with addresses of the node's pod CIDRs: of IPv4, and of IPv6 if there is one."""
 
     bridge: str
-    pod_cidr: str
+    pod_cidrs: Sequence[str]
     data: Path  # where host-local keeps which address is whose
     bin_dirs: Sequence[str]
     mtu: int = 1500
 
-    def add(self, container_id: str, netns: Path, ports: Sequence[dict[str, Any]] = ()) -> str:
-        """Connect a network namespace, `ports` of the node with it; its address. Blocking. Raises StartError."""
+    def add(self, container_id: str, netns: Path, ports: Sequence[dict[str, Any]] = ()) -> list[str]:
+        """Connect a network namespace, `ports` of the node with it; its addresses, that of IPv4 first. Blocking. Raises StartError."""
         result = self._call("ADD", "bridge", self._bridge(), container_id, netns, "eth0")
         if ports:
             self._call("ADD", "portmap", {**_portmap(ports), "prevResult": result}, container_id, netns, "eth0")
-        for ip in result.get("ips", ()):
-            return str(ip["address"]).split("/")[0]
-        raise StartError("FailedCreatePodSandBox", "the CNI plugin gave no address")
+        found = [str(ip["address"]).split("/")[0] for ip in result.get("ips", ())]
+        if not found:
+            raise StartError("FailedCreatePodSandBox", "the CNI plugin gave no address")
+        return sorted(found, key=lambda address: ":" in address)
 
     def remove(self, container_id: str, netns: Path, ports: Sequence[dict[str, Any]] = ()) -> None:
         """Disconnect and give the address back; what is gone already is success."""
@@ -49,7 +51,7 @@ class Network:
 
     def has(self, address: str) -> bool:
         """Whether it is one of this node's addresses for pods; "" is none of another node's."""
-        return not address or ip_address(address) in ip_network(self.pod_cidr, strict=False)
+        return not address or ip_address(address) in ip_network(self.pod_cidrs[0], strict=False)
 
     def conflist(self) -> dict[str, Any]:
         """The same network as a configuration list, for a runtime that calls the plugins itself."""
@@ -68,8 +70,8 @@ class Network:
             "ipam": {
                 "type": "host-local",
                 "dataDir": str(self.data),
-                "ranges": [[{"subnet": self.pod_cidr}]],
-                "routes": [{"dst": "0.0.0.0/0"}],
+                "ranges": [[{"subnet": pod_cidr}] for pod_cidr in self.pod_cidrs],
+                "routes": [{"dst": "::/0" if ":" in pod_cidr else "0.0.0.0/0"} for pod_cidr in self.pod_cidrs],
             },
         }
 
@@ -119,16 +121,25 @@ def _portmap(ports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {**config, "runtimeConfig": {"portMappings": list(ports)}}
 
 
-def masquerade(pod_cidr: str, overlay: Sequence[str]) -> None:
-    """Pods reach the outside with the node's address, and the overlay with their own. Blocking, idempotent."""
-    rules = (
-        f"table ip {TABLE} {{\n}}\nflush table ip {TABLE}\ntable ip {TABLE} {{\n"
-        "  chain postrouting {\n    type nat hook postrouting priority 100;\n"
-        f"    ip saddr {pod_cidr} ip daddr != {{ {', '.join(overlay)} }} masquerade\n  }}\n}}\n"
-    )
-    done = subprocess.run(["nft", "-f", "-"], input=rules, capture_output=True, text=True, timeout=_TIMEOUT)
-    if done.returncode:
-        raise OSError(f"nft: {done.stderr.strip()}")
+def masquerade(pod_cidrs: Sequence[str], overlay: Sequence[str]) -> None:
+    """Pods reach the outside with the node's addresses, and the overlay with their own. Blocking, idempotent. Raises OSError when a kernel has no
+    translation of one family; the other one is there all the same."""
+    problems = []
+    for pod_cidr in pod_cidrs:
+        family = "ip6" if ":" in pod_cidr else "ip"
+        near = ", ".join(network for network in overlay if (":" in network) == (family == "ip6"))
+        rules = (
+            f"table {family} {TABLE} {{\n}}\nflush table {family} {TABLE}\ntable {family} {TABLE} {{\n"
+            "  chain postrouting {\n    type nat hook postrouting priority 100;\n"
+            f"    {family} saddr {pod_cidr} {family} daddr != {{ {near} }} masquerade\n  }}\n}}\n"
+        )
+        done = subprocess.run(["nft", "-f", "-"], input=rules, capture_output=True, text=True, timeout=_TIMEOUT)
+        if done.returncode:
+            problems.append(f"nft: {done.stderr.strip()}")
     forwarding = Path("/proc/sys/net/ipv4/ip_forward")
     if forwarding.read_text().strip() != "1":
         forwarding.write_text("1")
+    if any(":" in pod_cidr for pod_cidr in pod_cidrs):
+        ipv6.forward()
+    if problems:
+        raise OSError("; ".join(problems))

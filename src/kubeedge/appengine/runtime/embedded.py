@@ -72,7 +72,7 @@ class EmbeddedRuntime:
         images.in_use = self._layers_in_use
         self._layout = Layout(settings.root, settings.run, PodGroups(settings.cgroup_prefix))
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        self._network = Network(settings.bridge, settings.pod_cidr, settings.root / "cni", list(settings.cni_bin_dirs))
+        self._network = Network(settings.bridge, settings.pod_cidrs, settings.root / "cni", list(settings.cni_bin_dirs))
         self._sandboxes = Sandboxes(self._layout, self._network, self._boot, settings.dns)
         self._containers = Containers(self._layout, self._sandboxes, programs.find(self._layout.oci), self._boot)
         self._execs = Execs(self._layout.sockets, self._layout.specs)
@@ -112,7 +112,7 @@ class EmbeddedRuntime:
                 if container.exit is None:
                     self._watch.add(container.id, container.pid, self._layout.bundle(pod.uid, container.name))
         try:
-            await asyncio.to_thread(masquerade, self._settings.pod_cidr, self._settings.overlay_cidrs)
+            await asyncio.to_thread(masquerade, self._settings.pod_cidrs, self._settings.overlay_cidrs)
         except (OSError, subprocess.SubprocessError) as exc:
             log.warning("pods will not reach external networks: %s", exc)
         return found
@@ -141,12 +141,12 @@ class EmbeddedRuntime:
                 log.warning("pod=%s/%s had address %s: it gets another", sandbox.namespace, sandbox.name, sandbox.ip)
                 cgroups.kill_and_remove(self._layout.group(sandbox.uid))
             containers = [self._recover_run(sandbox, run, killed=moved) for run in sandbox.runs.values()]
-            ip = sandbox.ip
+            ip, ipv6 = sandbox.ip, sandbox.ipv6
             if not any(c.exit is None for c in containers) and not sandbox.host_network:
                 # no container runs in it: after a power cut its network may be incomplete, so a new one is safer
                 self._sandboxes.remove_network(sandbox)
-                ip = ""
-            found.append(FoundPod(sandbox.uid, sandbox.namespace, sandbox.name, ip, containers))
+                ip = ipv6 = ""
+            found.append(FoundPod(sandbox.uid, sandbox.namespace, sandbox.name, ip, containers, ipv6))
         self._sandboxes.sweep_unknown(set(self._pods), set(self._by_id), self._containers.programs)
         return found
 
@@ -174,7 +174,7 @@ class EmbeddedRuntime:
         config = with_runtime(config)
         sandbox = await asyncio.to_thread(self._sandboxes.create, config, self._pods.get(config.uid))
         self._pods[config.uid] = sandbox
-        return SandboxStatus(sandbox.uid, sandbox.ip, True, sandbox.handler)
+        return SandboxStatus(sandbox.uid, sandbox.ip, True, sandbox.handler, sandbox.ipv6)
 
     async def sandbox_status(self, uid: str) -> SandboxStatus | None:
         """Ready when it was made on this boot, its namespaces are pinned, and it has an address or uses the node's."""
@@ -183,7 +183,7 @@ class EmbeddedRuntime:
             return None
         pinned = self._layout.namespaces(uid)
         ready = sandbox.boot == self._boot and pinned.is_dir() and (sandbox.host_network or bool(sandbox.ip))
-        return SandboxStatus(uid, sandbox.ip if ready else "", ready, sandbox.handler)
+        return SandboxStatus(uid, sandbox.ip * ready, ready, sandbox.handler, sandbox.ipv6 * ready)
 
     async def start_container(self, sandbox: SandboxConfig, config: ContainerConfig) -> Started:
         """StartError also when the image is not on this node, or the pod has no sandbox."""

@@ -51,6 +51,7 @@ class Sandbox:
     ports: list[dict[str, Any]] = field(default_factory=list)  # of the node that lead to it, as CNI has them
     handler: str = ""  # of its RuntimeClass
     group: str = ""  # its control group; "": of an agent that had no classes of them
+    ipv6: str = ""
     runs: dict[str, Run] = field(default_factory=dict)
 
 
@@ -79,7 +80,8 @@ def run_ids(directory: Path) -> list[str]:
 
 def save_sandbox(directory: Path, sandbox: Sandbox) -> None:
     """Replaces pod.json in the pod's directory; runs have files of their own. Raises OSError."""
-    _save(directory / "pod.json", {key: value for key, value in asdict(sandbox).items() if key != "runs"})
+    without = ("runs",) if sandbox.ipv6 else ("runs", "ipv6")  # an earlier version of the agent reads no other keys
+    _save(directory / "pod.json", {key: value for key, value in asdict(sandbox).items() if key not in without})
 
 
 def save_run(directory: Path, run: Run) -> None:

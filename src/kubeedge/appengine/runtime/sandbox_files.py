@@ -113,8 +113,8 @@ def unpin_namespaces(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def write_etc(directory: Path, config: SandboxConfig, ip: str, dns: ClusterDns | None = None) -> None:
-    """hosts, hostname, resolv.conf. `dns`: None on a node that serves no names of the cluster."""
+def write_etc(directory: Path, config: SandboxConfig, ips: str, dns: ClusterDns | None = None) -> None:
+    """hosts, hostname, resolv.conf. `ips`: of the pod, those of both versions of IP with a comma between. `dns`: None on a node that serves no names of the cluster."""
     directory.mkdir(parents=True, exist_ok=True)
     network = " (host network)" if config.host_network else ""
     hosts = [
@@ -122,9 +122,8 @@ def write_etc(directory: Path, config: SandboxConfig, ip: str, dns: ClusterDns |
         "127.0.0.1\tlocalhost",
         "::1\tlocalhost ip6-localhost ip6-loopback",
     ]
-    if ip:
-        full = f"{config.full_name}\t" if config.full_name else ""
-        hosts.append(f"{ip}\t{full}{config.hostname}")
+    full = f"{config.full_name}\t" if config.full_name else ""
+    hosts += [f"{ip}\t{full}{config.hostname}" for ip in filter(None, ips.split(","))]
     hosts += ["\t".join([address, *names]) for address, names in config.host_aliases]
     (directory / "hosts").write_text("\n".join(hosts) + "\n")
     (directory / "hostname").write_text((config.kernel_name or config.hostname) + "\n")

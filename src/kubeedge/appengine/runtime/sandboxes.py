@@ -71,13 +71,15 @@ class Sandboxes:
         sandbox.group = self.groups.choose(uid, config.qos)
         self.groups.create(uid, config.resources)
         self.remove_network(sandbox)
-        sandbox.boot, sandbox.ip = self._boot, ""
+        sandbox.boot, sandbox.ip, sandbox.ipv6 = self._boot, "", ""
         sandbox.ports = [port_mapping(p) for p in config.ports]
         records.save_sandbox(directory, sandbox)  # what is made from here on will be swept
         self._pin(config)
+        found: list[str] = []
         if not config.host_network:
-            sandbox.ip = self._network.add(uid, self._layout.namespaces(uid) / "net", sandbox.ports)
-        sandbox_files.write_etc(directory / "etc", config, sandbox.ip, self._dns)
+            found = self._network.add(uid, self._layout.namespaces(uid) / "net", sandbox.ports)
+            sandbox.ip, sandbox.ipv6 = (*found, "")[:2]
+        sandbox_files.write_etc(directory / "etc", config, ",".join(found), self._dns)
         self._mount_shm(directory / "shm", config)
         records.save_sandbox(directory, sandbox)
 

@@ -12,12 +12,12 @@ from kubeedge.kit.dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedSettings:
-    """Directories, networks and limits of the embedded runtime. `pod_cidr` is this node's share of the pod network."""
+    """Directories, networks and limits of the embedded runtime. `pod_cidrs` are this node's share of the pod networks."""
 
     root: Path
     run: Path  # short: sockets live here
     node: str
-    pod_cidr: str
+    pod_cidrs: Sequence[str]
     bridge: str = "cni0"
     cgroup_prefix: str = "kubeedge"
     cni_bin_dirs: Sequence[str] = ("/opt/cni/bin", "/usr/lib/cni")

@@ -6,7 +6,8 @@ import json
 from ipaddress import ip_network
 from typing import Any
 
-from kubeedge.errors import PeerError
+from kubeedge.api.node_ipv6 import NodeIpv6, decode
+from kubeedge.errors import Invalid, PeerError
 
 MAX_LIST = 256  # entries of a list in one message, which has 16 KiB
 MAX_WORD = 64  # characters of an instance or a relay's name
@@ -44,6 +45,14 @@ def prefix(value: object, key: str) -> str:
         return str(ip_network(value))
     except ValueError as exc:
         raise PeerError(f"{key}: {str(value)[:40]!r} is not a network") from exc
+
+
+def ipv6(message: dict[str, Any], key: str) -> NodeIpv6:
+    """What a node has of IPv6; nothing when it is absent."""
+    try:
+        return decode(message.get(key))
+    except Invalid as exc:
+        raise PeerError(str(exc)) from exc
 
 
 def word(message: dict[str, Any], key: str) -> str:

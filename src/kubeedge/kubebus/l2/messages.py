@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kubeedge.api.names import NodeNumber
+from kubeedge.api.node_ipv6 import NONE, NodeIpv6
 from kubeedge.errors import PeerError
 from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kubebus.l2 import fields
@@ -50,6 +51,7 @@ class Welcome:
     relay: str = ""  # which process of the cloud this is
     relay_number: NodeNumber = NodeNumber(0)  # where its own services are
     refused: Sequence[str] = ()  # subnets that the tenant does not allow
+    ipv6: NodeIpv6 = NONE  # of the node; a relay of before does not say it
 
 
 def of_hello(hello: Hello) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def hello(message: dict[str, Any]) -> Hello:
 
 def of_welcome(welcome: Welcome) -> dict[str, Any]:
     """A welcome as the JSON object of its CONTROL frame."""
-    return {
+    message = {
         "type": "welcome",
         "number": welcome.number,
         "address": welcome.address,
@@ -97,6 +99,7 @@ def of_welcome(welcome: Welcome) -> dict[str, Any]:
         "relayNumber": welcome.relay_number,
         "refused": list(welcome.refused),
     }
+    return {**message, "ipv6": welcome.ipv6.encode()} if welcome.ipv6 else message
 
 
 def welcome(message: dict[str, Any]) -> Welcome:
@@ -110,6 +113,7 @@ def welcome(message: dict[str, Any]) -> Welcome:
         fields.word(message, "relay"),
         NodeNumber(fields.integer(message, "relayNumber", 0)),
         fields.texts(message, "refused"),
+        fields.ipv6(message, "ipv6"),
     )
 
 

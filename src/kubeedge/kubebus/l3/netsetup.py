@@ -24,6 +24,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kubeedge.errors import Unavailable
+from kubeedge.kit import ipv6
 from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kit.ip import IpNetwork
 from kubeedge.kubebus.l3.netlink import MAIN, THROW, UNICAST, LocalAddress, Netlink, Route, Rule
@@ -67,12 +68,14 @@ class Overlay:
     routes: Sequence[str] = ()
     own: Sequence[str] = ()
     shared: Sequence[str] = ()
+    address_ipv6: str = ""  # the same of IPv6; "": none, and `routes` has none of its networks
     conflicts: tuple[AddressConflict, ...] = ()
     _answering: set[Rule] = field(default_factory=set)
 
     @property
     def networks(self) -> list[IpNetwork]:
-        """The network of the address, then those that are routed to the interface."""
+        """The network of the address, then those that are routed to the interface. Those of IPv6 are in the main table alone: addresses of a ULA are
+        nobody else's."""
         return [ipaddress.ip_interface(self.address).network, *(ipaddress.ip_network(r) for r in self.routes)]
 
     @property
@@ -88,6 +91,8 @@ class Overlay:
                 index = socket.if_nametoindex(self.interface)
                 kernel.replace_address(index, ipaddress.ip_interface(self.address))
                 kernel.bring_up(index, self.mtu)
+                if self.address_ipv6:
+                    kernel.replace_address(index, ipaddress.ip_interface(self.address_ipv6))
                 for network in self.networks:
                     kernel.replace_route(self._route(network, index, MAIN, _METRIC))
                 self._adjust(kernel, index)
@@ -104,8 +109,8 @@ class Overlay:
             raise Unavailable(f"cannot adjust the routes of {self.interface}: {exc}") from exc
 
     def _route(self, network: IpNetwork, index: int, table: int, metric: int) -> Route:
-        source = ipaddress.ip_interface(self.address).ip
-        return Route(network, index, table, metric, source=source if network.version == source.version else None)
+        text = self.address if network.version == 4 else self.address_ipv6
+        return Route(network, index, table, metric, source=ipaddress.ip_interface(text).ip if text else None)
 
     def _adjust(self, kernel: Netlink, index: int) -> None:
         routes = kernel.routes()
@@ -227,10 +232,13 @@ async def configure(
     routes: Sequence[str],
     own: Sequence[str] = (),
     shared: Sequence[str] = (),
+    address_ipv6: str = "",
 ) -> Overlay:
-    """Set up the TUN interface with its address and routes. Raises Unavailable with the kernel's reason."""
-    overlay = Overlay(interface, address, mtu, routes, own, shared)
+    """Set up the TUN interface with its addresses and routes. Raises Unavailable with the kernel's reason."""
+    overlay = Overlay(interface, address, mtu, routes, own, shared, address_ipv6)
     overlay.configure()
+    if address_ipv6:
+        await forward_ipv6()
     return overlay
 
 
@@ -257,18 +265,9 @@ async def mtu_of(networks: Sequence[str]) -> dict[str, int]:
 
 
 async def forward_ipv6() -> None:
-    """Let this machine forward IPv6. Raises Unavailable.
-
-    A machine that forwards does not listen to router advertisements any more (accept_ra 1, Linux: networking/ip-sysctl), and its own default
-    route may come from them: interfaces that listened go on (2).
-    """
-    settings = Path("/proc/sys/net/ipv6/conf")
+    """Let this machine forward IPv6. Raises Unavailable."""
     try:
-        if (settings / "all/forwarding").read_text().strip() != "1":
-            for accept in settings.glob("*/accept_ra"):
-                if accept.read_text().strip() == "1":
-                    accept.write_text("2")
-            (settings / "all/forwarding").write_text("1")
+        ipv6.forward()
     except OSError as exc:
         raise Unavailable(f"cannot let this machine forward IPv6: {exc}") from exc
 

@@ -65,7 +65,7 @@ class ServiceTable:
     def has_pod(self, address: str) -> bool:
         """A pod of this node has the address, and is not over."""
         return any(
-            (found := local_pods.state(pod, self._statuses.get(name, {}))).address == address and not found.finished
+            address in (found := local_pods.state(pod, self._statuses.get(name, {}))).addresses and not found.finished
             for name, pod in self._pods.items()
         )
 

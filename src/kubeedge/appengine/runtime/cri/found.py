@@ -31,9 +31,14 @@ def newest(things: Iterable[Object], key: str) -> dict[str, Object]:
     return found
 
 
-def address(status: Object) -> str:
-    """The IP address of a pod, from its PodSandboxStatus; "" for none."""
-    return str(status.get("network", {}).get("ip", ""))
+def addresses(status: Object) -> tuple[str, str]:
+    """The addresses of a pod of IPv4 and of IPv6, from its PodSandboxStatus; "" for none."""
+    network = status.get("network", {})
+    more = (str(entry.get("ip", "")) for entry in network.get("additional_ips", ()))
+    found = [text for text in (str(network.get("ip", "")), *more) if text]
+    four = next((text for text in found if ":" not in text), "")
+    six = next((text for text in found if ":" in text), "")
+    return (four, six) if four else (six, "")
 
 
 def user(status: Object) -> User | None:

@@ -105,7 +105,7 @@ class CriRuntime:
         await asyncio.to_thread(self._make_network)
         while True:
             try:
-                features = self._sandboxes.features = await introduce(self._client, self._settings.pod_cidr)
+                features = self._sandboxes.features = await introduce(self._client, ",".join(self._settings.pod_cidrs))
                 if features.sandbox_image:
                     self.images.pinned.add(features.sandbox_image)
                 await asyncio.to_thread(self._sandboxes.prepare)
@@ -132,7 +132,7 @@ class CriRuntime:
         settings = self._settings
         if settings.cni_conf is None:
             return
-        network = cni.Network(settings.bridge, settings.pod_cidr, settings.root / "cni", ())
+        network = cni.Network(settings.bridge, settings.pod_cidrs, settings.root / "cni", ())
         text = json.dumps(network.conflist(), indent=2) + "\n"
         path = settings.cni_conf / "10-kubeedge.conflist"
         try:
@@ -140,7 +140,7 @@ class CriRuntime:
             if not path.exists() or path.read_text() != text:
                 path.with_suffix(".new").write_text(text)
                 path.with_suffix(".new").replace(path)
-            cni.masquerade(settings.pod_cidr, settings.overlay_cidrs)
+            cni.masquerade(settings.pod_cidrs, settings.overlay_cidrs)
         except (OSError, subprocess.SubprocessError) as exc:
             log.warning("pods will not reach external networks: %s", exc)
 
@@ -168,6 +168,7 @@ class CriRuntime:
                     str(metadata.get("name", "")),
                     known.ip,
                     [self._runs.take_up(uid, id, s) for s in statuses if s is not None],
+                    known.ipv6,
                 )
             )
         for sandbox in sandboxes:

@@ -56,17 +56,17 @@ class CriSandboxes:
         """Keep the status of a sandbox from a PodSandboxStatus message, and return it."""
         is_ready = status.get("state", found.READY) == found.READY
         is_on_node = configs.HOST_NETWORK in status.get("annotations", {})
-        ip = found.address(status) if is_ready and not is_on_node else ""
+        ip, ipv6 = found.addresses(status) if is_ready and not is_on_node else ("", "")
         if uid not in self._parents:
             self._take_up_group(uid, str(status.get("annotations", {}).get(configs.GROUP, "")))
-        known = SandboxStatus(uid, ip, is_ready, str(status.get("runtime_handler", "")))
+        known = SandboxStatus(uid, ip, is_ready, str(status.get("runtime_handler", "")), ipv6)
         self._sandboxes[uid] = id, known
         return known
 
     async def recover(self, uid: str, id: str) -> SandboxStatus:
         """When the agent starts. One with an address that is not this node's any more, which has joined again, is stopped. Raises GrpcError."""
         known = self.known(uid, id, await self._own.sandbox(id))
-        network = cni.Network(self._settings.bridge, self._settings.pod_cidr, self._settings.root / "cni", ())
+        network = cni.Network(self._settings.bridge, self._settings.pod_cidrs, self._settings.root / "cni", ())
         if self._settings.cni_conf is None or network.has(known.ip):
             return known
         log.warning("pod=%s had address %s: it gets another", uid, known.ip)
@@ -101,7 +101,7 @@ class CriSandboxes:
         id = str(answer.get("pod_sandbox_id", ""))
         known = self.known(config.uid, id, await self._own.sandbox(id))
         await asyncio.to_thread(
-            sandbox_files.write_etc, self._files / config.uid / "etc", config, known.ip, self._settings.dns
+            sandbox_files.write_etc, self._files / config.uid / "etc", config, known.ips, self._settings.dns
         )
         return known
 

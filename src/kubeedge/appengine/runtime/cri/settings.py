@@ -17,7 +17,7 @@ class CriSettings:
     socket: Path
     root: Path  # of the agent's state
     node: str
-    pod_cidr: str
+    pod_cidrs: Sequence[str]
     bridge: str = "cni0"
     cgroup_prefix: str = "kubeedge"
     cni_conf: Path | None = (
