@@ -20,6 +20,7 @@ from functools import partial
 from kubeedge import __version__
 from kubeedge.api.names import KUBELET_PORT, RULES_PORT, NodeNumber, TenantId
 from kubeedge.api.service_accounts import API_PORT as PODS_API
+from kubeedge.apiserver.message_log import MessageLog
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.quota import TenantLimits
 from kubeedge.apiserver.server import ApiServer
@@ -63,6 +64,7 @@ from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
 from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
 from kubeedge_cloud.kubelet_apis import KubeletApis
 from kubeedge_cloud.kubelets.nodestreams.module import NodeStreams
+from kubeedge_cloud.messages.module import NodeMessages
 from kubeedge_cloud.pods_api import ApiForPods
 from kubeedge_cloud.ports import check_free
 from kubeedge_cloud.processes import tuning
@@ -173,6 +175,7 @@ class Cloud:
         self.api = self._apiserver() if config.listeners.api.enable else None
         self.bus.serve(PODS_API, ApiForPods(self.apis.tenant_of, self.api, self.apis.connect_cluster).for_tenant)
         self.hub = self._cloudhub()
+        self.messages = NodeMessages(store, self.tenants, member=self.membership)
         self.metrics = MetricsRegistry()
         self.metrics.collect(lambda: families(self.supervisor, store, self.hub, self.bus, self.usage, self.web))
         self.supervisor = Supervisor([level for level in self._levels() if level])
@@ -232,6 +235,7 @@ class Cloud:
                 member=self.membership,
                 offload=self.registries.offload,
             ),
+            self.messages,
             ControllersModule(
                 self.registries.fenced("controllers"),
                 self.tenants,
@@ -268,6 +272,7 @@ class Cloud:
             self.node_streams.connect,
             check=self.kubeconfigs.check,
             rule_stream=lambda tenant, node: self.bus.connect(tenant, node, RULES_PORT),
+            messages=partial(MessageLog, self.store),
         )
         self.kubeconfigs.on_ended(api.end)
         return api

@@ -28,7 +28,14 @@ def device_modules(parts: Parts) -> list[Module]:
         parts.push = DevicePush(queue, node, c.push_credentials, wall=time.time)
         push.append(parts.push)
     twins = DeviceTwins(parts.store, wall=time.time, history=history, push=parts.push)
-    bus = _event_bus(twins, node, (address, port), c)
+    if c.messages:
+        from kubeedge.devices.upstream.module import Upstream
+        from kubeedge.devices.upstream.queue import UpstreamQueue
+
+        waiting = UpstreamQueue(state / "messages.db", c.messages_max_mib * 1024 * 1024, c.messages_max_days * 86400.0)
+        parts.upstream = Upstream(parts.store, waiting, wall=time.time)
+        push.append(parts.upstream)
+    bus = _event_bus(twins, parts, (address, port), c)
     if parts.rules is not None:
         parts.rules.publish = bus.publish
     if not c.dmi:
@@ -39,11 +46,13 @@ def device_modules(parts: Parts) -> list[Module]:
     return [*push, twins, bus, DeviceMappers(twins, parts.store, path, reported=bus.reported)]
 
 
-def _event_bus(twins: DeviceTwins, node: str, listen: tuple[str, int], c: DevicesConfig) -> EventBus:
+def _event_bus(twins: DeviceTwins, parts: Parts, listen: tuple[str, int], c: DevicesConfig) -> EventBus:
+    node, upstream = parts.credentials.node, parts.upstream
     if not c.external_broker.url:
-        return EventBus(twins, node, *listen)
+        return EventBus(twins, node, *listen, upstream=upstream)
     from kubeedge.devices.eventbus.external import (
         external_broker,
     )  # the library for it is read by those alone that have one
 
-    return EventBus(twins, node, *listen, external=external_broker(c.external_broker, node))
+    external = external_broker(c.external_broker, node, messages=upstream is not None)
+    return EventBus(twins, node, *listen, external=external, upstream=upstream)

@@ -21,6 +21,7 @@ from kubeedge.mqtt.driver import MqttServer
 
 if TYPE_CHECKING:
     from kubeedge.devices.eventbus.external import ExternalBroker
+    from kubeedge.devices.upstream.module import Upstream
 
 _ASKING = 4  # history requests at once; a thread reads the files for each
 
@@ -32,8 +33,16 @@ class EventBus:
     name = "eventbus"
 
     def __init__(
-        self, twins: DeviceTwins, node: str, address: str, port: int, *, external: ExternalBroker | None = None
+        self,
+        twins: DeviceTwins,
+        node: str,
+        address: str,
+        port: int,
+        *,
+        external: ExternalBroker | None = None,
+        upstream: Upstream | None = None,
     ) -> None:
+        """`upstream`: takes messages for the cloud; None: there is nowhere to send them."""
         self.port = port  # 0: any; the real one once it is ready
         self._twins = twins
         self._node = node
@@ -42,6 +51,9 @@ class EventBus:
         self._server = None if external is not None else MqttServer(Broker(), self._received)
         self._asking = TaskSet("history requests")  # of one run
         twins.listeners.append(self)
+        self._upstream = upstream
+        if upstream is not None and external is not None:
+            upstream.topics_changed = lambda: external.subscribe(upstream.topics.rules)
 
     async def run(self, ready: asyncio.Event) -> None:
         """Serves MQTT until it is cancelled. Raises OSError when the port is taken."""
@@ -99,7 +111,7 @@ class EventBus:
 
     # From programs
 
-    def _received(self, message: Publish) -> asyncio.Future[None] | None:
+    def _received(self, message: Publish, client: str) -> asyncio.Future[None] | None:
         if (at := topics.device_topic(message.topic)) is not None:
             try:
                 return self._asked(at, message)
@@ -123,6 +135,11 @@ class EventBus:
             else:
                 busy = topics.failure(_event(message.payload), self._twins.now(), 503, "others are asking: try again")
                 self._publish(f"{message.topic}/result", busy)
+        elif self._upstream is not None and self._upstream.topics.has(message.topic):
+            packet = message.packet_id if message.qos else 0
+            return self._upstream.append(
+                message.topic, message.payload, client=client, packet=packet, dup=message.dup, durable=message.qos > 0
+            )
         return None
 
     async def _history(self, message: Publish) -> None:
