@@ -254,12 +254,8 @@ class Cloud:
                 MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text, waiting=self._not_ready)
             )
         listening.append(self._admin())
-        first: list[Module] = [
-            self.certificate,
-            self.usage,
-            self.kubeconfigs,
-            *([self.membership] if isinstance(self.membership, Process) else []),
-        ]
+        members = [self.membership] if isinstance(self.membership, Process) else []
+        first: list[Module] = [self.certificate, self.usage, self.kubeconfigs, *members]
         return [first, serving, controlling, listening]
 
     def _not_ready(self) -> list[str]:

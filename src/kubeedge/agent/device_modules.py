@@ -29,11 +29,11 @@ def device_modules(parts: Parts) -> list[Module]:
         push.append(parts.push)
     twins = DeviceTwins(parts.store, wall=time.time, history=history, push=parts.push)
     if c.messages:
-        from kubeedge.devices.upstream.module import Upstream
+        from kubeedge.devices.upstream.module import MessageUpstream
         from kubeedge.devices.upstream.queue import UpstreamQueue
 
         waiting = UpstreamQueue(state / "messages.db", c.messages_max_mib * 1024 * 1024, c.messages_max_days * 86400.0)
-        parts.upstream = Upstream(parts.store, waiting, wall=time.time)
+        parts.upstream = MessageUpstream(parts.store, waiting, wall=time.time)
         push.append(parts.upstream)
     bus = _event_bus(twins, parts, (address, port), c)
     if parts.rules is not None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kubeedge.config.node_credentials import NodeCredentials
     from kubeedge.devices.rules import NodeRules
     from kubeedge.devices.sinks.module import DevicePush
-    from kubeedge.devices.upstream.module import Upstream
+    from kubeedge.devices.upstream.module import MessageUpstream
     from kubeedge.hub.module import EdgeHub
     from kubeedge.kubebus.module import KubeBus
     from kubeedge.mesh.module import Mesh
@@ -47,7 +47,7 @@ class Parts:
     writes: EdgeWrites | None = None
     mesh: Mesh | None = None
     push: DevicePush | None = None
-    upstream: Upstream | None = None
+    upstream: MessageUpstream | None = None
     _rules: NodeRules | None = None
 
     @property

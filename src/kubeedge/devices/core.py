@@ -95,9 +95,7 @@ class Twins:
         """`pushing`: values are sent where `pushMethod` says, from here; otherwise mappers are told of it."""
         self.devices: dict[NamespacedName, Device] = {}
         self.dirty: dict[NamespacedName, None] = {}
-        self.history: dict[
-            NamespacedName, dict[str, list[tuple[int, str]]]
-        ] = {}  # values to keep; the caller takes them
+        self.history: dict[str, dict[str, list[tuple[int, str]]]] = {}  # by uid: values to keep; the caller takes them
         self.history_size = 0  # characters of these
         self.history_lost = 0  # values that there was no room for, since the caller looked
         self.pushes = Pushes() if pushing else None
@@ -241,7 +239,7 @@ class Twins:
                 twin.observed = taken
                 self.dirty[key] = None
             if value is not None and prop is not None and prop.get("history"):
-                self._remember(key, name, stamp, value)
+                self._remember(device.uid, name, stamp, value)
             if value is not None and self.pushes is not None and name in device.destinations:
                 self.pushes.add(
                     key,
@@ -257,15 +255,15 @@ class Twins:
             self.dirty[key] = None
         return refused
 
-    def _remember(self, key: NamespacedName, name: str, stamp: int, value: str) -> None:
+    def _remember(self, uid: str, name: str, stamp: int, value: str) -> None:
         """A value for the history, which waits for the disk in a bounded room."""
         if self.history_size > _MAX_HISTORY:
             self.history_lost += 1
             return
-        self.history.setdefault(key, {}).setdefault(name, []).append((stamp, value))
+        self.history.setdefault(uid, {}).setdefault(name, []).append((stamp, value))
         self.history_size += len(value) + _VALUE
 
-    def take_history(self) -> dict[NamespacedName, dict[str, list[tuple[int, str]]]]:
+    def take_history(self) -> dict[str, dict[str, list[tuple[int, str]]]]:
         """What waits for the disk; the caller has it now."""
         found, self.history, self.history_size = self.history, {}, 0
         return found

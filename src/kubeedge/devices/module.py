@@ -62,7 +62,7 @@ class DeviceTwins:
         self._wall = wall
         self._history = history
         self._push = push
-        self._remembering: Collection[NamespacedName] = ()  # whose history is on its way to the disk
+        self._remembering: Collection[str] = ()  # uids of those whose history is on its way to the disk
         self._queueing: Collection[NamespacedName] = ()  # whose values for other servers are
         self._writing: set[NamespacedName] = set()
         self._waiters: list[asyncio.Future[None]] = []
@@ -111,7 +111,8 @@ class DeviceTwins:
         return self._written(key, durable)
 
     def _written(self, key: NamespacedName, durable: bool) -> asyncio.Future[None] | None:
-        has_history = self._history is not None and (key in self.twins.history or key in self._remembering)
+        uid = self.twins.devices[key].uid
+        has_history = self._history is not None and (uid in self.twins.history or uid in self._remembering)
         pushes = self.twins.pushes
         has_pushes = pushes is not None and (key in pushes.devices or key in self._queueing)
         if key not in self.twins.dirty and key not in self._writing and not has_history and not has_pushes:
@@ -136,10 +137,19 @@ class DeviceTwins:
                         listener.desired(key, change)
                 if not ready.is_set():
                     self.twins.restored()
+                    await self._adopt_history()
                     self.settled.set()
                     ready.set()
                 if self.twins.dirty:
                     self._wake.set()
+
+    async def _adopt_history(self) -> None:
+        if self._history is not None:
+            uids = {key: device.uid for key, device in self.twins.devices.items()}
+            try:
+                await asyncio.to_thread(self._history.adopt, uids)
+            except OSError as exc:
+                log.warning("history of former versions is not found: %s", exc)
 
     async def _commit(self) -> None:
         while True:
@@ -197,9 +207,10 @@ class DeviceTwins:
 
     async def history(self, key: NamespacedName, prop: str, since: int, count: int) -> list[tuple[int, str]]:
         """The newest `count` values of a property since then (milliseconds since 1970), the oldest first. Raises OSError."""
-        if self._history is None:
+        device = self.twins.devices.get(key)
+        if self._history is None or device is None:
             return []
-        return await asyncio.to_thread(self._history.read, key, prop, since, count)
+        return await asyncio.to_thread(self._history.read, key, device.uid, prop, since, count)
 
     async def _write(self, batch: list[NamespacedName]) -> None:
         ops: list[Op] = []

@@ -103,7 +103,7 @@ def test_thousands_of_messages_that_come_at_once_take_turns_with_everything_else
     """A packet has five bytes, and what is asked by it may take milliseconds: one client took the agent's loop for minutes."""
     seen = [0]
 
-    def costly(message: codec.Publish) -> None:
+    def costly(message: codec.Publish, client: str) -> None:
         seen[0] += 1
         end = time.monotonic() + 0.003
         while time.monotonic() < end:

@@ -21,7 +21,7 @@ from kubeedge.mqtt.driver import MqttServer
 
 if TYPE_CHECKING:
     from kubeedge.devices.eventbus.external import ExternalBroker
-    from kubeedge.devices.upstream.module import Upstream
+    from kubeedge.devices.upstream.module import MessageUpstream
 
 _ASKING = 4  # history requests at once; a thread reads the files for each
 
@@ -40,7 +40,7 @@ class EventBus:
         port: int,
         *,
         external: ExternalBroker | None = None,
-        upstream: Upstream | None = None,
+        upstream: MessageUpstream | None = None,
     ) -> None:
         """`upstream`: takes messages for the cloud; None: there is nowhere to send them."""
         self.port = port  # 0: any; the real one once it is ready
