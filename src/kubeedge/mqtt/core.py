@@ -271,6 +271,10 @@ class Broker:
             copy = Publish(message.topic, message.payload, min(message.qos, one.qos, 1), retain)
             self._enqueue(self.sessions[client], copy)
 
+    def hears(self, topic: str) -> bool:
+        """Some session, connected or not, has a subscription to the topic."""
+        return next(self._subscribers(topic), None) is not None
+
     def _subscribers(self, topic: str) -> Iterator[tuple[str, Subscription]]:
         for client in self._exact.get(topic, ()):
             yield client, self.sessions[client].filters[topic]

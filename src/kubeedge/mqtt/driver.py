@@ -40,6 +40,7 @@ log = logging.getLogger("kubeedge.mqtt")
 
 _FIRST_BYTE, _CONNECT = 5.0, 5.0  # seconds until a client says something, and from then on until it has said who it is
 _READ = 32 * 1024  # bytes at once, and of the buffers between the kernel and us: there are hundreds of clients
+_TOGETHER = 8 * 1024  # bytes of messages to a client in one system call, unless one is larger
 _STALLED = 60.0  # seconds after which a client that reads nothing is cut off
 _HELD = (
     8 * 1024 * 1024
@@ -80,6 +81,10 @@ class MqttServer:
         """A message of our own."""
         self.broker.publish(Publish(topic, payload, qos, retain))
         self.wake()
+
+    def hears(self, topic: str) -> bool:
+        """Somebody has subscribed to the topic."""
+        return self.broker.hears(topic)
 
     def wake(self) -> None:
         """Send what the broker has for connected clients."""
@@ -268,22 +273,32 @@ class _Connection:
         return codes
 
     async def _acknowledge(self) -> None:
+        """In the order of arrival. Those that one commit has made durable go out together: a system call for each costs more than the rest."""
         while True:
             packet_id, future = await self._acks.get()
-            if future is not None:
-                await asyncio.wait((future,))
-                if future.cancelled():  # it is not durable: the client has to send it again
+            ready = bytearray()
+            while True:
+                if future is not None and not future.done():
+                    self._writer.write(ready)
+                    ready = bytearray()
+                    await asyncio.wait((future,))
+                if future is not None and future.cancelled():  # it is not durable: the client has to send it again
+                    self._writer.write(ready)
                     self._cut()
                     return
-            self._writer.write(answers.puback(self._decoder.version, packet_id))
+                ready += answers.puback(self._decoder.version, packet_id)
+                if self._acks.empty():
+                    break
+                packet_id, future = self._acks.get_nowait()
+            self._writer.write(ready)
 
     async def _send(self) -> None:
         assert self._session is not None
         while True:
             await self.wake.wait()
             self.wake.clear()
-            while (message := self._server.broker.take(self._session)) is not None:
-                self._writer.write(answers.publish(self._decoder.version, message))
+            while some := self._next_messages(self._session):
+                self._writer.write(some)
                 self._server.held.hold(self, "out", self._writer.transport.get_write_buffer_size())
                 try:
                     await self._drain()
@@ -291,6 +306,13 @@ class _Connection:
                     self._cut()
                     return
                 self._server.held.hold(self, "out", self._writer.transport.get_write_buffer_size())
+
+    def _next_messages(self, session: MqttSession) -> bytearray:
+        """Some messages of the session, or a large one; empty: there is none that may be sent now."""
+        found = bytearray()
+        while len(found) < _TOGETHER and (message := self._server.broker.take(session)) is not None:
+            found += answers.publish(self._decoder.version, message)
+        return found
 
     async def _drain(self) -> None:
         async with asyncio.timeout(_STALLED):

@@ -153,6 +153,10 @@ class ExternalBroker:
                 self._clear()
             await asyncio.sleep(_AGAIN.delay(failures, random.random()))
 
+    def hears(self, topic: str) -> bool:
+        """Somebody may have subscribed to the topic: nobody can ask who."""
+        return self._is_attached
+
     def publish(self, topic: str, payload: bytes) -> None:
         """A message of ours; while the broker is away it is dropped."""
         if self._is_attached:

@@ -6,7 +6,7 @@ Lives elsewhere: the twins and the disk (devices/module.py); what is in a messag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kubeedge.api.names import NamespacedName
@@ -189,40 +189,49 @@ class EventBus:
     def _updated(self, key: NamespacedName, at: topics.TopicAddress, message: Publish) -> asyncio.Future[None] | None:
         update = topics.update(message.payload)
         device = self._twins.twins.devices[key]
-        before = topics.twin(device, update.values)
+        result = self._hears(at.topic("twin/update/result"))
+        document = self._hears(at.topic("twin/update/document"))
+        before = topics.twin(device, update.values) if document else None
         refused, future = self._twins.report(
             key, update.values, durable=message.qos > 0, observed=update.observed, times=update.times
         )
-        now, after = self._twins.now(), topics.twin(device, update.values)
-        if refused:
+        if result and refused:
             why = "; ".join(f"{name[:128]} {text}" for name, text in list(refused.items())[:8])
-            self._publish(at.topic("twin/update/result"), topics.failure(update.event, now, 400, why))
-        else:
-            self._publish(at.topic("twin/update/result"), topics.answer(update.event, now, twin=after))
-        self._document(key, at, update.event, before, after)
+            payload = topics.failure(update.event, self._twins.now(), 400, why)
+            self._publish(at.topic("twin/update/result"), payload)
+        elif result:
+            payload = topics.answer(update.event, self._twins.now(), twin=topics.twin(device, update.values))
+            self._publish(at.topic("twin/update/result"), payload)
+        self._document(key, at, update.event, update.values, before)
         return future
 
     def reported(self, key: NamespacedName, before: Mapping[str, Any]) -> None:
         """A report has come by another way than a topic. `before`: topics.twin of what it names, as it was."""
-        after = topics.twin(self._twins.twins.devices[key], before)
-        self._document(key, topics.TopicAddress(key, ""), "", before, after)
+        self._document(key, topics.TopicAddress(key, ""), "", before, before)
 
     def _document(
         self,
         key: NamespacedName,
         at: topics.TopicAddress,
         event: str,
-        before: Mapping[str, Any],
-        after: Mapping[str, Any],
+        names: Iterable[str],
+        before: Mapping[str, Any] | None,
     ) -> None:
-        changed = {
-            name: {"last": before[name], "current": after[name]} for name in after if after[name] != before[name]
-        }
-        if changed:
-            payload = topics.answer(event, self._twins.now(), twin=changed)
-            self._publish(at.topic("twin/update/document"), payload)
-        if any(name in before for name in self._twins.twins.devices[key].delta()):
+        """What a report has changed. `before`: these twins as they were; None: nobody has subscribed to that."""
+        device = self._twins.twins.devices[key]
+        if before is not None:
+            after = topics.twin(device, names)
+            changed = {n: {"last": before[n], "current": after[n]} for n in after if after[n] != before[n]}
+            if changed:
+                payload = topics.answer(event, self._twins.now(), twin=changed)
+                self._publish(at.topic("twin/update/document"), payload)
+        if not device.delta().keys().isdisjoint(names):
             self._delta(key)
+
+    def _hears(self, topic: str) -> bool:
+        target = self._server or self._external
+        assert target is not None
+        return target.hears(topic)
 
     def _publish(self, topic: str, payload: bytes) -> None:
         target = self._server or self._external
