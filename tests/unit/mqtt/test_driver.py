@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from kubeedge.kit.varint import varint
 from kubeedge.mqtt import codec
+from kubeedge.mqtt.admission import MqttListener
 from kubeedge.mqtt.core import Broker
 from kubeedge.mqtt.driver import MqttServer
 
@@ -31,7 +32,9 @@ def serving(
 ) -> None:
     async def run() -> None:
         server, port = MqttServer(Broker(), handle), asyncio.get_running_loop().create_future()
-        running = asyncio.create_task(server.serve("127.0.0.1", 0, port.set_result))
+        running = asyncio.create_task(
+            server.serve([MqttListener("127.0.0.1", 0)], lambda found: port.set_result(found[0]))
+        )
         try:
             async with asyncio.timeout(60):
                 await scenario(server, await port)

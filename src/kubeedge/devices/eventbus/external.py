@@ -29,8 +29,8 @@ from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.tasks import until_one_ends
+from kubeedge.mqtt.admission import Handle
 from kubeedge.mqtt.codec import Publish
-from kubeedge.mqtt.driver import Handle
 
 log = logging.getLogger("kubeedge.devices")
 
