@@ -38,6 +38,26 @@ class Facts:
     fits: bool = True  # into what the nodes may have of the tenant's devices
 
 
+@dataclass(slots=True)
+class DeviceFigures:
+    """What the metrics say of a Device. `seen`: seconds since 1970; 0: not known."""
+
+    state: str = "unknown"
+    reason: str = ""
+    seen: float = 0.0
+    errors: int = 0
+    reports: int = 0
+
+    def take(self, status: Object, report: Mapping[str, Any] | None) -> None:
+        """The Device's status, and the report that it was made of."""
+        self.state = str(status.get("state") or "unknown")
+        ready = next((c for c in status.get("conditions") or () if c.get("type") == "Ready"), {})
+        self.reason = str(ready.get("reason") or "")
+        seen = (report or {}).get("seen")
+        self.seen = seen / 1000 if _time(seen) else 0.0
+        self.errors = len(_mapping((report or {}).get("refused")))
+
+
 def node_of(device: Object) -> str:
     """The name of the node that a device is attached to; "" while there is none."""
     return str((device.get("spec") or {}).get("nodeName") or "")

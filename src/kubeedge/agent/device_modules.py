@@ -43,6 +43,7 @@ def device_modules(parts: Parts) -> list[Module]:
         parts.upstream = MessageUpstream(parts.store, waiting, wall=time.time)
         push.append(parts.upstream)
     bus = _event_bus(twins, parts, (address, port), c)
+    parts.twins, parts.events = twins, bus
     if parts.rules is not None:
         parts.rules.publish = bus.publish
     if not c.dmi:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from kubeedge.appengine.module import AppEngine
     from kubeedge.config.edge import EdgeConfig
     from kubeedge.config.node_credentials import NodeCredentials
+    from kubeedge.devices.eventbus.module import EventBus
+    from kubeedge.devices.module import DeviceTwins
     from kubeedge.devices.rules import NodeRules
     from kubeedge.devices.sinks.module import DevicePush
     from kubeedge.devices.upstream.module import MessageUpstream
@@ -46,6 +48,8 @@ class Parts:
     api: MetaServer | None = None
     writes: EdgeWrites | None = None
     mesh: Mesh | None = None
+    twins: DeviceTwins | None = None
+    events: EventBus | None = None
     push: DevicePush | None = None
     upstream: MessageUpstream | None = None
     _rules: NodeRules | None = None

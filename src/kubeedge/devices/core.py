@@ -63,6 +63,8 @@ class Device:
     state: str = "unknown"
     seen: int = 0  # as Twin.time, of the last report
     refused: dict[str, str] = field(default_factory=dict)
+    reports: int = 0  # since the start
+    errors: int = 0  # values that were refused, likewise
 
     def desired(self, name: str) -> str | None:
         """The value that the cloud wants; None: it wants none."""
@@ -218,6 +220,7 @@ class Twins:
         if device.deleting:
             raise KeyError(key)
         refused: dict[str, str] = {}
+        device.reports += 1
         for name, value in values.items():
             prop = device.properties.get(name)
             why = "is not in the DeviceModel" if prop is None else devices.refusal(prop, value) if value else ""
@@ -225,6 +228,7 @@ class Twins:
                 why = f"does not fit: the values of a device have {_MAX_SIZE} bytes together"
             if why:
                 refused[name] = why
+                device.errors += 1
                 if len(device.refused) < _MAX_REFUSED and name not in device.refused:
                     device.refused[name[:128]] = why
                     self.dirty[key] = None

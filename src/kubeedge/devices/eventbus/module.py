@@ -93,6 +93,12 @@ class EventBus:
             self._delta(key)
         self._publish(f"{topics.DEVICES}updated", topics.answer("", self._twins.now(), id=""))
 
+    @property
+    def refusals(self) -> int:
+        """Logins and messages that were refused, since the start."""
+        server, logins = self._server, self._logins
+        return (server.refused if server is not None else 0) + (logins.refused if logins is not None else 0)
+
     # From the cloud
 
     def publish(self, topic: str, payload: bytes) -> None:
