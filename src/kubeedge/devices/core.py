@@ -19,6 +19,7 @@ from typing import Any
 
 from kubeedge.api import devices, keys, meta
 from kubeedge.api.names import NamespacedName
+from kubeedge.devices.reporters import Reporters
 from kubeedge.devices.sinks.core import PushedValue
 from kubeedge.devices.sinks.pushes import Pushes
 from kubeedge.errors import Invalid
@@ -33,6 +34,7 @@ _MAX_SIZE = 384 * 1024  # characters of all values of a device
 _MAX_KNOWN = 2048  # properties that are shared
 _MAX_HISTORY = 1024 * 1024  # characters of values that wait for the disk
 _VALUE = 64  # characters that a value costs besides its own, at most
+_MAX_SOURCE = 64  # characters
 _MAX_REFUSED = 16  # reasons kept of one device
 
 
@@ -63,6 +65,8 @@ class Device:
     state: str = "unknown"
     seen: int = 0  # as Twin.time, of the last report
     refused: dict[str, str] = field(default_factory=dict)
+    cycle: int = 0  # milliseconds, the shortest in which its Device asks for values; 0: for none
+    reporters: Reporters = field(default_factory=Reporters)
     reports: int = 0  # since the start
     errors: int = 0  # values that were refused, likewise
 
@@ -157,6 +161,8 @@ class Twins:
             name, new.properties[name] = self._shared(name, _mapping(prop))
             if isinstance(wanted, str):
                 new.wanted[name] = wanted
+        cycles = (prop.get(cycle) for prop in new.properties.values() for cycle in ("collectCycle", "reportCycle"))
+        new.cycle = min((each for each in cycles if isinstance(each, int) and each > 0), default=0)
         for name in new.twins.keys() - new.properties.keys():
             del new.twins[name]
         if added or before != (new.generation, new.deleting):
@@ -211,16 +217,19 @@ class Twins:
         *,
         observed: Mapping[str, str] | None = None,
         times: Mapping[str, int] | None = None,
+        source: str = "",
     ) -> dict[str, str]:
         """Values that a mapper has read; the result has those that were refused: property -> why.
 
-        `now`, `times`: milliseconds since 1970, of this machine and of the device. Raises KeyError for a device that this node has not.
+        `source`: which mapper; "": it is not known. `now`, `times`: milliseconds since 1970, of this machine and of the device. Raises KeyError for a device that this node has not.
         """
         device = self.devices[key]
         if device.deleting:
             raise KeyError(key)
         refused: dict[str, str] = {}
         device.reports += 1
+        if device.reporters.heard(source[:_MAX_SOURCE], now):
+            self.dirty[key] = None
         for name, value in values.items():
             prop = device.properties.get(name)
             why = "is not in the DeviceModel" if prop is None else devices.refusal(prop, value) if value else ""
@@ -283,6 +292,12 @@ class Twins:
         if heard:
             self._seen(key, device, now)
 
+    def settle(self, now: int) -> None:
+        """Devices for which two mappers have reported, and do so no more."""
+        for key, device in self.devices.items():
+            if device.reporters.settled(now):
+                self.dirty[key] = None
+
     def _seen(self, key: NamespacedName, device: Device, now: int) -> None:
         stamp = _stamp(0, now)
         if not 0 <= stamp - device.seen < REFRESH:
@@ -314,6 +329,8 @@ class Twins:
         }
         if device.refused:
             report["refused"] = device.refused
+        if device.reporters.both:
+            report["mappers"] = list(device.reporters.both)
         found: dict[str, bytes | None] = {reported: meta.canonical(report)}
         if private:
             self._local.add(key)

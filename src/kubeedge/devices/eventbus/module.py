@@ -137,7 +137,7 @@ class EventBus:
     def _received(self, message: Publish, client: str) -> asyncio.Future[None] | None:
         if (at := topics.device_topic(message.topic)) is not None:
             try:
-                return self._asked(at, message)
+                return self._asked(at, message, client)
             except Invalid as exc:
                 event = _event(message.payload)
                 self._publish(
@@ -204,7 +204,7 @@ class EventBus:
         except Invalid as exc:
             return topics.failure(_event(payload), now, 400, str(exc))
 
-    def _asked(self, at: topics.TopicAddress, message: Publish) -> asyncio.Future[None] | None:
+    def _asked(self, at: topics.TopicAddress, message: Publish, client: str) -> asyncio.Future[None] | None:
         """Perform what a mapper asks for; a future for what the store must confirm first. Raises Invalid, and KeyError for an unknown
         device."""
         key = self._twins.twins.find(at.identifier)
@@ -223,16 +223,18 @@ class EventBus:
                 answer = topics.answer(event, self._twins.now(), device=device)
                 self._publish(at.topic("state/update/result"), answer)
                 return future
-        return self._updated(key, at, message)
+        return self._updated(key, at, message, client)
 
-    def _updated(self, key: NamespacedName, at: topics.TopicAddress, message: Publish) -> asyncio.Future[None] | None:
+    def _updated(
+        self, key: NamespacedName, at: topics.TopicAddress, message: Publish, client: str
+    ) -> asyncio.Future[None] | None:
         update = topics.update(message.payload)
         device = self._twins.twins.devices[key]
         result = self._hears(at.topic("twin/update/result"))
         document = self._hears(at.topic("twin/update/document"))
         before = topics.twin(device, update.values) if document else None
         refused, future = self._twins.report(
-            key, update.values, durable=message.qos > 0, observed=update.observed, times=update.times
+            key, update.values, durable=message.qos > 0, observed=update.observed, times=update.times, source=client
         )
         if result and refused:
             why = "; ".join(f"{name[:128]} {text}" for name, text in list(refused.items())[:8])
