@@ -28,10 +28,10 @@ async def completed(own: SinkCredentials, store: Store) -> SinkCredentials:
         known = {"user": "userName", "password": "password", "token": "token", "ca": _CA}
         own = replace(own, **{field: data[name] for field, name in known.items() if name in data})
     if own.config_map:
-        data = await _data(store, "configmaps", own.config_map)
-        if _CA not in data:
+        found = await _data(store, "configmaps", own.config_map)
+        if _CA not in found:
             raise Invalid(f"ConfigMap {own.config_map} has no {_CA}")
-        own = replace(own, ca=data[_CA])
+        own = replace(own, ca=found[_CA])
     return own
 
 
