@@ -20,6 +20,7 @@ from functools import partial
 from kubeedge import __version__
 from kubeedge.api.names import KUBELET_PORT, RULES_PORT, NodeNumber, TenantId
 from kubeedge.api.service_accounts import API_PORT as PODS_API
+from kubeedge.apiserver.message_log import MessageLog
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.quota import TenantLimits
 from kubeedge.apiserver.server import ApiServer
@@ -63,6 +64,7 @@ from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
 from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
 from kubeedge_cloud.kubelet_apis import KubeletApis
 from kubeedge_cloud.kubelets.nodestreams.module import NodeStreams
+from kubeedge_cloud.messages.module import NodeMessages
 from kubeedge_cloud.pods_api import ApiForPods
 from kubeedge_cloud.ports import check_free
 from kubeedge_cloud.processes import tuning
@@ -137,8 +139,8 @@ class Cloud:
         self.hosts = hosts(config)
         self.authority = Authority(config.paths.state / "pki")
         kubelets = [config.kubelets.node_address] if config.kubelets.node_address else []
-        names = dict.fromkeys([*self.hosts, *config.publishing.names, *kubelets, *_LOCAL_NAMES])
-        self.certificate = ServerCertificate(self.authority, config.paths.state / "pki", list(names))
+        names = list(dict.fromkeys([*self.hosts, *config.publishing.names, *kubelets, *_LOCAL_NAMES]))
+        self.certificate = ServerCertificate(self.authority, config.paths.state / "pki", names)
         self.plan = plan_of(config.addresses)
         self.tenants = TenantManager(store, plan=self.plan)
         self.tokens = TokenStore(store, self.authority.hash, time.time)
@@ -209,6 +211,17 @@ class Cloud:
             context = self.certificate.context(mutual=True, minimum=ssl.TLSVersion.TLSv1_2)
             context.verify_mode = ssl.CERT_OPTIONAL  # pods come with a token; a certificate that is shown is verified
             serving.append(ApiServerModule(self.api, context, address=on.api.address, port=on.api.port))
+        devices = DeviceController(
+            self.store,
+            self.registries.fenced("devicecontroller"),
+            self.tenants,
+            grace=self.config.node_monitor_grace_period,
+            limits=lambda tenant: self.usage.of(tenant).limits,
+            cluster_client=partial(self.apis.edge_cluster, work="devicecontroller"),
+            member=self.membership,
+            offload=self.registries.offload,
+        )
+        self.metrics.collect(devices.families)
         controlling: list[Module] = [
             EdgeController(
                 self.store,
@@ -221,16 +234,8 @@ class Cloud:
                 cluster_client=self.apis.edge_cluster,
                 member=self.membership,
             ),
-            DeviceController(
-                self.store,
-                self.registries.fenced("devicecontroller"),
-                self.tenants,
-                grace=self.config.node_monitor_grace_period,
-                limits=lambda tenant: self.usage.of(tenant).limits,
-                cluster_client=partial(self.apis.edge_cluster, work="devicecontroller"),
-                member=self.membership,
-                offload=self.registries.offload,
-            ),
+            devices,
+            NodeMessages(self.store, self.tenants, member=self.membership),
             ControllersModule(
                 self.registries.fenced("controllers"),
                 self.tenants,
@@ -249,12 +254,8 @@ class Cloud:
                 MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text, waiting=self._not_ready)
             )
         listening.append(self._admin())
-        first: list[Module] = [
-            self.certificate,
-            self.usage,
-            self.kubeconfigs,
-            *([self.membership] if isinstance(self.membership, Process) else []),
-        ]
+        members = [self.membership] if isinstance(self.membership, Process) else []
+        first: list[Module] = [self.certificate, self.usage, self.kubeconfigs, *members]
         return [first, serving, controlling, listening]
 
     def _not_ready(self) -> list[str]:
@@ -267,6 +268,7 @@ class Cloud:
             self.node_streams.connect,
             check=self.kubeconfigs.check,
             rule_stream=lambda tenant, node: self.bus.connect(tenant, node, RULES_PORT),
+            messages=partial(MessageLog, self.store),
         )
         self.kubeconfigs.on_ended(api.end)
         return api
@@ -352,9 +354,7 @@ class Cloud:
     def _bootstrap(self) -> Bootstrap:
         on, endpoints = self.config.listeners.bootstrap, node_endpoints(self.config)
         if not endpoints["relays"]:
-            log.warning(
-                "listeners.relay is off and no other process is named under `peers`: nodes join without KubeBus"
-            )
+            log.warning("listeners.relay is off and `peers` names no other process: nodes join without KubeBus")
         return Bootstrap(
             BootstrapSettings(address=on.address, port=on.port, endpoints=endpoints),
             self.authority,

@@ -206,7 +206,8 @@ class DesiredState:
         """The node's prefix, and what it has below it."""
         prefix = keys.edge_desired(self._state.tenant, name)
         found = await self._state.store.range(prefix, keys.prefix_end(prefix))
-        others = (f"{prefix}devices/", prefix + GATEWAYS)  # the DeviceController's, and what its Gateways serve
+        # the DeviceController's, kubeedge_cloud.messages', and what its Gateways serve
+        others = (f"{prefix}devices/", f"{prefix}messages/", prefix + GATEWAYS)
         return prefix, {kv.key.removeprefix(prefix): kv.value for kv in found.kvs if not kv.key.startswith(others)}
 
     async def _sync_down(self, name: NodeName) -> float | None:

@@ -211,7 +211,7 @@ class TenantEdgeController:
         def is_report(key: str) -> bool:
             _, kind, rest = _parts(key.removeprefix(prefix))
             if kind == "reported":
-                return not rest.startswith(("devices/", GATEWAYS))  # those are other controllers'
+                return not rest.startswith(("devices/", "messages/", GATEWAYS))  # those are other controllers'
             return kind == "desired" and rest.startswith(GATEWAYS)
 
         async with aclosing(reflect(self._state.store, prefix, wanted=is_report)) as changes:

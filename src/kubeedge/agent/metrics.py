@@ -41,6 +41,14 @@ def families(parts: Parts, modules: Sequence[ModuleState]) -> list[Family]:
         from kubeedge.gateway.observe import families as of_gateways
 
         found += of_gateways(parts.gateways)
+    if parts.twins is not None:
+        from kubeedge.devices.observe import families as of_devices
+
+        found += of_devices(parts.twins, parts.events)
+    if parts.upstream is not None:
+        from kubeedge.devices.upstream.observe import families as of_messages
+
+        found += of_messages(parts.upstream)
     if parts.push is not None:
         from kubeedge.devices.sinks.observe import families as of_push
 

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from kubeedge.appengine.module import AppEngine
     from kubeedge.config.edge import EdgeConfig
     from kubeedge.config.node_credentials import NodeCredentials
+    from kubeedge.devices.eventbus.module import EventBus
+    from kubeedge.devices.module import DeviceTwins
     from kubeedge.devices.rules import NodeRules
     from kubeedge.devices.sinks.module import DevicePush
+    from kubeedge.devices.upstream.module import MessageUpstream
     from kubeedge.gateway.module import NodeGateways
     from kubeedge.hub.module import EdgeHub
     from kubeedge.kubebus.module import KubeBus
@@ -48,7 +51,10 @@ class Parts:
     writes: EdgeWrites | None = None
     mesh: Mesh | None = None
     gateways: NodeGateways | None = None
+    twins: DeviceTwins | None = None
+    events: EventBus | None = None
     push: DevicePush | None = None
+    upstream: MessageUpstream | None = None
     _rules: NodeRules | None = None
 
     @property

@@ -24,19 +24,15 @@ from kubeedge.api import access, service_accounts
 from kubeedge.api.access import Attributes
 from kubeedge.api.names import TenantId
 from kubeedge.api.resources import NAMESPACES, PODS, Resources, Row
-from kubeedge.api.status import (
-    Forbidden,
-    MethodNotAllowed,
-    NoSuchPath,
-    TooManyRequests,
-    Unauthorized,
-)
+from kubeedge.api.status import Forbidden, MethodNotAllowed, NoSuchPath, TooManyRequests, Unauthorized
 from kubeedge.apiserver import answers, content, discovery, node_metrics, openapi, reviews, upgrades, verbs, watching
 from kubeedge.apiserver.accounts import AccountIdentity, forbidden
 from kubeedge.apiserver.authentication import bearer, by_certificate
 from kubeedge.apiserver.call import Address, Call, address
 from kubeedge.apiserver.discovery import VersionInfo
 from kubeedge.apiserver.logs import NodeStream, logs
+from kubeedge.apiserver.message_calls import MessageCalls
+from kubeedge.apiserver.message_log import MessageLog
 from kubeedge.apiserver.rechecks import Rechecks
 from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.rule_calls import RuleCalls
@@ -74,8 +70,9 @@ class ApiServer:
         *,
         unread: int = LIMIT,
         rule_stream: NodeStream | None = None,
+        messages: Callable[[TenantId], MessageLog] | None = None,
     ) -> None:
-        """`rule_stream` connects to what rules reach on a node; None: there are no rules. `check` raises Unauthorized for an identity that is authentic but has no access (any more).
+        """`rule_stream` connects to what rules reach on a node; None: there are no rules. `messages`: of programs of a tenant's nodes. `check` raises Unauthorized for an identity that is authentic but has no access (any more).
 
         `unread`: bytes of answers that may wait for the clients of one tenant.
         """
@@ -94,6 +91,7 @@ class ApiServer:
         self._looks: Counter[TenantId] = Counter()
         self._node_looks = node_metrics.NodeLooks(node_stream)
         self._rules = RuleCalls(rule_stream) if rule_stream is not None else None
+        self._messages = MessageCalls(messages) if messages is not None else None
         self._lists: dict[TenantId, asyncio.Semaphore] = {}
         self._events: dict[TenantId, SharedEvents] = {}
         self.unread = UnreadBytes(unread)
@@ -139,6 +137,8 @@ class ApiServer:
                 return await self._resource(registry, identity, request, (group, version), [resource, *rest])
             case ["rules", _, _, *_] if self._rules is not None:
                 return await self._rules.call(registry, identity, request)
+            case ["messages", *rest] if self._messages is not None and rest:
+                return await self._messages.call(registry, identity, request, rest)
             case ["openid", "v1", "jwks"] if registry.accounts is not None:
                 return answers.ok(registry.accounts.jwks(), "application/jwk-set+json")
             case [".well-known", "openid-configuration"] if registry.accounts is not None:

@@ -26,15 +26,29 @@ class ExternalBrokerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MqttTlsConfig:
+    """`modules.devices.mqttTls`: a second listener of the broker, for other machines of the site. It needs `mqttUsers`."""
+
+    listen: str = setting("", 'HOST:PORT, as 0.0.0.0:8883; "": none', form=forms.optional_ip_endpoint)
+    cert_file: Path | None = setting(None, "certificate of the broker, PEM; read for each connection")
+    key_file: Path | None = setting(None, "private key of that certificate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DevicesConfig:
     """`modules.devices`: the devices of this node (docs/guide/devices.md)."""
 
     enable: bool = setting(False, "devices of this node: their twins, and an MQTT broker for mappers and programs")
     mqtt: str = setting(
         "127.0.0.1:1883",
-        "where the broker listens: a loopback address, as every program that reaches it may use every device",
+        "where the broker listens: a loopback address, as without mqttUsers every program that reaches it may use every device",
         form=forms.loopback_endpoint,
     )
+    mqtt_users: Path | None = setting(
+        None,
+        "file with the users of the broker and their rights (docs/guide/mqtt-users.md); none: all may do everything",
+    )
+    mqtt_tls: MqttTlsConfig = section(MqttTlsConfig())
     dmi: str = setting(
         "",
         'socket for KubeEdge\'s mappers (DMI), as unix:///etc/kubeedge/dmi.sock; "": none',
@@ -58,6 +72,12 @@ class DevicesConfig:
     push_credentials: Path | None = setting(
         None, "file with the users, passwords and tokens for these servers (docs/guide/sinks.md)"
     )
+    messages: bool = setting(
+        True,
+        "keep messages of programs for the cloud until it has them (SYS/dis/upload_records, $hw/events/upload/#, +/user/#; docs/guide/messages.md)",
+    )
+    messages_max_mib: int = setting(16, "MiB of disk for such messages; the oldest ones give way", low=1, high=65536)
+    messages_max_days: int = setting(30, "days that they wait for the cloud", low=1, high=3650)
     rules: bool = setting(
         False,
         "rules of the cloud may publish on the broker, and call HTTP services on 127.0.0.1 of this node (docs/guide/rules.md)",
