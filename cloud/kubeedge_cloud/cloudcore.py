@@ -20,6 +20,7 @@ from functools import partial
 from kubeedge import __version__
 from kubeedge.api.names import KUBELET_PORT, RULES_PORT, NodeNumber, TenantId
 from kubeedge.api.service_accounts import API_PORT as PODS_API
+from kubeedge.apiserver.logs import NodeStream
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.quota import TenantLimits
 from kubeedge.apiserver.server import ApiServer
@@ -170,6 +171,7 @@ class Cloud:
         if config.publishing.services:
             self.bus.serve(L4_PORT, CloudServices(config.publishing.services, self.tenants.tenant_number).for_tenant)
         self.node_streams = NodeStreams(store, lambda tenant, node: self.bus.connect(tenant, node, KUBELET_PORT))
+        self._rule_stream: NodeStream = lambda tenant, node: self.bus.connect(tenant, node, RULES_PORT)
         self.api = self._apiserver() if config.listeners.api.enable else None
         self.bus.serve(PODS_API, ApiForPods(self.apis.tenant_of, self.api, self.apis.connect_cluster).for_tenant)
         self.hub = self._cloudhub()
@@ -267,7 +269,7 @@ class Cloud:
             self.registries.known,
             self.node_streams.connect,
             check=self.kubeconfigs.check,
-            rule_stream=lambda tenant, node: self.bus.connect(tenant, node, RULES_PORT),
+            rule_stream=self._rule_stream,
         )
         self.kubeconfigs.on_ended(api.end)
         return api
@@ -376,7 +378,7 @@ class Cloud:
                 self.tokens,
                 time.time,
                 kubeconfigs,
-                DeviceRoutes(self.apis.api_of),
+                DeviceRoutes(self.apis.api_of, self._rule_stream),
             ),
             network=NetworkRoutes(self.bus, self.tenants),
             status=ProcessStatus(

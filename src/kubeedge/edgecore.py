@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from kubeedge import __version__
 from kubeedge.agent import footprint, machine
 from kubeedge.agent.control import AgentControl
-from kubeedge.agent.kubelet import OwnKubelet, for_the_cloud, no_rules
+from kubeedge.agent.kubelet import OwnKubelet, cloud_calls, for_the_cloud
 from kubeedge.agent.metrics import families
 from kubeedge.agent.parts import Parts, SyncChannel
 from kubeedge.agent.salvage import worth_keeping
@@ -176,7 +176,7 @@ class Agent:
                 router=RouterSettings(subnets=r.subnets, mtu=r.mtu, masquerade=r.masquerade) if r.enable else None,
             )
         )
-        parts.bus.serve(RULES_PORT, for_the_cloud(parts.rules.handle if parts.rules is not None else no_rules, own))
+        parts.bus.serve(RULES_PORT, for_the_cloud(cloud_calls(parts), own))
         return parts.bus
 
     def _edgehub(self) -> Module:

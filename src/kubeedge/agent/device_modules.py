@@ -11,6 +11,7 @@ from kubeedge.config.devices import DevicesConfig
 from kubeedge.config.forms import loopback_endpoint
 from kubeedge.devices.eventbus.module import EventBus
 from kubeedge.devices.history.driver import HistoryFiles
+from kubeedge.devices.methods.driver import DeviceMethods
 from kubeedge.devices.module import DeviceTwins
 
 
@@ -28,7 +29,8 @@ def device_modules(parts: Parts) -> list[Module]:
         parts.push = DevicePush(queue, node, c.push_credentials, wall=time.time)
         push.append(parts.push)
     twins = DeviceTwins(parts.store, wall=time.time, history=history, push=parts.push)
-    bus = _event_bus(twins, node, (address, port), c)
+    parts.methods = DeviceMethods(twins)
+    bus = _event_bus(twins, node, (address, port), c, parts.methods)
     if parts.rules is not None:
         parts.rules.publish = bus.publish
     if not c.dmi:
@@ -39,11 +41,13 @@ def device_modules(parts: Parts) -> list[Module]:
     return [*push, twins, bus, DeviceMappers(twins, parts.store, path, reported=bus.reported)]
 
 
-def _event_bus(twins: DeviceTwins, node: str, listen: tuple[str, int], c: DevicesConfig) -> EventBus:
+def _event_bus(
+    twins: DeviceTwins, node: str, listen: tuple[str, int], c: DevicesConfig, methods: DeviceMethods
+) -> EventBus:
     if not c.external_broker.url:
-        return EventBus(twins, node, *listen)
+        return EventBus(twins, node, *listen, methods=methods)
     from kubeedge.devices.eventbus.external import (
         external_broker,
     )  # the library for it is read by those alone that have one
 
-    return EventBus(twins, node, *listen, external=external_broker(c.external_broker, node))
+    return EventBus(twins, node, *listen, external=external_broker(c.external_broker, node), methods=methods)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from kubeedge.appengine.module import AppEngine
     from kubeedge.config.edge import EdgeConfig
     from kubeedge.config.node_credentials import NodeCredentials
+    from kubeedge.devices.methods.driver import DeviceMethods
     from kubeedge.devices.rules import NodeRules
     from kubeedge.devices.sinks.module import DevicePush
     from kubeedge.hub.module import EdgeHub
@@ -46,6 +47,7 @@ class Parts:
     writes: EdgeWrites | None = None
     mesh: Mesh | None = None
     push: DevicePush | None = None
+    methods: DeviceMethods | None = None
     _rules: NodeRules | None = None
 
     @property

@@ -20,7 +20,7 @@ from typing import Any
 
 import h11
 
-from kubeedge.api import access, service_accounts
+from kubeedge.api import access, device_methods, devices, service_accounts
 from kubeedge.api.access import Attributes
 from kubeedge.api.names import TenantId
 from kubeedge.api.resources import NAMESPACES, PODS, Resources, Row
@@ -35,6 +35,7 @@ from kubeedge.apiserver import answers, content, discovery, node_metrics, openap
 from kubeedge.apiserver.accounts import AccountIdentity, forbidden
 from kubeedge.apiserver.authentication import bearer, by_certificate
 from kubeedge.apiserver.call import Address, Call, address
+from kubeedge.apiserver.device_calls import DeviceCalls
 from kubeedge.apiserver.discovery import VersionInfo
 from kubeedge.apiserver.logs import NodeStream, logs
 from kubeedge.apiserver.rechecks import Rechecks
@@ -75,7 +76,7 @@ class ApiServer:
         unread: int = LIMIT,
         rule_stream: NodeStream | None = None,
     ) -> None:
-        """`rule_stream` connects to what rules reach on a node; None: there are no rules. `check` raises Unauthorized for an identity that is authentic but has no access (any more).
+        """`rule_stream` connects to what rules and calls of methods reach on a node; None: there are none. `check` raises Unauthorized for an identity that is authentic but has no access (any more).
 
         `unread`: bytes of answers that may wait for the clients of one tenant.
         """
@@ -94,6 +95,7 @@ class ApiServer:
         self._looks: Counter[TenantId] = Counter()
         self._node_looks = node_metrics.NodeLooks(node_stream)
         self._rules = RuleCalls(rule_stream) if rule_stream is not None else None
+        self._device_calls = DeviceCalls(rule_stream) if rule_stream is not None else None
         self._lists: dict[TenantId, asyncio.Semaphore] = {}
         self._events: dict[TenantId, SharedEvents] = {}
         self.unread = UnreadBytes(unread)
@@ -135,6 +137,8 @@ class ApiServer:
                 return await self._metrics(registry, identity, request, [resource, *rest])
             case ["api", version, resource, *rest]:
                 return await self._resource(registry, identity, request, ("", version), [resource, *rest])
+            case ["apis", devices.GROUP, _, "namespaces", _, "devices", _, device_methods.SUBRESOURCE, *_]:
+                return await self._methods(registry, identity, request, parts)
             case ["apis", group, version, resource, *rest]:
                 return await self._resource(registry, identity, request, (group, version), [resource, *rest])
             case ["rules", _, _, *_] if self._rules is not None:
@@ -217,6 +221,17 @@ class ApiServer:
         counted = _counted(self._writes, registry.tenant, _MAX_WRITES, "requests that write")
         with counted, self._turns.of(registry.tenant) as call.turn:
             return await self._write(call)
+
+    async def _methods(
+        self, registry: Registry, identity: UserIdentity, request: Request, parts: list[str]
+    ) -> Response:
+        at = address(registry.served, parts[1], parts[2], parts[3:8])
+        call = Call(registry, at, request, request.query)
+        if isinstance(identity, AccountIdentity) and not identity.may(asked := attributes(call)):
+            raise forbidden(identity, asked)
+        if self._device_calls is None:
+            raise MethodNotAllowed
+        return await self._device_calls.answer(registry.tenant, registry, request, (at.namespace, at.name), parts[8:])
 
     async def _metrics(
         self, registry: Registry, identity: UserIdentity, request: Request, parts: list[str]

@@ -271,6 +271,10 @@ class Broker:
             copy = Publish(message.topic, message.payload, min(message.qos, one.qos, 1), retain)
             self._enqueue(self.sessions[client], copy)
 
+    def is_heard(self, topic: str) -> bool:
+        """A client that is connected has subscribed to it."""
+        return any(self.sessions[client].connected for client, _ in self._subscribers(topic))
+
     def _subscribers(self, topic: str) -> Iterator[tuple[str, Subscription]]:
         for client in self._exact.get(topic, ()):
             yield client, self.sessions[client].filters[topic]

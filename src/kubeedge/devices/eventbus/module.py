@@ -6,12 +6,13 @@ Lives elsewhere: the twins and the disk (devices/module.py); what is in a messag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kubeedge.api.names import NamespacedName
 from kubeedge.devices import topics
 from kubeedge.devices.core import DesiredChange
+from kubeedge.devices.methods import core as methods
 from kubeedge.devices.module import DeviceTwins
 from kubeedge.errors import Invalid, Unavailable
 from kubeedge.kit.tasks import TaskSet
@@ -21,7 +22,9 @@ from kubeedge.mqtt.driver import MqttServer
 
 if TYPE_CHECKING:
     from kubeedge.devices.eventbus.external import ExternalBroker
+    from kubeedge.devices.methods.driver import DeviceMethods
 
+_CALLING = 16  # calls of methods by programs at once
 _ASKING = 4  # history requests at once; a thread reads the files for each
 
 
@@ -32,7 +35,14 @@ class EventBus:
     name = "eventbus"
 
     def __init__(
-        self, twins: DeviceTwins, node: str, address: str, port: int, *, external: ExternalBroker | None = None
+        self,
+        twins: DeviceTwins,
+        node: str,
+        address: str,
+        port: int,
+        *,
+        external: ExternalBroker | None = None,
+        methods: DeviceMethods | None = None,
     ) -> None:
         self.port = port  # 0: any; the real one once it is ready
         self._twins = twins
@@ -40,7 +50,10 @@ class EventBus:
         self._address = address
         self._external = external
         self._server = None if external is not None else MqttServer(Broker(), self._received)
-        self._asking = TaskSet("history requests")  # of one run
+        self._methods = methods
+        if methods is not None:
+            methods.publish = self.publish_to_somebody
+        self._asking = TaskSet("requests of programs")  # of one run
         twins.listeners.append(self)
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -50,7 +63,7 @@ class EventBus:
             self.port = port
             ready.set()
 
-        self._asking = TaskSet("history requests")
+        self._asking = TaskSet("requests of programs")
         async with self._asking:
             if self._server is not None:
                 await self._server.serve(self._address, self.port, listening)
@@ -71,6 +84,11 @@ class EventBus:
         if self._external is not None and not self._external.is_attached:
             raise Unavailable("the broker is away")
         self._publish(topic, payload)
+
+    def publish_to_somebody(self, topic: str, payload: bytes) -> bool:
+        """Like `publish`; False: nobody has subscribed, and the message is gone. What a broker of somebody else's has is not known."""
+        self.publish(topic, payload)
+        return self._server is None or self._server.broker.is_heard(topic)
 
     def desired(self, key: NamespacedName, change: DesiredChange) -> None:
         """The twins have a new desired row."""
@@ -118,12 +136,33 @@ class EventBus:
         elif message.topic == f"{topics.DEVICES}get":
             self._publish(f"{message.topic}/result", self._page(message.payload))
         elif message.topic == f"{topics.DEVICES}history/get":
-            if len(self._asking) < _ASKING:
-                self._asking.start(self._history(message), "history request")
-            else:
-                busy = topics.failure(_event(message.payload), self._twins.now(), 503, "others are asking: try again")
-                self._publish(f"{message.topic}/result", busy)
+            self._start(message, self._history(message), _ASKING)
+        elif self._methods is not None and methods.is_result(message.topic):
+            self._methods.answered(message.topic, message.payload)
+        elif self._methods is not None and message.topic == methods.ASK:
+            self._start(message, self._call(message, self._methods), _ASKING + _CALLING)
         return None
+
+    def _start(self, message: Publish, answering: Coroutine[Any, Any, None], most: int) -> None:
+        if len(self._asking) < most:
+            self._asking.start(answering, "request of a program")
+            return
+        answering.close()
+        busy = topics.failure(_event(message.payload), self._twins.now(), 503, "others are asking: try again")
+        self._publish(f"{message.topic}/result", busy)
+
+    async def _call(self, message: Publish, calls: DeviceMethods) -> None:
+        event = ""
+        try:
+            event = _event(message.payload)
+            asked = methods.request(message.payload)
+            found = await calls.call(asked.identifier, asked.method, asked.body)
+            payload = topics.answer(event, self._twins.now(), result=found)
+        except Invalid as exc:
+            payload = topics.failure(event, self._twins.now(), 400, str(exc))
+        except methods.MethodFailed as exc:
+            payload = topics.failure(event, self._twins.now(), exc.code, str(exc))
+        self._publish(methods.ANSWER, payload)
 
     async def _history(self, message: Publish) -> None:
         now = self._twins.now()
