@@ -41,7 +41,7 @@ from kubeedge_cloud.admin.network import NetworkRoutes
 from kubeedge_cloud.admin.routes import AdminRoutes
 from kubeedge_cloud.admin.tenants import TenantRoutes
 from kubeedge_cloud.authority.ca import Authority
-from kubeedge_cloud.bootstrap.endpoints import endpoint, hosts, node_endpoints
+from kubeedge_cloud.bootstrap.endpoints import LOCAL_NAMES, certificate_names, endpoint, hosts, node_endpoints
 from kubeedge_cloud.bootstrap.module import Bootstrap, BootstrapSettings
 from kubeedge_cloud.bootstrap.tokens import TokenStore
 from kubeedge_cloud.bushub.module import BusHub
@@ -52,6 +52,7 @@ from kubeedge_cloud.certificates.authority import check_authority, check_directo
 from kubeedge_cloud.certificates.filecertificate.module import modern
 from kubeedge_cloud.certificates.module import ServerCertificate
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
+from kubeedge_cloud.cluster_calls import cluster_calls
 from kubeedge_cloud.controllers.basics.core import Server
 from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.devicecontroller.module import DeviceController
@@ -137,9 +138,7 @@ class Cloud:
         self.shared = store if isinstance(store, SharedStore) else None
         self.hosts = hosts(config)
         self.authority = Authority(config.paths.state / "pki")
-        kubelets = [config.kubelets.node_address] if config.kubelets.node_address else []
-        names = dict.fromkeys([*self.hosts, *config.publishing.names, *kubelets, *_LOCAL_NAMES])
-        self.certificate = ServerCertificate(self.authority, config.paths.state / "pki", list(names))
+        self.certificate = ServerCertificate(self.authority, config.paths.state / "pki", certificate_names(config))
         a = config.addresses
         self.plan = AddressPlan(a.pods, a.node_bits, a.overlay, a.services, a.tenant_services, a.services_ipv6)
         self.tenants = TenantManager(store, plan=self.plan)
@@ -247,6 +246,8 @@ class Cloud:
         if on.web.enable and on.relay.enable:
             listening += self._publishing()
         listening += self.kubelets.modules(self.tenants, self.node_streams, self.certificate)
+        parts = self.authority, self.certificate, self.tenants, self.apis, self._rule_stream
+        listening += cluster_calls(self.config, self.hosts[0], *parts, self.registries.offload, self.membership)
         if on.metrics.enable:
             listening.append(
                 MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text, waiting=self._not_ready)
@@ -283,7 +284,7 @@ class Cloud:
             self.tenants,
             ports=ports_of(c, on.port),
             addresses=self.hosts,
-            reserved=(*self.hosts, *c.names, *_LOCAL_NAMES),
+            reserved=(*self.hosts, *c.names, *LOCAL_NAMES),
             default=c.default_tenant,
             offload=self.registries.offload,
             member=self.membership,
@@ -396,6 +397,3 @@ class Cloud:
             clock=time.time,
         )
         return ControlServer(self.config.paths.run / "cloud.sock", routes.answer, self.metrics.text)
-
-
-_LOCAL_NAMES = ("127.0.0.1", "localhost")

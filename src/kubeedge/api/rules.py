@@ -17,7 +17,7 @@ RULES = Resource(GROUP, "v1", "rules", "Rule")
 RULEENDPOINTS = Resource(GROUP, "v1", "ruleendpoints", "RuleEndpoint")
 
 REST, EVENTBUS, SERVICEBUS = TYPES = ("rest", "eventbus", "servicebus")
-_MAX_TEXT = 1024  # characters of a path or a topic
+MAX_TEXT = 1024  # characters of a path or a topic
 
 
 def endpoint(obj: Object) -> list[FieldError]:
@@ -43,9 +43,9 @@ def rule(obj: Object) -> list[FieldError]:
             errors.append(required(f"spec.{side}"))
             continue
         errors += [
-            invalid(f"spec.{side}.{name}", str(text)[:64], f"must have at most {_MAX_TEXT} printable characters")
+            invalid(f"spec.{side}.{name}", str(text)[:64], f"must have at most {MAX_TEXT} printable characters")
             for name, text in resource.items()
-            if len(str(text)) > _MAX_TEXT or not str(text).isprintable()
+            if len(str(text)) > MAX_TEXT or not str(text).isprintable()
         ]
     return errors
 

@@ -23,7 +23,7 @@ import h11
 from kubeedge.api import access, device_methods, devices, service_accounts
 from kubeedge.api.access import Attributes
 from kubeedge.api.names import TenantId
-from kubeedge.api.resources import NAMESPACES, PODS, Resources, Row
+from kubeedge.api.resources import PODS, Resources, Row
 from kubeedge.api.status import (
     Forbidden,
     MethodNotAllowed,
@@ -34,7 +34,7 @@ from kubeedge.api.status import (
 from kubeedge.apiserver import answers, content, discovery, node_metrics, openapi, reviews, upgrades, verbs, watching
 from kubeedge.apiserver.accounts import AccountIdentity, forbidden
 from kubeedge.apiserver.authentication import bearer, by_certificate
-from kubeedge.apiserver.call import Address, Call, address
+from kubeedge.apiserver.call import Address, Call, address, attributes
 from kubeedge.apiserver.device_calls import DeviceCalls
 from kubeedge.apiserver.discovery import VersionInfo
 from kubeedge.apiserver.logs import NodeStream, logs
@@ -379,23 +379,6 @@ def _describe(info: VersionInfo, served: Resources, stored: Resources, request: 
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-
-
-def attributes(call: Call) -> Attributes:
-    """The request as an authorizer sees it. A namespace is in itself."""
-    at, method = call.address, call.request.method
-    verb = _VERBS.get(method, "get")
-    if method in ("GET", "HEAD") and not at.name:
-        verb = "watch" if call.flag("watch") else "list"
-    elif method == "DELETE" and not at.name:
-        verb = "deletecollection"
-    resource = at.row.resource
-    plural = f"{resource.plural}/{at.subresource}" if at.subresource else resource.plural
-    namespace = at.name if resource == NAMESPACES else at.namespace
-    return Attributes(verb, resource.group, plural, namespace, at.name)
 
 
 @contextlib.contextmanager

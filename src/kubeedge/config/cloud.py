@@ -46,9 +46,24 @@ class Listeners:
     )
     api: Listener = section(Listener(port=6443), "the Kubernetes API (client certificates)")
     web: Listener = section(Listener(port=8080), "published web services (HTTP, or HTTPS: publishing.tls)")
+    clusters: Listener = section(
+        Listener(port=10004, enable=False),
+        "for clusters of users' own: devices of v1alpha2 (a webhook), calls of rules and of methods of devices (docs/guide/rules.md)",
+    )
     metrics: Listener = section(
         Listener(port=10003, address="127.0.0.1"),
         "GET /metrics for Prometheus, without authentication: keep it on a private address",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClustersConfig:
+    """`clusters`: of tenants whose API is a Kubernetes cluster of their own."""
+
+    service: str = setting(
+        "",
+        'Service by which their API servers reach listeners.clusters, as NAMESPACE/NAME, at its port 443; "": at the first of advertise',
+        form=forms.optional_service,
     )
 
 
@@ -313,6 +328,7 @@ class CloudConfig:
         form=forms.tenant,
     )
     listeners: Listeners = section(Listeners())
+    clusters: ClustersConfig = section(ClustersConfig())
     kubelets: KubeletsConfig = section(
         KubeletsConfig(), "logs, exec and port-forward through the API server of a cluster that is not this process"
     )

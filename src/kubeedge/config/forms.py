@@ -29,6 +29,12 @@ def label_or_none(text: str) -> None:
         label(text)
 
 
+def optional_service(text: str) -> None:
+    """NAMESPACE/NAME of a Service, or ""."""
+    if text and not (text.count("/") == 1 and all(map(_LABEL.fullmatch, text.split("/")))):
+        raise ValueError("is not NAMESPACE/NAME of a Service")
+
+
 def interface(text: str) -> None:
     """The name of a network interface."""
     if not _INTERFACE.fullmatch(text) or text in (".", ".."):
