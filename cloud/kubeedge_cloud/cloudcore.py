@@ -18,9 +18,10 @@ import time
 from functools import partial
 
 from kubeedge import __version__
-from kubeedge.api.names import KUBELET_PORT, RULES_PORT, NodeNumber, TenantId
+from kubeedge.api.names import KUBELET_PORT, RULES_PORT, TenantId
 from kubeedge.api.service_accounts import API_PORT as PODS_API
 from kubeedge.apiserver.logs import NodeStream
+from kubeedge.apiserver.message_log import MessageLog
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.quota import TenantLimits
 from kubeedge.apiserver.server import ApiServer
@@ -44,10 +45,6 @@ from kubeedge_cloud.authority.ca import Authority
 from kubeedge_cloud.bootstrap.endpoints import LOCAL_NAMES, certificate_names, endpoint, hosts, node_endpoints
 from kubeedge_cloud.bootstrap.module import Bootstrap, BootstrapSettings
 from kubeedge_cloud.bootstrap.tokens import TokenStore
-from kubeedge_cloud.bushub.module import BusHub
-from kubeedge_cloud.bushub.peers import PeersSettings
-from kubeedge_cloud.bushub.settings import BusHubSettings
-from kubeedge_cloud.bushub.tun import CloudTun
 from kubeedge_cloud.certificates.authority import check_authority, check_directory
 from kubeedge_cloud.certificates.filecertificate.module import modern
 from kubeedge_cloud.certificates.module import ServerCertificate
@@ -65,6 +62,7 @@ from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
 from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
 from kubeedge_cloud.kubelet_apis import KubeletApis
 from kubeedge_cloud.kubelets.nodestreams.module import NodeStreams
+from kubeedge_cloud.messages.module import NodeMessages
 from kubeedge_cloud.pods_api import ApiForPods
 from kubeedge_cloud.ports import check_free
 from kubeedge_cloud.processes import tuning
@@ -73,6 +71,7 @@ from kubeedge_cloud.processes.module import Process
 from kubeedge_cloud.publishing.module import Publishing
 from kubeedge_cloud.publishing.services import CloudServices
 from kubeedge_cloud.publishing.settings import limits_of, ports_of, tls_of
+from kubeedge_cloud.relay import bushub
 from kubeedge_cloud.status import first_steps
 from kubeedge_cloud.status.metrics import families
 from kubeedge_cloud.status.nodes import NodeOverview
@@ -166,7 +165,7 @@ class Cloud:
         self.kubelets = KubeletApis(config, self.hosts[0], self.plan.nodes, self.apis)
         self.owner = self.authority.hash[:16]  # of our Nodes in clusters of users
         self.web: Publishing | None = None
-        self.bus = self._bushub()
+        self.bus = bushub(config, self.plan, self.authority, self.certificate, self.tenants, store)
         if config.publishing.services:
             self.bus.serve(L4_PORT, CloudServices(config.publishing.services, self.tenants.tenant_number).for_tenant)
         self.node_streams = NodeStreams(store, lambda tenant, node: self.bus.connect(tenant, node, KUBELET_PORT))
@@ -174,6 +173,7 @@ class Cloud:
         self.api = self._apiserver() if config.listeners.api.enable else None
         self.bus.serve(PODS_API, ApiForPods(self.apis.tenant_of, self.api, self.apis.connect_cluster).for_tenant)
         self.hub = self._cloudhub()
+        self.messages = NodeMessages(store, self.tenants, member=self.membership)
         self.metrics = MetricsRegistry()
         self.metrics.collect(lambda: families(self.supervisor, store, self.hub, self.bus, self.usage, self.web))
         self.supervisor = Supervisor([level for level in self._levels() if level])
@@ -233,6 +233,7 @@ class Cloud:
                 member=self.membership,
                 offload=self.registries.offload,
             ),
+            self.messages,
             ControllersModule(
                 self.registries.fenced("controllers"),
                 self.tenants,
@@ -271,6 +272,7 @@ class Cloud:
             self.node_streams.connect,
             check=self.kubeconfigs.check,
             rule_stream=self._rule_stream,
+            messages=partial(MessageLog, self.store),
         )
         self.kubeconfigs.on_ended(api.end)
         return api
@@ -304,37 +306,6 @@ class Cloud:
         )
         self.bus.on_replaced(self.web.forget)
         return [*modules, gateways, self.web]
-
-    def _bushub(self) -> BusHub:
-        c, on = self.config, self.config.listeners.relay
-        tun = None
-        if c.tun.enable:
-            tun = CloudTun(
-                tenant=TenantId(c.tun.tenant),
-                name=c.tun.name,
-                address=self.plan.cloud_address(c.tun.address),
-                routes=(c.addresses.pods, *c.tun.routes),
-                networks=self.plan.behind_the_cloud(c.tun.networks),
-                mtu=c.tun.mtu,
-            )
-        settings = BusHubSettings(
-            address=on.address,
-            port=on.port,
-            ca=self.authority.certificate_file,
-            cert=self.certificate.cert,
-            key=self.certificate.key,
-            tun=tun,
-            pods=c.addresses.pods,
-            source=self.plan.cloud.split("/")[0],
-            congestion=c.relays.congestion,
-        )
-        if not c.store.etcd.endpoints:  # no other process can share this store
-            return BusHub(settings, self.tenants)
-        peers = PeersSettings(
-            addresses=c.relays.addresses or tuple(endpoint(host, on.port) for host in self.hosts),
-            first_number=NodeNumber(self.plan.nodes + 1),
-        )
-        return BusHub(settings, self.tenants, store=self.store, peers=peers)
 
     def _cloudhub(self) -> CloudHub:
         on = self.config.listeners.hub

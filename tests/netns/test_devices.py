@@ -35,6 +35,10 @@ import paho.mqtt.publish as publish, sys
 publish.multiple([("{TOPIC}/twin/update", update, 1) for update in sys.argv[1:]], hostname="127.0.0.1")
 """
 
+UPLOAD = """
+import paho.mqtt.publish as publish, sys
+publish.multiple([("SYS/dis/upload_records", text, 1) for text in sys.argv[1:]], hostname="127.0.0.1")
+"""
 
 SERVICE = """
 import http.server
@@ -126,11 +130,20 @@ def test_a_device_is_set_and_read_by_kubectl_through_a_cut_and_a_crash(site: Sit
     site.machine.ip("link", "set", uplink, "down")
     numbers = [{"temperature": str(number), "target": "21"} for number in range(200)]
     mapper.report(*numbers, {"temperature": "20.5"})  # acknowledged: it is on the disk
+    upload = [f"record {number}" for number in range(300)]
+    site.machine.run(sys.executable, "-c", UPLOAD, *upload)  # likewise
     site.machine.signal(site.agent, signal.SIGKILL)
     site.agent.wait(90)
     site.machine.ip("link", "set", uplink, "up")
     site.start_agent()
     until(lambda: ready("True") and "temperature=20.5" in shown(), what="the values after the crash")
+
+    def uploaded() -> list[str]:
+        page = json.loads(site.kubectl("get", "--raw", "/messages/edge1?after=0"))
+        return [message["payload"] for message in page["messages"]]
+
+    until(lambda: len(uploaded()) >= len(upload), what="the messages for the cloud")
+    assert uploaded() == upload
     # a service of the node, on its loopback: what it was sent meanwhile is read over the cloud, by a rule
     site.kubectl("apply", "-f", "-", input=RULES)
     service = site.machine.spawn(sys.executable, "-c", SERVICE)

@@ -192,8 +192,8 @@ class DesiredState:
         """The node's prefix, and what it has below it."""
         prefix = keys.edge_desired(self._state.tenant, name)
         found = await self._state.store.range(prefix, keys.prefix_end(prefix))
-        devices = f"{prefix}devices/"  # the DeviceController's
-        return prefix, {kv.key.removeprefix(prefix): kv.value for kv in found.kvs if not kv.key.startswith(devices)}
+        others = (f"{prefix}devices/", f"{prefix}messages/")  # the DeviceController's, and kubeedge_cloud.messages'
+        return prefix, {kv.key.removeprefix(prefix): kv.value for kv in found.kvs if not kv.key.startswith(others)}
 
     async def _sync_down(self, name: NodeName) -> float | None:
         """Seconds until a token of one of its pods is due."""

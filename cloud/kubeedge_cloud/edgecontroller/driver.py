@@ -204,7 +204,8 @@ class TenantEdgeController:
 
         def is_report(key: str) -> bool:
             _, kind, rest = _parts(key.removeprefix(prefix))
-            return kind == "reported" and not rest.startswith("devices/")  # those are the DeviceController's
+            others = ("devices/", "messages/")  # the DeviceController's, and kubeedge_cloud.messages'
+            return kind == "reported" and not rest.startswith(others)
 
         async with aclosing(reflect(self._state.store, prefix, wanted=is_report)) as changes:
             async for values, changed in changes:

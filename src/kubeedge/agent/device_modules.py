@@ -30,7 +30,14 @@ def device_modules(parts: Parts) -> list[Module]:
         push.append(parts.push)
     twins = DeviceTwins(parts.store, wall=time.time, history=history, push=parts.push)
     parts.methods = DeviceMethods(twins)
-    bus = _event_bus(twins, node, (address, port), c, parts.methods)
+    if c.messages:
+        from kubeedge.devices.upstream.module import Upstream
+        from kubeedge.devices.upstream.queue import UpstreamQueue
+
+        waiting = UpstreamQueue(state / "messages.db", c.messages_max_mib * 1024 * 1024, c.messages_max_days * 86400.0)
+        parts.upstream = Upstream(parts.store, waiting, wall=time.time)
+        push.append(parts.upstream)
+    bus = _event_bus(twins, parts, (address, port), c)
     if parts.rules is not None:
         parts.rules.publish = bus.publish
     if not c.dmi:
@@ -41,13 +48,13 @@ def device_modules(parts: Parts) -> list[Module]:
     return [*push, twins, bus, DeviceMappers(twins, parts.store, path, reported=bus.reported)]
 
 
-def _event_bus(
-    twins: DeviceTwins, node: str, listen: tuple[str, int], c: DevicesConfig, methods: DeviceMethods
-) -> EventBus:
+def _event_bus(twins: DeviceTwins, parts: Parts, listen: tuple[str, int], c: DevicesConfig) -> EventBus:
+    node, upstream = parts.credentials.node, parts.upstream
     if not c.external_broker.url:
-        return EventBus(twins, node, *listen, methods=methods)
+        return EventBus(twins, node, *listen, upstream=upstream, methods=parts.methods)
     from kubeedge.devices.eventbus.external import (
         external_broker,
     )  # the library for it is read by those alone that have one
 
-    return EventBus(twins, node, *listen, external=external_broker(c.external_broker, node), methods=methods)
+    external = external_broker(c.external_broker, node, messages=upstream is not None)
+    return EventBus(twins, node, *listen, external=external, upstream=upstream, methods=parts.methods)

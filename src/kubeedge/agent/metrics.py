@@ -37,6 +37,10 @@ def families(parts: Parts, modules: Sequence[ModuleState]) -> list[Family]:
         from kubeedge.mesh.observe import families as of_mesh
 
         found += of_mesh(parts.mesh.dns, parts.mesh.proxy, parts.mesh.enforcer)
+    if parts.upstream is not None:
+        from kubeedge.devices.upstream.observe import families as of_messages
+
+        found += of_messages(parts.upstream)
     if parts.push is not None:
         from kubeedge.devices.sinks.observe import families as of_push
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kubeedge.devices.methods.driver import DeviceMethods
     from kubeedge.devices.rules import NodeRules
     from kubeedge.devices.sinks.module import DevicePush
+    from kubeedge.devices.upstream.module import Upstream
     from kubeedge.hub.module import EdgeHub
     from kubeedge.kubebus.module import KubeBus
     from kubeedge.mesh.module import Mesh
@@ -48,6 +49,7 @@ class Parts:
     mesh: Mesh | None = None
     push: DevicePush | None = None
     methods: DeviceMethods | None = None
+    upstream: Upstream | None = None
     _rules: NodeRules | None = None
 
     @property

@@ -12,6 +12,8 @@ Cloud store (T = tenant, N = node name, P = cloud process; numbers have five dig
     /t/T/registry/GROUP/RESOURCE[/NAMESPACE]/NAME the tenant's Kubernetes objects (kubeedge.apiserver); GROUP "core" for ""
     /t/T/edge/N/desired/RESOURCE/NAMESPACE/NAME   what node N should have: written by EdgeController (devices: DeviceController), synced down
     /t/T/edge/N/reported/RESOURCE/NAMESPACE/NAME  what node N says it has: synced up, read by EdgeController
+    /t/T/edge/N/messages/log/POSITION             messages of programs of node N, in blocks (kubeedge.api.node_messages)
+    /t/T/edge/N/messages/readers/NAME             how far a reader has them (kubeedge.apiserver.message_log)
     /t/T/edge/N/sync/up                           last sync revision of what node N says (kubeedge.sync)
     /t/T/edge/N/writes/done                       writes made on node N that were dealt with (kubeedge_cloud.edgecontroller.writes)
     /authority                                    hash of the authority that nodes trust (kubeedge_cloud.certificates.authority)
@@ -146,6 +148,16 @@ def edge_sync_up(tenant: TenantId, node: NodeName) -> str:
 def edge_writes_done(tenant: TenantId, node: NodeName) -> str:
     """Key of the writes made on the node that were dealt with."""
     return edge(tenant, node) + "writes/done"
+
+
+def message_log(tenant: TenantId, node: NodeName) -> str:
+    """Prefix of the messages of a node's programs; the position of a block's first message follows, in 16 digits."""
+    return edge(tenant, node) + "messages/log/"
+
+
+def message_readers(tenant: TenantId, node: NodeName) -> str:
+    """Prefix of those who read the messages; the reader's name follows."""
+    return edge(tenant, node) + "messages/readers/"
 
 
 def tenant(name: TenantId) -> str:

@@ -15,7 +15,7 @@ import logging
 import time
 import weakref
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import h11
@@ -28,7 +28,6 @@ from kubeedge.api.status import (
     Forbidden,
     MethodNotAllowed,
     NoSuchPath,
-    TooManyRequests,
     Unauthorized,
 )
 from kubeedge.apiserver import answers, content, discovery, node_metrics, openapi, reviews, upgrades, verbs, watching
@@ -38,11 +37,14 @@ from kubeedge.apiserver.call import Address, Call, address, attributes
 from kubeedge.apiserver.device_calls import DeviceCalls
 from kubeedge.apiserver.discovery import VersionInfo
 from kubeedge.apiserver.logs import NodeStream, logs
+from kubeedge.apiserver.message_calls import MessageCalls
+from kubeedge.apiserver.message_log import MessageLog
 from kubeedge.apiserver.rechecks import Rechecks
 from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.rule_calls import RuleCalls
 from kubeedge.apiserver.shared_events import SharedEvents
 from kubeedge.apiserver.streams import OwnedStream
+from kubeedge.apiserver.tenant_counts import counted_for
 from kubeedge.apiserver.unread import LIMIT, UnreadBytes
 from kubeedge.apiserver.write_turns import WriteTurns
 from kubeedge.errors import Invalid, KubeEdgeError
@@ -75,8 +77,9 @@ class ApiServer:
         *,
         unread: int = LIMIT,
         rule_stream: NodeStream | None = None,
+        messages: Callable[[TenantId], MessageLog] | None = None,
     ) -> None:
-        """`rule_stream` connects to what rules and calls of methods reach on a node; None: there are none. `check` raises Unauthorized for an identity that is authentic but has no access (any more).
+        """`rule_stream` connects to what rules and calls of methods reach on a node; None: there are none. `messages`: of programs of a tenant's nodes. `check` raises Unauthorized for an identity that is authentic but has no access (any more).
 
         `unread`: bytes of answers that may wait for the clients of one tenant.
         """
@@ -96,6 +99,7 @@ class ApiServer:
         self._node_looks = node_metrics.NodeLooks(node_stream)
         self._rules = RuleCalls(rule_stream) if rule_stream is not None else None
         self._device_calls = DeviceCalls(rule_stream) if rule_stream is not None else None
+        self._messages = MessageCalls(messages) if messages is not None else None
         self._lists: dict[TenantId, asyncio.Semaphore] = {}
         self._events: dict[TenantId, SharedEvents] = {}
         self.unread = UnreadBytes(unread)
@@ -143,6 +147,8 @@ class ApiServer:
                 return await self._resource(registry, identity, request, (group, version), [resource, *rest])
             case ["rules", _, _, *_] if self._rules is not None:
                 return await self._rules.call(registry, identity, request)
+            case ["messages", *rest] if self._messages is not None and rest:
+                return await self._messages.call(registry, identity, request, rest)
             case ["openid", "v1", "jwks"] if registry.accounts is not None:
                 return answers.ok(registry.accounts.jwks(), "application/jwk-set+json")
             case [".well-known", "openid-configuration"] if registry.accounts is not None:
@@ -218,7 +224,7 @@ class ApiServer:
             return await self._upgrade(call, identity)
         if request.method in ("GET", "HEAD"):
             return self._slowly(call, await self._read(call, identity))
-        counted = _counted(self._writes, registry.tenant, _MAX_WRITES, "requests that write")
+        counted = counted_for(self._writes, registry.tenant, _MAX_WRITES, "requests that write")
         with counted, self._turns.of(registry.tenant) as call.turn:
             return await self._write(call)
 
@@ -239,7 +245,7 @@ class ApiServer:
         call = Call(registry, node_metrics.metrics_address(parts), request, request.query)
         if isinstance(identity, AccountIdentity) and not identity.may(asked := attributes(call)):
             raise forbidden(identity, asked)
-        with _counted(self._looks, registry.tenant, _MAX_LOOKS, "requests for metrics"):
+        with counted_for(self._looks, registry.tenant, _MAX_LOOKS, "requests for metrics"):
             return await node_metrics.metrics(call, self._node_looks)
 
     async def _read(self, call: Call, who: UserIdentity) -> Response:
@@ -300,7 +306,7 @@ class ApiServer:
 
     async def _log(self, call: Call, who: UserIdentity) -> Response:
         counted = contextlib.ExitStack()
-        counted.enter_context(_counted(self._logs, call.registry.tenant, _MAX_LOGS, "streams of logs"))
+        counted.enter_context(counted_for(self._logs, call.registry.tenant, _MAX_LOGS, "streams of logs"))
         counted.callback(self._rechecks.begin(who, attributes(call)))
         try:
             answer = await logs(call, self._node_stream)
@@ -316,7 +322,7 @@ class ApiServer:
     async def _upgrade(self, call: Call, who: UserIdentity) -> Response | Upgrade:
         """The session counts until it is over."""
         counted = contextlib.ExitStack()
-        counted.enter_context(_counted(self._sessions, call.registry.tenant, _MAX_SESSIONS, "streaming sessions"))
+        counted.enter_context(counted_for(self._sessions, call.registry.tenant, _MAX_SESSIONS, "streaming sessions"))
         counted.callback(self._rechecks.begin(who, attributes(call)))
         try:
             return await upgrades.upgrade(call, self._node_stream, counted.close)
@@ -327,7 +333,7 @@ class ApiServer:
     async def _watch(self, call: Call, who: UserIdentity) -> Response:
         """The watch counts until its response's stream ends, which may be long after this returns."""
         counted = contextlib.ExitStack()
-        counted.enter_context(_counted(self._watches, call.registry.tenant, _MAX_WATCHES, "watches"))
+        counted.enter_context(counted_for(self._watches, call.registry.tenant, _MAX_WATCHES, "watches"))
         counted.callback(self._rechecks.begin(who, attributes(call)))
         try:
             return await watching.watch(call, counted.close)
@@ -379,17 +385,3 @@ def _describe(info: VersionInfo, served: Resources, stored: Resources, request: 
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-@contextlib.contextmanager
-def _counted(counter: Counter[TenantId], tenant: TenantId, limit: int, what: str) -> Iterator[None]:
-    """Each tenant has its own limit: one that asks too much hears of it, the others do not."""
-    if counter[tenant] >= limit:
-        raise TooManyRequests(f"{limit} {what} of tenant {tenant} are open: wait, or close some of them")
-    counter[tenant] += 1
-    try:
-        yield
-    finally:
-        counter[tenant] -= 1
-        if not counter[tenant]:
-            del counter[tenant]

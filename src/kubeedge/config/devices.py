@@ -58,6 +58,12 @@ class DevicesConfig:
     push_credentials: Path | None = setting(
         None, "file with the users, passwords and tokens for these servers (docs/guide/sinks.md)"
     )
+    messages: bool = setting(
+        True,
+        "keep messages of programs for the cloud until it has them (SYS/dis/upload_records, $hw/events/upload/#, +/user/#; docs/guide/messages.md)",
+    )
+    messages_max_mib: int = setting(16, "MiB of disk for such messages; the oldest ones give way", low=1, high=65536)
+    messages_max_days: int = setting(30, "days that they wait for the cloud", low=1, high=3650)
     rules: bool = setting(
         False,
         "rules of the cloud may publish on the broker, and call HTTP services on 127.0.0.1 of this node (docs/guide/rules.md)",

@@ -49,8 +49,8 @@ _TURN = 0.002  # seconds that a client's packets may take before others have the
 #: of clients that have not sent CONNECT; those that have are bounded by the sessions. A silent one costs a descriptor and no more
 _CONNECTIONS = ConnectionLimits(silent=256, first_byte=_FIRST_BYTE, queued=128, unauthenticated=64)
 
-#: takes a message of a client in; the future is done when it may be acknowledged, None: at once
-Handle: TypeAlias = Callable[[Publish], "asyncio.Future[None] | None"]
+#: takes a message of a client, by its identifier, in; the future is done when it may be acknowledged, None: at once
+Handle: TypeAlias = Callable[[Publish, str], "asyncio.Future[None] | None"]
 
 
 class MqttServer:
@@ -133,7 +133,7 @@ class MqttServer:
     def received(self, message: Publish, sender: str) -> asyncio.Future[None] | None:
         """A message of a client; as Handle."""
         self.broker.publish(message, sender)
-        future = self._handle(message)  # whose answers come after it
+        future = self._handle(message, sender)  # whose answers come after it
         self.wake()
         return future
 

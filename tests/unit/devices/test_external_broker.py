@@ -218,7 +218,7 @@ def test_what_is_not_durable_is_not_acknowledged(directory: Path) -> None:
             found = external_broker(ExternalBrokerConfig(url=mosquitto.url), "edge1")
             assert found is not None
 
-            def handle(message: Any) -> asyncio.Future[None]:
+            def handle(message: Any, client: str) -> asyncio.Future[None]:
                 seen.put_nowait(message.payload)
                 return asyncio.get_running_loop().create_future()
 

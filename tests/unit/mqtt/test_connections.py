@@ -44,7 +44,7 @@ def serving(
     *,
     limits: ConnectionLimits | None = None,
     sessions: int = 256,
-    handle: driver.Handle = lambda message: None,
+    handle: driver.Handle = lambda message, client: None,
 ) -> None:
     async def run() -> None:
         more: dict[str, Any] = {"limits": limits} if limits else {}
@@ -210,7 +210,7 @@ def test_a_connection_that_waits_for_the_disk_ends_when_another_takes_its_sessio
     """Its client has more on its way than may be, and nothing is acknowledged."""
     never: list[asyncio.Future[None]] = []
 
-    def handle(message: Publish) -> asyncio.Future[None]:
+    def handle(message: Publish, client: str) -> asyncio.Future[None]:
         never.append(asyncio.get_running_loop().create_future())
         return never[-1]
 

@@ -27,7 +27,7 @@ def connect(name: str) -> bytes:
 
 def serving(
     scenario: Callable[[MqttServer, int], Awaitable[None]],
-    handle: Callable[[codec.Publish], None] = lambda message: None,
+    handle: Callable[[codec.Publish, str], None] = lambda message, client: None,
 ) -> None:
     async def run() -> None:
         server, port = MqttServer(Broker(), handle), asyncio.get_running_loop().create_future()

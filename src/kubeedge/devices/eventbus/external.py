@@ -25,6 +25,7 @@ from kubeedge.config.devices import ExternalBrokerConfig
 from kubeedge.config.forms import broker
 from kubeedge.devices import topics
 from kubeedge.devices.methods import core as methods
+from kubeedge.devices.upstream.core import TOPICS
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.dataclasses import dataclass
@@ -56,15 +57,16 @@ class BrokerAddress:
     key_file: Path | None = None
 
 
-def external_broker(config: ExternalBrokerConfig, node: str) -> ExternalBroker | None:
-    """The broker that the configuration names; None: the agent has its own."""
+def external_broker(config: ExternalBrokerConfig, node: str, *, messages: bool = False) -> ExternalBroker | None:
+    """The broker that the configuration names; None: the agent has its own. `messages`: we take those for the cloud, too."""
     if not config.url:
         return None
     host, port, is_tls = broker(config.url)
     address = BrokerAddress(
         host, port, is_tls, config.user_name, config.password_file, config.ca_file, config.cert_file, config.key_file
     )
-    return ExternalBroker(address, f"kubeedge-{node}", [*topics.filters(node), *methods.FILTERS])
+    filters = [*topics.filters(node), *methods.FILTERS, *(TOPICS if messages else ())]
+    return ExternalBroker(address, f"kubeedge-{node}", filters)
 
 
 class _ManualClient(aiomqtt.Client):
@@ -74,7 +76,21 @@ class _ManualClient(aiomqtt.Client):
         super().__init__(*arguments, **options)
         self._client.manual_ack_set(True)
 
+        self._again: set[int] = (
+            set()
+        )  # identifiers of messages that the broker sends again; no more than it may have in flight
+
+    def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
+        if message.dup and message.qos:
+            self._again.add(message.mid)
+        super()._on_message(client, userdata, message)
+
+    def is_again(self, message: aiomqtt.Message) -> bool:
+        """The broker has had no acknowledgement of it, and sends it once more."""
+        return message.mid in self._again
+
     def acknowledge(self, message: aiomqtt.Message) -> None:
+        self._again.discard(message.mid)
         self._client.ack(message.mid, message.qos)
 
 
@@ -111,6 +127,8 @@ class ExternalBroker:
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._bytes = 0
         self._more = asyncio.Event()
+        self._asked = asyncio.Event()  # for topics of rules, which are others than before
+        self._of_rules: Sequence[str] = ()
         self._is_attached = False
 
     @property
@@ -144,6 +162,11 @@ class ExternalBroker:
             self._bytes += len(topic) + len(payload)
             self._more.set()
 
+    def subscribe(self, filters: Sequence[str]) -> None:
+        """To topics of rules, too, and no more to those that were named the last time."""
+        self._of_rules = filters
+        self._asked.set()
+
     async def _session(self, handle: Handle, attached: Callable[[], None]) -> None:
         password, tls = await asyncio.to_thread(self._files)
         connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has no types there
@@ -168,14 +191,15 @@ class ExternalBroker:
         )
         client.pending_calls_threshold = _IN_FLIGHT  # fewer are no reason for a warning
         async with client:
-            codes = await client.subscribe([(each, SubscribeOptions(qos=1)) for each in self._filters])
-            if any((code if isinstance(code, int) else code.value) >= 0x80 for code in codes):
-                raise Invalid("it refuses subscriptions of this user")
+            await _subscribed(client, self._filters)
+            self._asked.set()
             log.info("broker %s:%d: attached", self._address.host, self._address.port)
             self._is_attached = True
             attached()
             acks: asyncio.Queue[tuple[aiomqtt.Message, asyncio.Future[None] | None]] = asyncio.Queue(_IN_FLIGHT)
-            await until_one_ends(self._take(client, handle, acks), _acknowledge(client, acks), self._send(client))
+            await until_one_ends(
+                self._take(client, handle, acks), _acknowledge(client, acks), self._send(client), self._ask(client)
+            )
 
     def _files(self) -> tuple[str | None, ssl.SSLContext | None]:
         """Read at each connection: they may have been renewed. Raises OSError, ValueError."""
@@ -188,6 +212,18 @@ class ExternalBroker:
                 context.load_cert_chain(a.cert_file, a.key_file)
         return password, context
 
+    async def _ask(self, client: _ManualClient) -> None:
+        have: set[str] = set()
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            wanted = set(self._of_rules)
+            if have - wanted:
+                await client.unsubscribe(sorted(have - wanted))
+            if wanted - have:
+                await _subscribed(client, sorted(wanted - have))
+            have = wanted
+
     async def _take(
         self,
         client: _ManualClient,
@@ -196,7 +232,10 @@ class ExternalBroker:
     ) -> None:
         async for message in client.messages:
             payload = message.payload if isinstance(message.payload, bytes) else b""
-            future = handle(Publish(str(message.topic), payload, message.qos))
+            packet = Publish(
+                str(message.topic), payload, message.qos, dup=client.is_again(message), packet_id=message.mid
+            )
+            future = handle(packet, "")
             if message.qos:
                 await acks.put((message, future))
 
@@ -225,6 +264,12 @@ class ExternalBroker:
     def _clear(self) -> None:
         self._waiting.clear()
         self._bytes = 0
+
+
+async def _subscribed(client: aiomqtt.Client, filters: Sequence[str]) -> None:
+    codes = await client.subscribe([(each, SubscribeOptions(qos=1)) for each in filters])
+    if any((code if isinstance(code, int) else code.value) >= 0x80 for code in codes):
+        raise Invalid("it refuses subscriptions of this user")
 
 
 async def _acknowledge(

@@ -23,6 +23,7 @@ from kubeedge.mqtt.driver import MqttServer
 if TYPE_CHECKING:
     from kubeedge.devices.eventbus.external import ExternalBroker
     from kubeedge.devices.methods.driver import DeviceMethods
+    from kubeedge.devices.upstream.module import Upstream
 
 _CALLING = 16  # calls of methods by programs at once
 _ASKING = 4  # history requests at once; a thread reads the files for each
@@ -43,7 +44,9 @@ class EventBus:
         *,
         external: ExternalBroker | None = None,
         methods: DeviceMethods | None = None,
+        upstream: Upstream | None = None,
     ) -> None:
+        """`upstream`: takes messages for the cloud; None: there is nowhere to send them."""
         self.port = port  # 0: any; the real one once it is ready
         self._twins = twins
         self._node = node
@@ -55,6 +58,9 @@ class EventBus:
             methods.publish = self.publish_to_somebody
         self._asking = TaskSet("requests of programs")  # of one run
         twins.listeners.append(self)
+        self._upstream = upstream
+        if upstream is not None and external is not None:
+            upstream.topics_changed = lambda: external.subscribe(upstream.topics.rules)
 
     async def run(self, ready: asyncio.Event) -> None:
         """Serves MQTT until it is cancelled. Raises OSError when the port is taken."""
@@ -117,7 +123,7 @@ class EventBus:
 
     # From programs
 
-    def _received(self, message: Publish) -> asyncio.Future[None] | None:
+    def _received(self, message: Publish, client: str) -> asyncio.Future[None] | None:
         if (at := topics.device_topic(message.topic)) is not None:
             try:
                 return self._asked(at, message)
@@ -141,6 +147,11 @@ class EventBus:
             self._methods.answered(message.topic, message.payload)
         elif self._methods is not None and message.topic == methods.ASK:
             self._start(message, self._call(message, self._methods), _ASKING + _CALLING)
+        elif self._upstream is not None and self._upstream.topics.has(message.topic):
+            packet = message.packet_id if message.qos else 0
+            return self._upstream.append(
+                message.topic, message.payload, client=client, packet=packet, dup=message.dup, durable=message.qos > 0
+            )
         return None
 
     def _start(self, message: Publish, answering: Coroutine[Any, Any, None], most: int) -> None:

@@ -1,0 +1,22 @@
+"""What the metrics say of messages for the cloud."""
+
+from __future__ import annotations
+
+from kubeedge.devices.upstream.module import Upstream
+from kubeedge.kit.metrics import Family, family
+
+
+def families(upstream: Upstream) -> list[Family]:
+    """Of the node as a whole: programs can name any number of topics."""
+    queue = upstream.queue
+    results = {"kept": queue.kept, "lost": queue.lost, "dropped": upstream.dropped}
+    return [
+        family(
+            "kubeedge_device_messages_total",
+            "counter",
+            "messages for the cloud: kept on the disk, given up there for room or age, or not taken as there was no room on the way to it",
+            [({"result": name}, float(count)) for name, count in results.items()],
+        ),
+        family("kubeedge_device_messages_waiting", "gauge", "messages that the cloud does not have yet", queue.count),
+        family("kubeedge_device_messages_bytes", "gauge", "bytes of these messages on the disk", queue.bytes),
+    ]
