@@ -72,6 +72,7 @@ from kubeedge_cloud.publishing.module import Publishing
 from kubeedge_cloud.publishing.services import CloudServices
 from kubeedge_cloud.publishing.settings import limits_of, ports_of, tls_of
 from kubeedge_cloud.relay import bushub
+from kubeedge_cloud.rules.module import MessageRules
 from kubeedge_cloud.status import first_steps
 from kubeedge_cloud.status.metrics import families
 from kubeedge_cloud.status.nodes import NodeOverview
@@ -234,6 +235,14 @@ class Cloud:
                 offload=self.registries.offload,
             ),
             self.messages,
+            MessageRules(
+                self.store,
+                self.registries.fenced("rules"),
+                self.tenants,
+                allowed=self.config.rules.allowed_targets,
+                cluster_client=partial(self.apis.edge_cluster, work="rules"),
+                member=self.membership,
+            ),
             ControllersModule(
                 self.registries.fenced("controllers"),
                 self.tenants,

@@ -36,10 +36,10 @@ from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.http1 import BodyTooLarge, Request, Response, Upgrade
 from kubeedge.pki.identity import UserIdentity
 from kubeedge_cloud.clustercalls import conversion
-from kubeedge_cloud.clustercalls.objects import ClusterRules
 from kubeedge_cloud.clustercalls.webhook import PATH
 from kubeedge_cloud.kubelets.core import ObjectRight, bearer
 from kubeedge_cloud.kubelets.reviews import Reviews
+from kubeedge_cloud.rules.objects import ClientRules
 
 log = logging.getLogger("kubeedge.clustercalls")
 
@@ -96,7 +96,7 @@ class ClusterServer:
                 right = ObjectRight("create", rules.GROUP, rules.RULES.version, rules.RULES.plural, "", namespace)
                 known, client = await self._admitted(tenant, right, request)
                 where = RulePath(node, namespace, path, query)
-                return await self._rules.forward(ClusterRules(known, client), request, where)
+                return await self._rules.forward(ClientRules(known, client), request, where)
             case ["", "devices", tenant, namespace, name, rest]:
                 methods, *more = rest.split("/")
                 if methods != device_methods.SUBRESOURCE:

@@ -37,6 +37,10 @@ def device_modules(parts: Parts) -> list[Module]:
         waiting = UpstreamQueue(state / "messages.db", c.messages_max_mib * 1024 * 1024, c.messages_max_days * 86400.0)
         parts.upstream = Upstream(parts.store, waiting, wall=time.time)
         push.append(parts.upstream)
+        if c.service_bus:
+            from kubeedge.devices.servicebus.module import ServiceBus
+
+            push.append(ServiceBus(parts.upstream, *loopback_endpoint(c.service_bus)))
     bus = _event_bus(twins, parts, (address, port), c)
     if parts.rules is not None:
         parts.rules.publish = bus.publish

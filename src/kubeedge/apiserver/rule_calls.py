@@ -16,16 +16,16 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 from urllib.parse import quote
 
 from kubeedge.api import meta, rules
 from kubeedge.api.access import Attributes
 from kubeedge.api.names import NodeName, Object, TenantId
-from kubeedge.api.status import BadRequest, NoSuchPath, ObjectNotFound, TooLarge, TooManyRequests
+from kubeedge.api.status import BadRequest, NoSuchPath, TooLarge, TooManyRequests
 from kubeedge.apiserver.accounts import AccountIdentity, forbidden
 from kubeedge.apiserver.logs import CONNECT, NodeStream, unreachable
 from kubeedge.apiserver.registry import Registry
+from kubeedge.apiserver.rule_counts import RuleCounts, RuleObjects
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.http1 import BodyTooLarge, ClientGone, Connection, Request, Response, Upgrade, text_response
@@ -42,8 +42,6 @@ _HOLD = 2.0  # seconds that an upload waits for a service to ask for it
 _OF_RULE = 16  # calls of one rule at the same time
 _OF_TENANT = 64
 MOST_RULES = 500  # of a namespace that are looked at
-_ERRORS = 5  # that a status keeps
-_PAUSE = 1.0  # seconds between two writes of a status
 SERVED = "x-kubeedge-service"  # the node's mark of an answer that a service gave
 _SECRET = ("authorization", "cookie")  # who calls is this API's business, and not the service's
 
@@ -63,27 +61,6 @@ def rule_path(target: str) -> RulePath | None:
     raw, _, query = target.partition("?")
     parts = raw.split("/", 4)
     return RulePath(parts[2], parts[3], parts[4], query) if len(parts) == 5 else None
-
-
-class RuleObjects(Protocol):
-    """The rules of one tenant, wherever its API is."""
-
-    @property
-    def tenant(self) -> TenantId:
-        """Whose they are."""
-        ...
-
-    async def rules(self, namespace: str) -> Sequence[Object]:
-        """Those of a namespace as they are now; of very many the first."""
-        ...
-
-    async def endpoint(self, namespace: str, name: str) -> Object:
-        """Raises ObjectNotFound."""
-        ...
-
-    async def count(self, namespace: str, name: str, change: Callable[[Object], Object]) -> None:
-        """Write the status that `change` gives a Rule. Raises ObjectNotFound."""
-        ...
 
 
 class StoredRules:
@@ -116,8 +93,7 @@ class RuleCalls:
     def __init__(self, node_stream: NodeStream) -> None:
         self._node_stream = node_stream
         self._open: Counter[tuple[TenantId, str, str]] = Counter()
-        self._counts: dict[tuple[TenantId, str, str], _Counts] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._counts = RuleCounts()
 
     async def call(self, registry: Registry, identity: UserIdentity, request: Request) -> Response | Upgrade:
         """The node's answer, or its service's, for who may create Rules. Raises StatusError."""
@@ -141,9 +117,9 @@ class RuleCalls:
             except ClientGone:
                 raise
             except KubeEdgeError as exc:
-                self.note(objects, key, str(exc))
+                self._counts.note(objects, key, str(exc))
                 raise
-            self.note(objects, key, failure)
+            self._counts.note(objects, key, failure)
             return answer
 
     @contextlib.contextmanager
@@ -195,56 +171,6 @@ class RuleCalls:
                 return Connection(*await self._node_stream(tenant, NodeName(node)))
         except (TimeoutError, OSError, KubeEdgeError) as exc:
             raise unreachable(node[:253], exc, "its rules can be called") from exc
-
-    def note(self, objects: RuleObjects, key: tuple[TenantId, str, str], failure: str) -> None:
-        """Count a message of that rule; `failure` "": it has arrived."""
-        counts = self._counts.get(key)
-        if counts is None:
-            counts = self._counts[key] = _Counts()
-            task = asyncio.create_task(self._write(objects, key, counts), name="status of a rule")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        counts.note(failure)
-
-    async def _write(self, objects: RuleObjects, key: tuple[TenantId, str, str], counts: _Counts) -> None:
-        """What has been counted, one write after the other while there is something."""
-        _, namespace, name = key
-        try:
-            while counts.waiting:
-                change = counts.take()
-                try:
-                    await objects.count(namespace, name, change)
-                except ObjectNotFound:
-                    return
-                except (OSError, KubeEdgeError) as exc:
-                    log.warning("status of rule %s/%s: some calls are not counted: %s", namespace, name, exc)
-                await asyncio.sleep(_PAUSE)
-        finally:
-            del self._counts[key]
-
-
-class _Counts:
-    """Calls of one rule that its status does not have yet."""
-
-    def __init__(self) -> None:
-        self._successes = self._failures = 0
-        self._errors: list[str] = []
-
-    @property
-    def waiting(self) -> bool:
-        return self._successes + self._failures > 0
-
-    def note(self, failure: str) -> None:
-        if failure:
-            self._failures += 1
-            self._errors = [*self._errors, failure[:256]][-_ERRORS:]
-        else:
-            self._successes += 1
-
-    def take(self) -> Callable[[Object], Object]:
-        successes, failures, errors = self._successes, self._failures, self._errors
-        self._successes, self._failures, self._errors = 0, 0, []
-        return lambda old: rules.counted(old, successes, failures, errors, _ERRORS)
 
 
 async def _found(objects: RuleObjects, namespace: str, path: str) -> tuple[Object, str, Object]:

@@ -57,6 +57,18 @@ class Listeners:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RulesConfig:
+    """`rules`: rules of tenants from their nodes to REST endpoints (docs/guide/rules.md)."""
+
+    allowed_targets: tuple[str, ...] = setting(
+        (),
+        "networks that such rules may reach besides addresses of the Internet, as 10.1.0.0/16: what is reached from this machine alone "
+        "is not for tenants otherwise, nor is the machine itself",
+        form=forms.network,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClustersConfig:
     """`clusters`: of tenants whose API is a Kubernetes cluster of their own."""
 
@@ -329,6 +341,7 @@ class CloudConfig:
     )
     listeners: Listeners = section(Listeners())
     clusters: ClustersConfig = section(ClustersConfig())
+    rules: RulesConfig = section(RulesConfig())
     kubelets: KubeletsConfig = section(
         KubeletsConfig(), "logs, exec and port-forward through the API server of a cluster that is not this process"
     )

@@ -213,6 +213,12 @@ def loopback_endpoint(text: str) -> tuple[str, int]:
     return host_, port
 
 
+def optional_loopback(text: str) -> None:
+    """As loopback_endpoint, or ""."""
+    if text:
+        loopback_endpoint(text)
+
+
 def optional_broker(text: str) -> None:
     """As broker, or "": there is none."""
     if text:

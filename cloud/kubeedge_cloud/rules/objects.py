@@ -1,4 +1,4 @@
-"""The rules of a tenant whose API is a cluster of its own."""
+"""The rules of a tenant, by a client of its API: that of a cluster of its own, or the embedded one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from kubeedge.errors import Conflict
 _ATTEMPTS = 5  # of a write beside others
 
 
-class ClusterRules:
-    """`client` is of the tenant's cluster."""
+class ClientRules:
+    """`client` is of the tenant's API."""
 
     def __init__(self, tenant: TenantId, client: KubeClient) -> None:
         self._tenant = tenant
