@@ -174,7 +174,6 @@ class Cloud:
         self.api = self._apiserver() if config.listeners.api.enable else None
         self.bus.serve(PODS_API, ApiForPods(self.apis.tenant_of, self.api, self.apis.connect_cluster).for_tenant)
         self.hub = self._cloudhub()
-        self.messages = NodeMessages(store, self.tenants, member=self.membership)
         self.metrics = MetricsRegistry()
         self.metrics.collect(lambda: families(self.supervisor, store, self.hub, self.bus, self.usage, self.web))
         self.supervisor = Supervisor([level for level in self._levels() if level])
@@ -212,6 +211,17 @@ class Cloud:
             context = self.certificate.context(mutual=True, minimum=ssl.TLSVersion.TLSv1_2)
             context.verify_mode = ssl.CERT_OPTIONAL  # pods come with a token; a certificate that is shown is verified
             serving.append(ApiServerModule(self.api, context, address=on.api.address, port=on.api.port))
+        devices = DeviceController(
+            self.store,
+            self.registries.fenced("devicecontroller"),
+            self.tenants,
+            grace=self.config.node_monitor_grace_period,
+            limits=lambda tenant: self.usage.of(tenant).limits,
+            cluster_client=partial(self.apis.edge_cluster, work="devicecontroller"),
+            member=self.membership,
+            offload=self.registries.offload,
+        )
+        self.metrics.collect(devices.families)
         controlling: list[Module] = [
             EdgeController(
                 self.store,
@@ -224,17 +234,8 @@ class Cloud:
                 cluster_client=self.apis.edge_cluster,
                 member=self.membership,
             ),
-            DeviceController(
-                self.store,
-                self.registries.fenced("devicecontroller"),
-                self.tenants,
-                grace=self.config.node_monitor_grace_period,
-                limits=lambda tenant: self.usage.of(tenant).limits,
-                cluster_client=partial(self.apis.edge_cluster, work="devicecontroller"),
-                member=self.membership,
-                offload=self.registries.offload,
-            ),
-            self.messages,
+            devices,
+            NodeMessages(self.store, self.tenants, member=self.membership),
             MessageRules(
                 self.store,
                 self.registries.fenced("rules"),
@@ -263,12 +264,8 @@ class Cloud:
                 MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text, waiting=self._not_ready)
             )
         listening.append(self._admin())
-        first: list[Module] = [
-            self.certificate,
-            self.usage,
-            self.kubeconfigs,
-            *([self.membership] if isinstance(self.membership, Process) else []),
-        ]
+        members = [self.membership] if isinstance(self.membership, Process) else []
+        first: list[Module] = [self.certificate, self.usage, self.kubeconfigs, *members]
         return [first, serving, controlling, listening]
 
     def _not_ready(self) -> list[str]:
@@ -335,9 +332,7 @@ class Cloud:
     def _bootstrap(self) -> Bootstrap:
         on, endpoints = self.config.listeners.bootstrap, node_endpoints(self.config)
         if not endpoints["relays"]:
-            log.warning(
-                "listeners.relay is off and no other process is named under `peers`: nodes join without KubeBus"
-            )
+            log.warning("listeners.relay is off and `peers` names no other process: nodes join without KubeBus")
         return Bootstrap(
             BootstrapSettings(address=on.address, port=on.port, endpoints=endpoints),
             self.authority,

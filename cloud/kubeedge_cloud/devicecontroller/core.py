@@ -7,7 +7,7 @@ The row of a device on its node has its model's properties in it, so that the tw
 
 and {"metadata", "deleting": true} when it is to end. The node reports (kubeedge.devices.core):
 
-    {"uid", "generation", "state", "seen", "twins": {NAME: {"value", "time", "desired"}}, "refused": {NAME: why}}    or {"uid", "gone": true}
+    {"uid", "generation", "state", "seen", "twins": {NAME: {"value", "time", "desired"}}, "refused": {NAME: why}, "mappers": [two]}    or {"uid", "gone": true}
 """
 
 from __future__ import annotations
@@ -36,6 +36,26 @@ class Facts:
     node_there: bool  # and its channel is attached, or was a moment ago
     report: Mapping[str, Any] | None  # what its node reports of it
     fits: bool = True  # into what the nodes may have of the tenant's devices
+
+
+@dataclass(slots=True)
+class DeviceFigures:
+    """What the metrics say of a Device. `seen`: seconds since 1970; 0: not known."""
+
+    state: str = "unknown"
+    reason: str = ""
+    seen: float = 0.0
+    errors: int = 0
+    reports: int = 0
+
+    def take(self, status: Object, report: Mapping[str, Any] | None) -> None:
+        """The Device's status, and the report that it was made of."""
+        self.state = str(status.get("state") or "unknown")
+        ready: Object = next((c for c in status.get("conditions") or () if c.get("type") == "Ready"), {})
+        self.reason = str(ready.get("reason") or "")
+        seen = (report or {}).get("seen")
+        self.seen = seen / 1000 if isinstance(seen, int) and _time(seen) else 0.0
+        self.errors = len(_mapping((report or {}).get("refused")))
 
 
 def node_of(device: Object) -> str:
@@ -233,7 +253,12 @@ def _ready(
             "DeviceOffline", f"its mapper says {status['state']}; last report {status.get('lastOnlineTime', 'unknown')}"
         )
     if status["state"] == "unknown":
-        return _not("MapperSilent", f"no mapper on node {node} has said anything of the device", "Unknown")
+        last = status.get("lastOnlineTime")
+        since = f" since {last}" if last else ""
+        return _not("MapperSilent", f"no mapper on node {node} has said anything of the device{since}", "Unknown")
+    if isinstance(both := report.get("mappers"), list) and both:
+        shown = " and ".join(str(one)[:64] for one in both[:2])
+        return _not("TwoMappers", f"{shown} report for the device by turns: one is too many")
     if waiting := _waiting(device, status):
         return _not(
             "NotApplied", f"the device does not have the desired value of {', '.join(waiting[:_MAX_SHOWN])} yet"

@@ -68,6 +68,7 @@ class TenantDeviceController:
         self._models = self._client.informer(DEVICEMODELS)
         self._rows: dict[NamespacedName, dict[NodeName, bytes]] = {}  # what nodes have to have
         self._reports: dict[NamespacedName, dict[NodeName, bytes]] = {}
+        self.figures: dict[NamespacedName, core.DeviceFigures] = {}  # of each Device, for the metrics
         self._nodes: set[NodeName] = set()
         self._lost_at: dict[NodeName, float] = {}  # by the loop's clock; a node that is not in it is attached
         self.queue: WorkQueue[NamespacedName] = WorkQueue(f"devices of {tenant}", self._reconcile, workers=_AT_ONCE)
@@ -144,6 +145,8 @@ class TenantDeviceController:
                     known = (self._rows if kind == "desired" else self._reports).setdefault((namespace, name), {})
                     if kind == "desired":
                         self._copies.count(key, values.get(key))
+                    elif (figures := self.figures.get((namespace, name))) is not None:
+                        figures.reports += 1
                     if key in values:
                         known[NodeName(node)] = values[key]
                     else:
@@ -185,6 +188,7 @@ class TenantDeviceController:
     async def _reconcile(self, key: NamespacedName) -> float | None:
         device, again = self._devices.get(*key), None
         if device is None:
+            self.figures.pop(key, None)
             await self._write(key, {})
         elif is_deleting(device):
             await self._end(key, device)
@@ -210,8 +214,9 @@ class TenantDeviceController:
             wanted[node] = self._rows[key][node]  # the model is gone: its devices go on as they were
         fits = await self._write(key, wanted)
         facts = core.Facts(known, self._grace_left(node) > 0, self._report(key, node), fits)
-        before = device.get("status") or {}
-        if patch := merge_diff(before, core.status(device, model, facts, self._wall())):
+        before, status = device.get("status") or {}, core.status(device, model, facts, self._wall())
+        self.figures.setdefault(key, core.DeviceFigures()).take(status, facts.report)
+        if patch := merge_diff(before, status):
             uid = core.identity(device)["uid"]
             body = {"metadata": {"uid": uid}, "status": patch}
             await self._client.merge_patch(DEVICES, key[0], key[1], body, subresource="status")

@@ -13,7 +13,9 @@ from kubeedge.api.names import TenantId
 from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.quota import UNLIMITED, TenantLimits
 from kubeedge.errors import KubeEdgeError
+from kubeedge.kit.metrics import Family
 from kubeedge.store.model import Store
+from kubeedge_cloud.devicecontroller import observe
 from kubeedge_cloud.devicecontroller.driver import TenantDeviceController
 from kubeedge_cloud.processes.membership import Alone, Membership, led
 from kubeedge_cloud.tenants.each import for_each_tenant
@@ -50,6 +52,11 @@ class DeviceController:
         self._member = member or Alone()
         self._offload = offload or Offload()
         self._wall = wall
+        self._served: dict[TenantId, TenantDeviceController] = {}  # that this process leads
+
+    def families(self) -> list[Family]:
+        """For the metrics."""
+        return observe.families({tenant: one.figures for tenant, one in self._served.items()})
 
     async def run(self, ready: asyncio.Event) -> None:
         """Serves tenants as they come and go, and stands by for those that another process leads."""
@@ -64,7 +71,7 @@ class DeviceController:
                 client = self._cluster_client(record)
                 ready.set()  # the others must not wait for a cluster that may never have devices
                 await _served(client)
-            await TenantDeviceController(
+            controller = self._served[record.name] = TenantDeviceController(
                 record.name,
                 self._store,
                 client,
@@ -74,7 +81,11 @@ class DeviceController:
                 limit=partial(self._limit, record),
                 offload=self._offload,
                 wall=self._wall,
-            ).run(ready)
+            )
+            try:
+                await controller.run(ready)
+            finally:
+                del self._served[record.name]
 
         await led(self._member, work, run, serving)
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kubeedge.agent.parts import Parts
 from kubeedge.beehive.module import Module
 from kubeedge.config.devices import DevicesConfig
-from kubeedge.config.forms import loopback_endpoint
+from kubeedge.config.forms import ip_endpoint, loopback_endpoint
 from kubeedge.devices.eventbus.module import EventBus
 from kubeedge.devices.history.driver import HistoryFiles
 from kubeedge.devices.methods.driver import DeviceMethods
 from kubeedge.devices.module import DeviceTwins
+from kubeedge.errors import Invalid
+from kubeedge.mqtt.admission import MqttListener
+
+if TYPE_CHECKING:
+    from kubeedge.devices.eventbus.logins import MqttLogins
 
 
 def device_modules(parts: Parts) -> list[Module]:
@@ -31,17 +38,18 @@ def device_modules(parts: Parts) -> list[Module]:
     twins = DeviceTwins(parts.store, wall=time.time, history=history, push=parts.push)
     parts.methods = DeviceMethods(twins)
     if c.messages:
-        from kubeedge.devices.upstream.module import Upstream
+        from kubeedge.devices.upstream.module import MessageUpstream
         from kubeedge.devices.upstream.queue import UpstreamQueue
 
         waiting = UpstreamQueue(state / "messages.db", c.messages_max_mib * 1024 * 1024, c.messages_max_days * 86400.0)
-        parts.upstream = Upstream(parts.store, waiting, wall=time.time)
+        parts.upstream = MessageUpstream(parts.store, waiting, wall=time.time)
         push.append(parts.upstream)
         if c.service_bus:
             from kubeedge.devices.servicebus.module import ServiceBus
 
             push.append(ServiceBus(parts.upstream, *loopback_endpoint(c.service_bus)))
     bus = _event_bus(twins, parts, (address, port), c)
+    parts.twins, parts.events = twins, bus
     if parts.rules is not None:
         parts.rules.publish = bus.publish
     if not c.dmi:
@@ -55,10 +63,36 @@ def device_modules(parts: Parts) -> list[Module]:
 def _event_bus(twins: DeviceTwins, parts: Parts, listen: tuple[str, int], c: DevicesConfig) -> EventBus:
     node, upstream = parts.credentials.node, parts.upstream
     if not c.external_broker.url:
-        return EventBus(twins, node, *listen, upstream=upstream, methods=parts.methods)
+        logins, lan = _logins(twins, c), _lan(c)
+        return EventBus(twins, node, *listen, upstream=upstream, methods=parts.methods, logins=logins, lan=lan)
     from kubeedge.devices.eventbus.external import (
         external_broker,
     )  # the library for it is read by those alone that have one
 
     external = external_broker(c.external_broker, node, messages=upstream is not None)
     return EventBus(twins, node, *listen, external=external, upstream=upstream, methods=parts.methods)
+
+
+def _logins(twins: DeviceTwins, c: DevicesConfig) -> MqttLogins | None:
+    if c.mqtt_users is None:
+        return None
+    from kubeedge.devices.eventbus.logins import MqttLogins
+
+    return MqttLogins(c.mqtt_users, lambda: twins.twins)
+
+
+def _lan(c: DevicesConfig) -> MqttListener | None:
+    """Raises Invalid for a listener that would let everyone in, or has no certificate."""
+    if not c.mqtt_tls.listen:
+        return None
+    certificate, key = c.mqtt_tls.cert_file, c.mqtt_tls.key_file
+    if c.mqtt_users is None or certificate is None or key is None:
+        raise Invalid("modules.devices.mqttTls needs certFile, keyFile and modules.devices.mqttUsers")
+
+    def context() -> ssl.SSLContext:
+        found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        found.minimum_version = ssl.TLSVersion.TLSv1_2
+        found.load_cert_chain(certificate, key)
+        return found
+
+    return MqttListener(*ip_endpoint(c.mqtt_tls.listen), context)

@@ -37,6 +37,10 @@ def families(parts: Parts, modules: Sequence[ModuleState]) -> list[Family]:
         from kubeedge.mesh.observe import families as of_mesh
 
         found += of_mesh(parts.mesh.dns, parts.mesh.proxy, parts.mesh.enforcer)
+    if parts.twins is not None:
+        from kubeedge.devices.observe import families as of_devices
+
+        found += of_devices(parts.twins, parts.events)
     if parts.upstream is not None:
         from kubeedge.devices.upstream.observe import families as of_messages
 

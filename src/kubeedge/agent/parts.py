@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from kubeedge.appengine.module import AppEngine
     from kubeedge.config.edge import EdgeConfig
     from kubeedge.config.node_credentials import NodeCredentials
+    from kubeedge.devices.eventbus.module import EventBus
     from kubeedge.devices.methods.driver import DeviceMethods
+    from kubeedge.devices.module import DeviceTwins
     from kubeedge.devices.rules import NodeRules
     from kubeedge.devices.sinks.module import DevicePush
-    from kubeedge.devices.upstream.module import Upstream
+    from kubeedge.devices.upstream.module import MessageUpstream
     from kubeedge.hub.module import EdgeHub
     from kubeedge.kubebus.module import KubeBus
     from kubeedge.mesh.module import Mesh
@@ -47,9 +49,11 @@ class Parts:
     api: MetaServer | None = None
     writes: EdgeWrites | None = None
     mesh: Mesh | None = None
+    twins: DeviceTwins | None = None
+    events: EventBus | None = None
     push: DevicePush | None = None
     methods: DeviceMethods | None = None
-    upstream: Upstream | None = None
+    upstream: MessageUpstream | None = None
     _rules: NodeRules | None = None
 
     @property

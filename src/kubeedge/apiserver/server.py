@@ -24,12 +24,7 @@ from kubeedge.api import access, device_methods, devices, service_accounts
 from kubeedge.api.access import Attributes
 from kubeedge.api.names import TenantId
 from kubeedge.api.resources import PODS, Resources, Row
-from kubeedge.api.status import (
-    Forbidden,
-    MethodNotAllowed,
-    NoSuchPath,
-    Unauthorized,
-)
+from kubeedge.api.status import Forbidden, MethodNotAllowed, NoSuchPath, Unauthorized
 from kubeedge.apiserver import answers, content, discovery, node_metrics, openapi, reviews, upgrades, verbs, watching
 from kubeedge.apiserver.accounts import AccountIdentity, forbidden
 from kubeedge.apiserver.authentication import bearer, by_certificate

@@ -38,6 +38,9 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         parser.add_argument("--socket", default=SOCKET, help=f"the cloud's unix socket (default: {SOCKET})")
     for parser in (made["list"], made["get"], made["call"]):
         parser.add_argument("--cloud", action="store_true", help="ask the cloud process of this machine, not the node")
+    user = verbs.add_parser("user", help="print an entry for the file of MQTT users (modules.devices.mqttUsers)")
+    user.add_argument("name", help="the user's name")
+    user.add_argument("--protocol", default="", help="a mapper: it may use the devices of that protocol")
     history = made["history"]
     history.set_defaults(cloud=False)
     history.add_argument("device", help="NAME, or NAMESPACE/NAME")

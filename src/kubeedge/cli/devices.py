@@ -35,6 +35,10 @@ _WAITING = 1024  # values that are to be printed; a slow terminal loses the olde
 
 def run(options: argparse.Namespace) -> int:
     """Exit status 0. Raises CommandError for a device that the node has not, and without a broker."""
+    if options.verb == "user":
+        from kubeedge.cli import device_user
+
+        return device_user.run(options)
     if options.cloud:
         return _in_the_cloud(options)
     try:

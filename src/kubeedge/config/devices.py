@@ -26,15 +26,29 @@ class ExternalBrokerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MqttTlsConfig:
+    """`modules.devices.mqttTls`: a second listener of the broker, for other machines of the site. It needs `mqttUsers`."""
+
+    listen: str = setting("", 'HOST:PORT, as 0.0.0.0:8883; "": none', form=forms.optional_ip_endpoint)
+    cert_file: Path | None = setting(None, "certificate of the broker, PEM; read for each connection")
+    key_file: Path | None = setting(None, "private key of that certificate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DevicesConfig:
     """`modules.devices`: the devices of this node (docs/guide/devices.md)."""
 
     enable: bool = setting(False, "devices of this node: their twins, and an MQTT broker for mappers and programs")
     mqtt: str = setting(
         "127.0.0.1:1883",
-        "where the broker listens: a loopback address, as every program that reaches it may use every device",
+        "where the broker listens: a loopback address, as without mqttUsers every program that reaches it may use every device",
         form=forms.loopback_endpoint,
     )
+    mqtt_users: Path | None = setting(
+        None,
+        "file with the users of the broker and their rights (docs/guide/mqtt-users.md); none: all may do everything",
+    )
+    mqtt_tls: MqttTlsConfig = section(MqttTlsConfig())
     dmi: str = setting(
         "",
         'socket for KubeEdge\'s mappers (DMI), as unix:///etc/kubeedge/dmi.sock; "": none',

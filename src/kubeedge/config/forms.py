@@ -205,6 +205,12 @@ def ip_endpoint(text: str) -> tuple[str, int]:
     return host_, port
 
 
+def optional_ip_endpoint(text: str) -> None:
+    """ "", or an IP address and a port."""
+    if text:
+        ip_endpoint(text)
+
+
 def loopback_endpoint(text: str) -> tuple[str, int]:
     """An address and a port of this machine alone (see ip_endpoint). Raises ValueError."""
     host_, port = ip_endpoint(text)

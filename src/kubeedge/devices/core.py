@@ -19,6 +19,7 @@ from typing import Any
 
 from kubeedge.api import devices, keys, meta
 from kubeedge.api.names import NamespacedName
+from kubeedge.devices.reporters import Reporters
 from kubeedge.devices.sinks.core import PushedValue
 from kubeedge.devices.sinks.pushes import Pushes
 from kubeedge.errors import Invalid
@@ -33,6 +34,7 @@ _MAX_SIZE = 384 * 1024  # characters of all values of a device
 _MAX_KNOWN = 2048  # properties that are shared
 _MAX_HISTORY = 1024 * 1024  # characters of values that wait for the disk
 _VALUE = 64  # characters that a value costs besides its own, at most
+_MAX_SOURCE = 64  # characters
 _MAX_REFUSED = 16  # reasons kept of one device
 
 
@@ -63,6 +65,10 @@ class Device:
     state: str = "unknown"
     seen: int = 0  # as Twin.time, of the last report
     refused: dict[str, str] = field(default_factory=dict)
+    cycle: int = 0  # milliseconds, the shortest in which its Device asks for values; 0: for none
+    reporters: Reporters = field(default_factory=Reporters)
+    reports: int = 0  # since the start
+    errors: int = 0  # values that were refused, likewise
 
     def desired(self, name: str) -> str | None:
         """The value that the cloud wants; None: it wants none."""
@@ -95,9 +101,7 @@ class Twins:
         """`pushing`: values are sent where `pushMethod` says, from here; otherwise mappers are told of it."""
         self.devices: dict[NamespacedName, Device] = {}
         self.dirty: dict[NamespacedName, None] = {}
-        self.history: dict[
-            NamespacedName, dict[str, list[tuple[int, str]]]
-        ] = {}  # values to keep; the caller takes them
+        self.history: dict[str, dict[str, list[tuple[int, str]]]] = {}  # by uid: values to keep; the caller takes them
         self.history_size = 0  # characters of these
         self.history_lost = 0  # values that there was no room for, since the caller looked
         self.pushes = Pushes() if pushing else None
@@ -157,6 +161,8 @@ class Twins:
             name, new.properties[name] = self._shared(name, _mapping(prop))
             if isinstance(wanted, str):
                 new.wanted[name] = wanted
+        cycles = (prop.get(cycle) for prop in new.properties.values() for cycle in ("collectCycle", "reportCycle"))
+        new.cycle = min((each for each in cycles if isinstance(each, int) and each > 0), default=0)
         for name in new.twins.keys() - new.properties.keys():
             del new.twins[name]
         if added or before != (new.generation, new.deleting):
@@ -211,15 +217,19 @@ class Twins:
         *,
         observed: Mapping[str, str] | None = None,
         times: Mapping[str, int] | None = None,
+        source: str = "",
     ) -> dict[str, str]:
         """Values that a mapper has read; the result has those that were refused: property -> why.
 
-        `now`, `times`: milliseconds since 1970, of this machine and of the device. Raises KeyError for a device that this node has not.
+        `source`: which mapper; "": it is not known. `now`, `times`: milliseconds since 1970, of this machine and of the device. Raises KeyError for a device that this node has not.
         """
         device = self.devices[key]
         if device.deleting:
             raise KeyError(key)
         refused: dict[str, str] = {}
+        device.reports += 1
+        if device.reporters.heard(source[:_MAX_SOURCE], now):
+            self.dirty[key] = None
         for name, value in values.items():
             prop = device.properties.get(name)
             why = "is not in the DeviceModel" if prop is None else devices.refusal(prop, value) if value else ""
@@ -227,6 +237,7 @@ class Twins:
                 why = f"does not fit: the values of a device have {_MAX_SIZE} bytes together"
             if why:
                 refused[name] = why
+                device.errors += 1
                 if len(device.refused) < _MAX_REFUSED and name not in device.refused:
                     device.refused[name[:128]] = why
                     self.dirty[key] = None
@@ -241,7 +252,7 @@ class Twins:
                 twin.observed = taken
                 self.dirty[key] = None
             if value is not None and prop is not None and prop.get("history"):
-                self._remember(key, name, stamp, value)
+                self._remember(device.uid, name, stamp, value)
             if value is not None and self.pushes is not None and name in device.destinations:
                 self.pushes.add(
                     key,
@@ -257,15 +268,15 @@ class Twins:
             self.dirty[key] = None
         return refused
 
-    def _remember(self, key: NamespacedName, name: str, stamp: int, value: str) -> None:
+    def _remember(self, uid: str, name: str, stamp: int, value: str) -> None:
         """A value for the history, which waits for the disk in a bounded room."""
         if self.history_size > _MAX_HISTORY:
             self.history_lost += 1
             return
-        self.history.setdefault(key, {}).setdefault(name, []).append((stamp, value))
+        self.history.setdefault(uid, {}).setdefault(name, []).append((stamp, value))
         self.history_size += len(value) + _VALUE
 
-    def take_history(self) -> dict[NamespacedName, dict[str, list[tuple[int, str]]]]:
+    def take_history(self) -> dict[str, dict[str, list[tuple[int, str]]]]:
         """What waits for the disk; the caller has it now."""
         found, self.history, self.history_size = self.history, {}, 0
         return found
@@ -280,6 +291,12 @@ class Twins:
             self.dirty[key] = None
         if heard:
             self._seen(key, device, now)
+
+    def settle(self, now: int) -> None:
+        """Devices for which two mappers have reported, and do so no more."""
+        for key, device in self.devices.items():
+            if device.reporters.settled(now):
+                self.dirty[key] = None
 
     def _seen(self, key: NamespacedName, device: Device, now: int) -> None:
         stamp = _stamp(0, now)
@@ -312,6 +329,8 @@ class Twins:
         }
         if device.refused:
             report["refused"] = device.refused
+        if device.reporters.both:
+            report["mappers"] = list(device.reporters.both)
         found: dict[str, bytes | None] = {reported: meta.canonical(report)}
         if private:
             self._local.add(key)

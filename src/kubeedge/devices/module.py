@@ -29,6 +29,8 @@ _DESIRED = f"{keys.DESIRED}devices/"
 _REPORTED = f"{keys.REPORTED}devices/"
 _PAUSE = 0.25  # seconds that a report waits whose client does not ask for durability (QoS 0)
 _RETRY = 1.0  # seconds, on a full disk
+_LOOK = 15.0  # seconds between two looks for mappers that are silent
+_SILENT, _CYCLES = 60.0, 5  # seconds, and cycles of the device, without a word: the longer of both
 _AT_ONCE = 256  # devices in one transaction
 
 
@@ -62,12 +64,13 @@ class DeviceTwins:
         self._wall = wall
         self._history = history
         self._push = push
-        self._remembering: Collection[NamespacedName] = ()  # whose history is on its way to the disk
+        self._remembering: Collection[str] = ()  # uids of those whose history is on its way to the disk
         self._queueing: Collection[NamespacedName] = ()  # whose values for other servers are
         self._writing: set[NamespacedName] = set()
         self._waiters: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self._later: asyncio.TimerHandle | None = None
+        self._heard: dict[NamespacedName, float] = {}  # when a mapper spoke of the device, by the loop's clock
 
     def now(self) -> int:
         """Milliseconds since 1970, by this machine's clock."""
@@ -86,6 +89,7 @@ class DeviceTwins:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follow(ready), name="desired devices")
                 group.create_task(self._commit(), name="twins to the store")
+                group.create_task(self._look(), name="mappers that are silent")
         finally:
             if self._history is not None:
                 self._history.close()
@@ -98,9 +102,11 @@ class DeviceTwins:
         durable: bool,
         observed: Mapping[str, str] | None = None,
         times: Mapping[str, int] | None = None,
+        source: str = "",
     ) -> tuple[dict[str, str], asyncio.Future[None] | None]:
-        """(what was refused, done once the rest is on the disk; None: it is there already). Raises KeyError: no such device here."""
-        refused = self.twins.report(key, values, self.now(), observed=observed, times=times)
+        """(what was refused, done once the rest is on the disk; None: it is there already). `source`: which mapper. Raises KeyError: no such device here."""
+        refused = self.twins.report(key, values, self.now(), observed=observed, times=times, source=source)
+        self._heard[key] = asyncio.get_running_loop().time()
         return refused, self._written(key, durable)
 
     def set_state(
@@ -108,10 +114,13 @@ class DeviceTwins:
     ) -> asyncio.Future[None] | None:
         """Set the state of a device; see `report`. `heard`: a mapper says so."""
         self.twins.set_state(key, state, self.now(), heard=heard)
+        if heard:
+            self._heard[key] = asyncio.get_running_loop().time()
         return self._written(key, durable)
 
     def _written(self, key: NamespacedName, durable: bool) -> asyncio.Future[None] | None:
-        has_history = self._history is not None and (key in self.twins.history or key in self._remembering)
+        uid = self.twins.devices[key].uid
+        has_history = self._history is not None and (uid in self.twins.history or uid in self._remembering)
         pushes = self.twins.pushes
         has_pushes = pushes is not None and (key in pushes.devices or key in self._queueing)
         if key not in self.twins.dirty and key not in self._writing and not has_history and not has_pushes:
@@ -136,10 +145,36 @@ class DeviceTwins:
                         listener.desired(key, change)
                 if not ready.is_set():
                     self.twins.restored()
+                    await self._adopt_history()
                     self.settled.set()
                     ready.set()
                 if self.twins.dirty:
                     self._wake.set()
+
+    async def _look(self) -> None:
+        """Devices that are to report in a cycle and of which nobody has said anything for long are unknown: their mapper is gone, or hangs."""
+        self._heard = {}
+        while True:
+            await asyncio.sleep(_LOOK)
+            now, twins = asyncio.get_running_loop().time(), self.twins
+            twins.settle(self.now())
+            self._heard = {key: self._heard.get(key, now) for key in twins.devices}
+            for key, heard in self._heard.items():
+                device = twins.devices[key]
+                patience = max(_SILENT, _CYCLES * device.cycle / 1000)
+                if device.cycle and device.state in ("online", "ok") and not device.deleting and now - heard > patience:
+                    log.warning("device %s/%s: its mapper has been silent for %.0f s", *key, now - heard)
+                    twins.set_state(key, "unknown", self.now(), heard=False)
+            if twins.dirty:
+                self._wake.set()
+
+    async def _adopt_history(self) -> None:
+        if self._history is not None:
+            uids = {key: device.uid for key, device in self.twins.devices.items()}
+            try:
+                await asyncio.to_thread(self._history.adopt, uids)
+            except OSError as exc:
+                log.warning("history of former versions is not found: %s", exc)
 
     async def _commit(self) -> None:
         while True:
@@ -197,9 +232,10 @@ class DeviceTwins:
 
     async def history(self, key: NamespacedName, prop: str, since: int, count: int) -> list[tuple[int, str]]:
         """The newest `count` values of a property since then (milliseconds since 1970), the oldest first. Raises OSError."""
-        if self._history is None:
+        device = self.twins.devices.get(key)
+        if self._history is None or device is None:
             return []
-        return await asyncio.to_thread(self._history.read, key, prop, since, count)
+        return await asyncio.to_thread(self._history.read, key, device.uid, prop, since, count)
 
     async def _write(self, batch: list[NamespacedName]) -> None:
         ops: list[Op] = []

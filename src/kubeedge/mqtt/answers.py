@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kubeedge.kit.varint import varint
-from kubeedge.mqtt.codec import BAD_ID, MAX_PACKET, NOT_AUTHORIZED, NOT_SUPPORTED_VERSION, V5, Publish
+from kubeedge.mqtt.codec import BAD_ID, BAD_USER, MAX_PACKET, NOT_AUTHORIZED, NOT_SUPPORTED_VERSION, V5, Publish
 
 
 def _packet(first: int, body: bytes) -> bytes:
@@ -31,7 +31,12 @@ _ABILITIES = (
 )
 
 
-_REFUSALS = {NOT_SUPPORTED_VERSION: 1, BAD_ID: 2, NOT_AUTHORIZED: 5}  # in 3.1.1; all else: 3, server unavailable
+_REFUSALS = {
+    NOT_SUPPORTED_VERSION: 1,
+    BAD_ID: 2,
+    BAD_USER: 4,
+    NOT_AUTHORIZED: 5,
+}  # in 3.1.1; all else: 3, server unavailable
 
 
 def connack(version: int, present: bool, *, assigned: str = "") -> bytes:

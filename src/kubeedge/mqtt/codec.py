@@ -15,11 +15,12 @@ from kubeedge.kit.dataclasses import dataclass, field
 V311, V5 = 4, 5
 MAX_PACKET = 256 * 1024  # bytes: a value has 64 KiB, a twin a few of them
 MAX_CLIENT_ID = 256  # characters
+MAX_USER, MAX_PASSWORD = 256, 1024  # characters, bytes
 MAX_TOPIC = 1024  # characters of a topic or a filter; the protocol has room for 65,535, and each message is compared with each filter
 MAX_LEVELS = 64  # of one
 _MAX_FILTERS = 64  # in one SUBSCRIBE
 
-MALFORMED, PROTOCOL_ERROR, NOT_SUPPORTED_VERSION, BAD_ID, NOT_AUTHORIZED = 0x81, 0x82, 0x84, 0x85, 0x87
+MALFORMED, PROTOCOL_ERROR, NOT_SUPPORTED_VERSION, BAD_ID, BAD_USER, NOT_AUTHORIZED = 0x81, 0x82, 0x84, 0x85, 0x86, 0x87
 QUOTA, TOPIC_INVALID, RECEIVE_EXCEEDED, TOO_LARGE, BAD_FILTER, TAKEN_OVER = 0x97, 0x90, 0x93, 0x95, 0x8F, 0x8E
 QOS_NOT_SUPPORTED, NO_SHARED, KEEPALIVE, SHUTTING_DOWN, NO_SUBSCRIPTION = 0x9B, 0x9E, 0x8D, 0x8B, 0x11
 
@@ -72,6 +73,8 @@ class Connect:
     will: Publish | None = None
     receive_max: int = 65535
     max_packet: int = 0  # bytes that the client takes; 0: any
+    user: str | None = None
+    password: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +209,9 @@ class _Reader:
                     found[name] = inner.variable()
                 case "b":
                     inner.data()
-                case "s":
-                    inner.text()
-                case _:
-                    inner.text()
-                    inner.text()
+                case kind:
+                    for _ in str(kind).replace("p", "ss"):
+                        inner.text()
         return found
 
     def end(self) -> None:
@@ -306,18 +307,19 @@ class PacketDecoder:
         if len(client_id) > MAX_CLIENT_ID:
             raise MqttError("a client identifier that is too long", BAD_ID)
         will = self._will(flags, reader)
-        if flags & 0x80:
-            reader.text()
-        if flags & 0x40:
-            if version == V311 and not flags & 0x80:
-                raise MqttError("a password without a user name")
-            reader.data()
+        user = reader.text() if flags & 0x80 else None
+        if flags & 0x40 and version == V311 and user is None:
+            raise MqttError("a password without a user name")
+        password = reader.data() if flags & 0x40 else None
+        if len(user or "") > MAX_USER or len(password or b"") > MAX_PASSWORD:
+            raise MqttError("a user name or a password that is too long", BAD_USER)
         reader.end()
         clean = bool(flags & 2)
         if not client_id and not clean and version == V311:
             raise MqttError("a lasting session needs a client identifier", BAD_ID)
         expiry = found.get(0x11, 0) if version == V5 else 0 if clean else 0xFFFFFFFF
-        return Connect(client_id, version, clean, keepalive, expiry, will, found.get(0x21, 65535), found.get(0x27, 0))
+        most, largest = found.get(0x21, 65535), found.get(0x27, 0)
+        return Connect(client_id, version, clean, keepalive, expiry, will, most, largest, user, password)
 
     def _will(self, flags: int, reader: _Reader) -> Publish | None:
         qos, retain = flags >> 3 & 3, bool(flags & 0x20)

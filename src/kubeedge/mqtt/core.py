@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.mqtt import codec
-from kubeedge.mqtt.codec import Connect, Publish, Subscription
+from kubeedge.mqtt.codec import Connect, MqttError, Publish, Subscription
 
 _FOREVER = 0xFFFFFFFF  # the expiry of a session that has none
 
@@ -36,6 +37,23 @@ class MqttLimits:
     in_flight_bytes: int = 64 * 1024  # of a session; one message may be larger
 
 
+class ClientRights(Protocol):
+    """What a client may do. `name` says whose session it is: another user gets none of it."""
+
+    @property
+    def name(self) -> str:
+        """The user, in messages."""
+        ...
+
+    def may_publish(self, topic: str) -> bool:
+        """A message of the client on that topic is taken."""
+        ...
+
+    def may_receive(self, topic: str) -> bool:
+        """A message on that topic goes to the client, whatever it has subscribed to."""
+        ...
+
+
 @dataclass(slots=True)
 class MqttSession:
     """What a client has here. `dropped` counts messages for which there was no room."""
@@ -55,7 +73,13 @@ class MqttSession:
     in_flight_bytes: int = 0
     max_packet: int = 0
     dropped: int = 0
+    rights: ClientRights | None = None  # None: all
     _next_id: int = 0
+
+    def check(self, rights: ClientRights | None) -> None:
+        """Raises MqttError when the session is another user's."""
+        if (self.rights.name if self.rights else None) != (rights.name if rights else None):
+            raise MqttError("the client identifier is another user's", codec.NOT_AUTHORIZED)
 
     def take(self) -> Publish | None:
         """The next message that may be sent now; None: there is none, or the client has to acknowledge others first."""
@@ -144,10 +168,15 @@ class Broker:
 
     # Sessions
 
-    def connect(self, packet: Connect, now: float) -> tuple[MqttSession, bool] | None:
-        """(session, whether it was there); None: there are too many. A session that is connected is taken over."""
+    def connect(
+        self, packet: Connect, now: float, rights: ClientRights | None = None
+    ) -> tuple[MqttSession, bool] | None:
+        """(session, whether it was there); None: there are too many. A session that is connected is taken over. Raises MqttError when it is
+        another user's."""
         self.expire(now)
         old = self.sessions.get(packet.client_id)
+        if old is not None:
+            old.check(rights)
         if old is not None and old.connected and old.will is not None:
             self.wills.append(old.will)
         if old is not None and packet.clean:
@@ -161,7 +190,7 @@ class Broker:
         else:
             present = True
             old.again()
-        old.version, old.connected = packet.version, True
+        old.version, old.connected, old.rights = packet.version, True, rights
         old.expiry, old.will = packet.expiry, packet.will
         old.receive_max = min(packet.receive_max, self.limits.in_flight)
         old.most_in_flight = self.limits.in_flight_bytes
@@ -212,6 +241,8 @@ class Broker:
                 codes.append(codec.NO_SHARED)
             elif not codec.is_filter(one.filter):
                 codes.append(codec.BAD_FILTER)
+            elif session.rights is not None and not self._allows(session.rights, one.filter):
+                codes.append(codec.NOT_AUTHORIZED)
             elif one.filter not in session.filters and not self._has_room(session, one.filter):
                 codes.append(codec.QUOTA)
             else:
@@ -233,12 +264,16 @@ class Broker:
             return False
         return len(session.filters) < limits.filters and self._filters < limits.all_filters
 
+    def _allows(self, rights: ClientRights, filter_: str) -> bool:
+        """With wildcards each message is looked at when it goes out."""
+        return self._index(filter_) is self._wild or rights.may_receive(filter_)
+
     def _index(self, filter_: str) -> dict[str, dict[str, None]]:
         return self._wild if "+" in filter_ or "#" in filter_ else self._exact
 
     def _send_retained(self, session: MqttSession, one: Subscription) -> None:
         for topic, message in self.retained.items():
-            if matches(one.filter, topic):
+            if matches(one.filter, topic) and (session.rights is None or session.rights.may_receive(topic)):
                 self._enqueue(session, Publish(topic, message.payload, min(message.qos, one.qos, 1), True))
 
     def unsubscribe(self, session: MqttSession, filter_: str) -> bool:
@@ -256,13 +291,17 @@ class Broker:
 
     # Messages
 
-    def publish(self, message: Publish, sender: str = "") -> None:
-        """To every client with a matching subscription, once each. `sender`: the client that sent it; "": we ourselves."""
+    def publish(self, message: Publish, sender: str = "", only: str = "") -> None:
+        """To every client with a matching subscription, once each. `sender`: the client that sent it; "": we ourselves. `only`: to no other
+        client than that."""
         if message.retain:
             self._retain(message)
         best: dict[str, Subscription] = {}
         for client, one in self._subscribers(message.topic):
-            if one.no_local and client == sender:
+            if (one.no_local and client == sender) or (only and client != only):
+                continue
+            rights = self.sessions[client].rights
+            if rights is not None and not rights.may_receive(message.topic):
                 continue
             if client not in best or best[client].qos < one.qos:
                 best[client] = one
@@ -274,6 +313,10 @@ class Broker:
     def is_heard(self, topic: str) -> bool:
         """A client that is connected has subscribed to it."""
         return any(self.sessions[client].connected for client, _ in self._subscribers(topic))
+
+    def hears(self, topic: str) -> bool:
+        """Some session, connected or not, has a subscription to the topic."""
+        return next(self._subscribers(topic), None) is not None
 
     def _subscribers(self, topic: str) -> Iterator[tuple[str, Subscription]]:
         for client in self._exact.get(topic, ()):

@@ -29,7 +29,7 @@ from kubeedge.apiserver.rules import ROWS
 from kubeedge.devices.eventbus.module import EventBus
 from kubeedge.devices.module import DeviceTwins
 from kubeedge.devices.servicebus.module import ServiceBus
-from kubeedge.devices.upstream.module import Upstream
+from kubeedge.devices.upstream.module import MessageUpstream
 from kubeedge.devices.upstream.queue import UpstreamQueue
 from kubeedge.errors import Invalid, Unavailable
 from kubeedge.kit.http1 import Connection, Request, Response, serve_connection
@@ -139,8 +139,8 @@ class World:
             yield
 
     @contextlib.asynccontextmanager
-    async def agent(self, edge: Store) -> AsyncIterator[tuple[MqttClient, ServiceBus, Upstream]]:
-        upstream = Upstream(edge, UpstreamQueue(self.tmp_path / "messages.db", 1 << 24, 1e9), wall=lambda: NOON)
+    async def agent(self, edge: Store) -> AsyncIterator[tuple[MqttClient, ServiceBus, MessageUpstream]]:
+        upstream = MessageUpstream(edge, UpstreamQueue(self.tmp_path / "messages.db", 1 << 24, 1e9), wall=lambda: NOON)
         bus = EventBus(DeviceTwins(edge, wall=lambda: NOON), NODE, "127.0.0.1", 0, upstream=upstream)
         service = ServiceBus(upstream, "127.0.0.1", 0)
         async with running(upstream, service, bus):
@@ -333,7 +333,7 @@ def test_certificates_are_verified_and_credentials_go_by_tls_alone(tmp_path: Pat
 def test_the_service_bus_takes_what_a_rule_names_and_no_more(tmp_path: Path) -> None:
     async def scenario() -> None:
         edge = await open_sqlite(tmp_path / "edge.db")
-        upstream = Upstream(edge, UpstreamQueue(tmp_path / "messages.db", 1 << 24, 1e9), wall=lambda: NOON)
+        upstream = MessageUpstream(edge, UpstreamQueue(tmp_path / "messages.db", 1 << 24, 1e9), wall=lambda: NOON)
         upstream.topics.set_rules([rules.SERVICES + URL])
         service = ServiceBus(upstream, "127.0.0.1", 0)
         upstream.topics_changed = lambda: None

@@ -23,7 +23,7 @@ from kubeedge.apiserver.server import ApiServer
 from kubeedge.devices.eventbus.module import EventBus
 from kubeedge.devices.module import DeviceTwins
 from kubeedge.devices.upstream.core import CloudTopics, SentBlocks
-from kubeedge.devices.upstream.module import Upstream
+from kubeedge.devices.upstream.module import MessageUpstream
 from kubeedge.devices.upstream.queue import IncomingMessage, UpstreamQueue
 from kubeedge.errors import Invalid
 from kubeedge.store.memory import MemoryStore
@@ -107,7 +107,7 @@ def test_messages_arrive_once_and_in_order_through_cuts_and_restarts(tmp_path: P
 
         @contextlib.asynccontextmanager
         async def agent() -> AsyncIterator[Client]:
-            upstream = Upstream(edge, queue(tmp_path), wall=lambda: NOON)
+            upstream = MessageUpstream(edge, queue(tmp_path), wall=lambda: NOON)
             twins = DeviceTwins(edge, wall=lambda: NOON)
             bus = EventBus(twins, "edge1", "127.0.0.1", 0, upstream=upstream)
             async with running(upstream, twins, bus):
@@ -157,7 +157,7 @@ def test_messages_arrive_once_and_in_order_through_cuts_and_restarts(tmp_path: P
 def test_topics_of_rules_come_from_the_cloud_and_go_with_it(tmp_path: Path) -> None:
     async def scenario() -> None:
         edge = await open_sqlite(tmp_path / "edge.db")
-        upstream = Upstream(edge, queue(tmp_path), wall=lambda: NOON)
+        upstream = MessageUpstream(edge, queue(tmp_path), wall=lambda: NOON)
         async with running(upstream):
             assert not upstream.topics.has("default/test")
             row = node_messages.encode_topics(["default/test", "plant/+/state", "$hw/#", "a/#/b"])
@@ -204,7 +204,7 @@ def test_a_disk_that_takes_nothing_acknowledges_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         edge = await open_sqlite(tmp_path / "edge.db")
         waiting = queue(tmp_path)
-        upstream = Upstream(edge, waiting, wall=lambda: NOON)
+        upstream = MessageUpstream(edge, waiting, wall=lambda: NOON)
         async with running(upstream):
             (tmp_path / "messages.db").mkdir()
             future = upstream.append("a/user/b", b"x")

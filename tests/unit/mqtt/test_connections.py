@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from kubeedge.kit.connection_limiter import ConnectionLimits
-from kubeedge.mqtt import codec, driver
+from kubeedge.mqtt import codec, connection, driver
+from kubeedge.mqtt.admission import MqttListener
 from kubeedge.mqtt.codec import Publish
 from kubeedge.mqtt.core import Broker, MqttLimits
 from kubeedge.mqtt.driver import MqttServer
@@ -50,7 +51,9 @@ def serving(
         more: dict[str, Any] = {"limits": limits} if limits else {}
         server = MqttServer(Broker(MqttLimits(sessions=sessions)), handle, **more)
         port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        running = asyncio.create_task(server.serve(ADDRESS, ports(1)[0], port.set_result))
+        running = asyncio.create_task(
+            server.serve([MqttListener(ADDRESS, ports(1)[0])], lambda found: port.set_result(found[0]))
+        )
         try:
             async with asyncio.timeout(60):
                 await scenario(server, await port)
@@ -163,7 +166,7 @@ def test_clients_that_say_nothing_or_half_of_it_give_way_to_one_that_connects() 
 
 @pytest.mark.parametrize("said", [b"", b"\x10"])
 def test_a_client_that_has_not_sent_connect_in_time_is_closed(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "_CONNECT", 0.2)
+    monkeypatch.setattr(connection, "_CONNECT", 0.2)
 
     async def scenario(server: MqttServer, port: int) -> None:
         async with Clients(port) as clients:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from kubeedge.kit.varint import varint
 from kubeedge.mqtt import codec
+from kubeedge.mqtt.admission import MqttListener
 from kubeedge.mqtt.core import Broker
 from kubeedge.mqtt.driver import MqttServer
 
@@ -31,7 +32,9 @@ def serving(
 ) -> None:
     async def run() -> None:
         server, port = MqttServer(Broker(), handle), asyncio.get_running_loop().create_future()
-        running = asyncio.create_task(server.serve("127.0.0.1", 0, port.set_result))
+        running = asyncio.create_task(
+            server.serve([MqttListener("127.0.0.1", 0)], lambda found: port.set_result(found[0]))
+        )
         try:
             async with asyncio.timeout(60):
                 await scenario(server, await port)
@@ -103,7 +106,7 @@ def test_thousands_of_messages_that_come_at_once_take_turns_with_everything_else
     """A packet has five bytes, and what is asked by it may take milliseconds: one client took the agent's loop for minutes."""
     seen = [0]
 
-    def costly(message: codec.Publish) -> None:
+    def costly(message: codec.Publish, client: str) -> None:
         seen[0] += 1
         end = time.monotonic() + 0.003
         while time.monotonic() < end:

@@ -117,7 +117,7 @@ class DeviceMappers:
         key = self._find(report)
         before = topics.twin(self._twins.twins.devices[key], report.values)
         refused, done = self._twins.report(
-            key, report.values, durable=True, observed=report.observed, times=report.times
+            key, report.values, durable=True, observed=report.observed, times=report.times, source="DMI"
         )
         self._reported(key, before)
         await _written(done)

@@ -30,8 +30,8 @@ from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.tasks import until_one_ends
+from kubeedge.mqtt.admission import Handle
 from kubeedge.mqtt.codec import Publish
-from kubeedge.mqtt.driver import Handle
 
 log = logging.getLogger("kubeedge.devices")
 
@@ -154,6 +154,10 @@ class ExternalBroker:
                 self._is_attached = False
                 self._clear()
             await asyncio.sleep(_AGAIN.delay(failures, random.random()))
+
+    def hears(self, topic: str) -> bool:
+        """Somebody may have subscribed to the topic: nobody can ask who."""
+        return self._is_attached
 
     def publish(self, topic: str, payload: bytes) -> None:
         """A message of ours; while the broker is away it is dropped."""

@@ -6,24 +6,26 @@ Lives elsewhere: the twins and the disk (devices/module.py); what is in a messag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kubeedge.api.names import NamespacedName
 from kubeedge.devices import topics
-from kubeedge.devices.core import DesiredChange
+from kubeedge.devices.core import DesiredChange, Device
 from kubeedge.devices.methods import core as methods
 from kubeedge.devices.module import DeviceTwins
 from kubeedge.errors import Invalid, Unavailable
 from kubeedge.kit.tasks import TaskSet
+from kubeedge.mqtt.admission import MqttListener
 from kubeedge.mqtt.codec import Publish
 from kubeedge.mqtt.core import Broker
 from kubeedge.mqtt.driver import MqttServer
 
 if TYPE_CHECKING:
     from kubeedge.devices.eventbus.external import ExternalBroker
+    from kubeedge.devices.eventbus.logins import MqttLogins
     from kubeedge.devices.methods.driver import DeviceMethods
-    from kubeedge.devices.upstream.module import Upstream
+    from kubeedge.devices.upstream.module import MessageUpstream
 
 _CALLING = 16  # calls of methods by programs at once
 _ASKING = 4  # history requests at once; a thread reads the files for each
@@ -44,15 +46,22 @@ class EventBus:
         *,
         external: ExternalBroker | None = None,
         methods: DeviceMethods | None = None,
-        upstream: Upstream | None = None,
+        upstream: MessageUpstream | None = None,
+        logins: MqttLogins | None = None,
+        lan: MqttListener | None = None,
     ) -> None:
-        """`upstream`: takes messages for the cloud; None: there is nowhere to send them."""
+        """`upstream`: takes messages for the cloud; None: there is nowhere to send them. `logins`: who may do what; None: everyone everything. `lan`:
+        where other machines connect."""
+        self.lan_port = 0
         self.port = port  # 0: any; the real one once it is ready
         self._twins = twins
         self._node = node
         self._address = address
         self._external = external
-        self._server = None if external is not None else MqttServer(Broker(), self._received)
+        self._logins, self._lan = logins, lan
+        self._server: MqttServer | None = None
+        if external is None:
+            self._server = MqttServer(Broker(), self._received, admit=logins.admit if logins is not None else None)
         self._methods = methods
         if methods is not None:
             methods.publish = self.publish_to_somebody
@@ -65,23 +74,37 @@ class EventBus:
     async def run(self, ready: asyncio.Event) -> None:
         """Serves MQTT until it is cancelled. Raises OSError when the port is taken."""
 
-        def listening(port: int) -> None:
-            self.port = port
+        def listening(ports: Sequence[int]) -> None:
+            self.port, self.lan_port = ports[0], ports[-1]
             ready.set()
 
         self._asking = TaskSet("requests of programs")
         async with self._asking:
             if self._server is not None:
-                await self._server.serve(self._address, self.port, listening)
+                await self._serve(self._server, listening)
             elif self._external is not None:
                 ready.set()  # pods and twins do not wait for a broker
                 await self._external.serve(self._received, self._attached)
+
+    async def _serve(self, server: MqttServer, listening: Callable[[Sequence[int]], None]) -> None:
+        listeners = [MqttListener(self._address, self.port), *([self._lan] if self._lan is not None else [])]
+        async with asyncio.TaskGroup() as group:
+            if (logins := self._logins) is not None:
+                await logins.look()
+                group.create_task(logins.follow(lambda: server.recheck(logins.still)), name="users of the broker")
+            await server.serve(listeners, listening)
 
     def _attached(self) -> None:
         """What was published while the broker was away is said again, as far as it is still so."""
         for key in list(self._twins.twins.devices):
             self._delta(key)
         self._publish(f"{topics.DEVICES}updated", topics.answer("", self._twins.now(), id=""))
+
+    @property
+    def refusals(self) -> int:
+        """Logins and messages that were refused, since the start."""
+        server, logins = self._server, self._logins
+        return (server.refused if server is not None else 0) + (logins.refused if logins is not None else 0)
 
     # From the cloud
 
@@ -126,7 +149,7 @@ class EventBus:
     def _received(self, message: Publish, client: str) -> asyncio.Future[None] | None:
         if (at := topics.device_topic(message.topic)) is not None:
             try:
-                return self._asked(at, message)
+                return self._asked(at, message, client)
             except Invalid as exc:
                 event = _event(message.payload)
                 self._publish(
@@ -140,13 +163,13 @@ class EventBus:
             payload = topics.answer(_event(message.payload), self._twins.now(), devices=devices)
             self._publish(f"{message.topic}/result", payload)
         elif message.topic == f"{topics.DEVICES}get":
-            self._publish(f"{message.topic}/result", self._page(message.payload))
+            self._reply(client, message.topic, self._page(message.payload, self._visible(client)))
         elif message.topic == f"{topics.DEVICES}history/get":
-            self._start(message, self._history(message), _ASKING)
+            self._start(message, client, self._history(message, client), _ASKING)
         elif self._methods is not None and methods.is_result(message.topic):
             self._methods.answered(message.topic, message.payload)
         elif self._methods is not None and message.topic == methods.ASK:
-            self._start(message, self._call(message, self._methods), _ASKING + _CALLING)
+            self._start(message, client, self._call(message, client, self._methods), _ASKING + _CALLING)
         elif self._upstream is not None and self._upstream.topics.has(message.topic):
             packet = message.packet_id if message.qos else 0
             return self._upstream.append(
@@ -154,33 +177,52 @@ class EventBus:
             )
         return None
 
-    def _start(self, message: Publish, answering: Coroutine[Any, Any, None], most: int) -> None:
+    def _start(self, message: Publish, client: str, answering: Coroutine[Any, Any, None], most: int) -> None:
         if len(self._asking) < most:
             self._asking.start(answering, "request of a program")
             return
         answering.close()
         busy = topics.failure(_event(message.payload), self._twins.now(), 503, "others are asking: try again")
-        self._publish(f"{message.topic}/result", busy)
+        self._reply(client, message.topic, busy)
 
-    async def _call(self, message: Publish, calls: DeviceMethods) -> None:
+    async def _call(self, message: Publish, client: str, calls: DeviceMethods) -> None:
         event = ""
         try:
             event = _event(message.payload)
             asked = methods.request(message.payload)
+            key = self._twins.twins.find(asked.identifier)
+            if key is not None and key not in self._visible(client):
+                raise methods.MethodFailed(404, f"this node has no device {'/'.join(asked.identifier)[:300]}")
             found = await calls.call(asked.identifier, asked.method, asked.body)
             payload = topics.answer(event, self._twins.now(), result=found)
         except Invalid as exc:
             payload = topics.failure(event, self._twins.now(), 400, str(exc))
         except methods.MethodFailed as exc:
             payload = topics.failure(event, self._twins.now(), exc.code, str(exc))
-        self._publish(methods.ANSWER, payload)
+        self._reply(client, methods.ASK, payload)
 
-    async def _history(self, message: Publish) -> None:
+    def _visible(self, client: str) -> Mapping[NamespacedName, Device]:
+        """The devices that the client may know of."""
+        rights = self._server.rights(client) if self._server is not None else None
+        devices = self._twins.twins.devices
+        if rights is None:
+            return devices
+        has = getattr(rights, "has", None)  # a client that has gone has none
+        return {key: device for key, device in devices.items() if has is not None and has(key, device)}
+
+    def _reply(self, client: str, topic: str, payload: bytes) -> None:
+        """To who asked, where there are users; as in KubeEdge, to all who listen, where there are none."""
+        if self._server is not None and self._logins is not None:
+            self._server.publish(f"{topic}/result", payload, only=client)
+        else:
+            self._publish(f"{topic}/result", payload)
+
+    async def _history(self, message: Publish, client: str) -> None:
         now = self._twins.now()
         try:
             request = topics.history_request(message.payload)
             key = self._twins.twins.find(request.identifier)
-            if key is None:
+            if key is None or key not in self._visible(client):
                 payload = topics.failure(request.event, now, 404, "this node has no such device")
             else:
                 values = await self._twins.history(key, request.prop, request.since, request.count)
@@ -189,16 +231,16 @@ class EventBus:
             payload = topics.failure(_event(message.payload), now, 400, str(exc))
         except OSError as exc:
             payload = topics.failure(_event(message.payload), now, 500, f"its files cannot be read: {exc.strerror}")
-        self._publish(f"{message.topic}/result", payload)
+        self._reply(client, message.topic, payload)
 
-    def _page(self, payload: bytes) -> bytes:
+    def _page(self, payload: bytes, devices: Mapping[NamespacedName, Device]) -> bytes:
         now = self._twins.now()
         try:
-            return topics.page(self._twins.twins.devices, topics.devices_request(payload), now)
+            return topics.page(devices, topics.devices_request(payload), now)
         except Invalid as exc:
             return topics.failure(_event(payload), now, 400, str(exc))
 
-    def _asked(self, at: topics.TopicAddress, message: Publish) -> asyncio.Future[None] | None:
+    def _asked(self, at: topics.TopicAddress, message: Publish, client: str) -> asyncio.Future[None] | None:
         """Perform what a mapper asks for; a future for what the store must confirm first. Raises Invalid, and KeyError for an unknown
         device."""
         key = self._twins.twins.find(at.identifier)
@@ -217,45 +259,56 @@ class EventBus:
                 answer = topics.answer(event, self._twins.now(), device=device)
                 self._publish(at.topic("state/update/result"), answer)
                 return future
-        return self._updated(key, at, message)
+        return self._updated(key, at, message, client)
 
-    def _updated(self, key: NamespacedName, at: topics.TopicAddress, message: Publish) -> asyncio.Future[None] | None:
+    def _updated(
+        self, key: NamespacedName, at: topics.TopicAddress, message: Publish, client: str
+    ) -> asyncio.Future[None] | None:
         update = topics.update(message.payload)
         device = self._twins.twins.devices[key]
-        before = topics.twin(device, update.values)
+        result = self._hears(at.topic("twin/update/result"))
+        document = self._hears(at.topic("twin/update/document"))
+        before = topics.twin(device, update.values) if document else None
         refused, future = self._twins.report(
-            key, update.values, durable=message.qos > 0, observed=update.observed, times=update.times
+            key, update.values, durable=message.qos > 0, observed=update.observed, times=update.times, source=client
         )
-        now, after = self._twins.now(), topics.twin(device, update.values)
-        if refused:
+        if result and refused:
             why = "; ".join(f"{name[:128]} {text}" for name, text in list(refused.items())[:8])
-            self._publish(at.topic("twin/update/result"), topics.failure(update.event, now, 400, why))
-        else:
-            self._publish(at.topic("twin/update/result"), topics.answer(update.event, now, twin=after))
-        self._document(key, at, update.event, before, after)
+            payload = topics.failure(update.event, self._twins.now(), 400, why)
+            self._publish(at.topic("twin/update/result"), payload)
+        elif result:
+            payload = topics.answer(update.event, self._twins.now(), twin=topics.twin(device, update.values))
+            self._publish(at.topic("twin/update/result"), payload)
+        self._document(key, at, update.event, update.values, before)
         return future
 
     def reported(self, key: NamespacedName, before: Mapping[str, Any]) -> None:
         """A report has come by another way than a topic. `before`: topics.twin of what it names, as it was."""
-        after = topics.twin(self._twins.twins.devices[key], before)
-        self._document(key, topics.TopicAddress(key, ""), "", before, after)
+        self._document(key, topics.TopicAddress(key, ""), "", before, before)
 
     def _document(
         self,
         key: NamespacedName,
         at: topics.TopicAddress,
         event: str,
-        before: Mapping[str, Any],
-        after: Mapping[str, Any],
+        names: Iterable[str],
+        before: Mapping[str, Any] | None,
     ) -> None:
-        changed = {
-            name: {"last": before[name], "current": after[name]} for name in after if after[name] != before[name]
-        }
-        if changed:
-            payload = topics.answer(event, self._twins.now(), twin=changed)
-            self._publish(at.topic("twin/update/document"), payload)
-        if any(name in before for name in self._twins.twins.devices[key].delta()):
+        """What a report has changed. `before`: these twins as they were; None: nobody has subscribed to that."""
+        device = self._twins.twins.devices[key]
+        if before is not None:
+            after = topics.twin(device, names)
+            changed = {n: {"last": before[n], "current": after[n]} for n in after if after[n] != before[n]}
+            if changed:
+                payload = topics.answer(event, self._twins.now(), twin=changed)
+                self._publish(at.topic("twin/update/document"), payload)
+        if not device.delta().keys().isdisjoint(names):
             self._delta(key)
+
+    def _hears(self, topic: str) -> bool:
+        target = self._server or self._external
+        assert target is not None
+        return target.hears(topic)
 
     def _publish(self, topic: str, payload: bytes) -> None:
         target = self._server or self._external

@@ -1,7 +1,9 @@
 """Blocks of a history file, and which files are kept. Pure: values in, bytes out, and the other way round.
 
     file    {u32 length, u32 CRC-32, payload} for each commit
-    payload JSON: {NAMESPACE/NAME: {PROPERTY: [time, value, time, value, ...]}}
+    payload JSON: {UID: {PROPERTY: [time, value, time, value, ...]}}
+
+A Device that is made anew has another uid, and nothing of its predecessor's. Files of versions before 2026-12 have NAMESPACE/NAME in place of the uid.
 
 A time is in milliseconds: the first of a property since 1970, each further one since the one before it. A block that is torn, as by a power
 cut, ends its file: what comes after it was never confirmed.
@@ -15,10 +17,8 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
-from kubeedge.api.names import NamespacedName
-
-#: device -> property -> (milliseconds since 1970, 0: not known; value), the oldest first
-HistoryValues: TypeAlias = Mapping[NamespacedName, Mapping[str, list[tuple[int, str]]]]
+#: uid of a device -> property -> (milliseconds since 1970, 0: not known; value), the oldest first
+HistoryValues: TypeAlias = Mapping[str, Mapping[str, list[tuple[int, str]]]]
 
 MAX_BLOCK = 16 * 1024 * 1024  # bytes; what waits for the disk is bounded by devices/core.py, in characters
 _HEAD = struct.Struct("!II")
@@ -27,8 +27,8 @@ _HEAD = struct.Struct("!II")
 def block(values: HistoryValues) -> bytes:
     """One commit as bytes."""
     found: dict[str, dict[str, list[int | str]]] = {}
-    for key, properties in values.items():
-        device = found["/".join(key)] = {}
+    for uid, properties in values.items():
+        device = found[uid] = {}
         for name, items in properties.items():
             flat, last = device.setdefault(name, []), 0
             for time, value in items:
@@ -46,9 +46,8 @@ def valid_length(data: bytes) -> int:
     return at
 
 
-def values(data: bytes, key: NamespacedName, prop: str) -> Iterator[tuple[int, str]]:
-    """What a file has of one property, in its order."""
-    device = "/".join(key)
+def values(data: bytes, device: str, prop: str) -> Iterator[tuple[int, str]]:
+    """What a file has of one property, in its order. `device`: what it has in the file."""
     wanted = json.dumps(device, ensure_ascii=False).encode("utf-8", "replace")
     for payload in _payloads(data):
         if wanted not in payload:  # most blocks have other devices

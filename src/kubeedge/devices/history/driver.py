@@ -6,10 +6,13 @@ All methods block: they are for a thread.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import logging
 import os
 import threading
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 
 from kubeedge.api.names import NamespacedName
@@ -54,13 +57,35 @@ class HistoryFiles:
             self._path(old).unlink(missing_ok=True)
             del self._files[old]
 
-    def read(self, key: NamespacedName, prop: str, since: int, count: int) -> list[tuple[int, str]]:
+    def adopt(self, devices: Mapping[NamespacedName, str]) -> None:
+        """Files that name devices by namespace and name are those of these devices: name -> uid. Once, when the devices of the node are known
+        for the first time: later a name may be another device's. Raises OSError."""
+        if self._names().exists() or not any(self._directory.glob(f"*{_SUFFIX}")):
+            return
+        new = self._names().with_suffix(".new")
+        new.write_text(json.dumps({"/".join(key): uid for key, uid in devices.items()}))
+        new.replace(self._names())
+
+    def _names(self) -> Path:
+        return self._directory / "names.json"
+
+    def _before(self, key: NamespacedName, uid: str) -> bool:
+        """Whether what has the device's name in old files is its own."""
+        try:
+            known = json.loads(self._names().read_text())
+        except (OSError, ValueError, RecursionError):
+            return False
+        return isinstance(known, dict) and known.get("/".join(key)) == uid
+
+    def read(self, key: NamespacedName, uid: str, prop: str, since: int, count: int) -> list[tuple[int, str]]:
         """The newest `count` values at or after `since` (milliseconds), the oldest first. A report that came twice is there once."""
+        names = ["/".join(key), uid] if self._before(key, uid) else [uid]
         found: deque[tuple[int, str]] = deque(maxlen=count)
         last: tuple[int, str] | None = None
         for path in sorted(self._directory.glob(f"*{_SUFFIX}")):
             with contextlib.suppress(FileNotFoundError):
-                for value in core.values(path.read_bytes(), key, prop):
+                data = path.read_bytes()
+                for value in itertools.chain.from_iterable(core.values(data, name, prop) for name in names):
                     if value != last and value[0] >= since:
                         found.append(value)
                     last = value

@@ -17,7 +17,7 @@ from kubeedge.api import strict_json
 from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.api.node_messages import MAX_PAYLOAD
 from kubeedge.api.rules import METHODS, SERVICES
-from kubeedge.devices.upstream.module import Upstream
+from kubeedge.devices.upstream.module import MessageUpstream
 from kubeedge.errors import Invalid
 from kubeedge.kit.acceptor import Accepted, Acceptor, in_tasks, open_streams
 from kubeedge.kit.connection_limiter import ConnectionLimits
@@ -38,7 +38,7 @@ class ServiceBus:
 
     name = "servicebus"
 
-    def __init__(self, upstream: Upstream, address: str, port: int) -> None:
+    def __init__(self, upstream: MessageUpstream, address: str, port: int) -> None:
         self._upstream = upstream
         self._address = address
         self.port = port

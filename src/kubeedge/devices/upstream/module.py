@@ -29,7 +29,7 @@ _RETRY = 1.0  # seconds, on a full disk
 _MAX_WAITING = 4 * 1024 * 1024  # bytes on their way to the disk
 
 
-class Upstream:
+class MessageUpstream:
     """`append` may be called before and while it runs."""
 
     name = "upstream"

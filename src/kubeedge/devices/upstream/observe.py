@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from kubeedge.devices.upstream.module import Upstream
+from kubeedge.devices.upstream.module import MessageUpstream
 from kubeedge.kit.metrics import Family, family
 
 
-def families(upstream: Upstream) -> list[Family]:
+def families(upstream: MessageUpstream) -> list[Family]:
     """Of the node as a whole: programs can name any number of topics."""
     queue = upstream.queue
     results = {"kept": queue.kept, "lost": queue.lost, "dropped": upstream.dropped}

@@ -1,0 +1,121 @@
+"""Logins at the node's broker: a file of users, read anew when it has changed, and passwords that are tried one at a time.
+
+A password that was right once is known by a keyed digest as long as the agent runs and the file says the same, so that mappers which all come back at
+once do not wait for each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import yaml
+
+from kubeedge.devices.core import Twins
+from kubeedge.devices.eventbus import passwords
+from kubeedge.devices.eventbus.users import ROOT, MqttUser, UserRights, users
+from kubeedge.errors import Invalid
+from kubeedge.mqtt.admission import MqttPeer
+from kubeedge.mqtt.codec import BAD_USER, NOT_AUTHORIZED, Connect, MqttError
+from kubeedge.mqtt.core import ClientRights
+
+log = logging.getLogger("kubeedge.devices")
+
+_MAX_FILE = 256 * 1024  # bytes
+_LOOK = 10.0  # seconds between two looks at the file
+_KNOWN = 256  # passwords
+
+
+_NOBODY = MqttUser(name="nobody", password=passwords.parsed(f"scrypt:4096:8:1:{'A' * 22}==:{'A' * 43}="))
+
+
+class MqttLogins:
+    """`twins`: the devices that rights are about. While the file cannot be read only root's programs of this machine are let in."""
+
+    def __init__(self, path: Path, twins: Callable[[], Twins]) -> None:
+        self._path, self._twins = path, twins
+        self._users: Mapping[str | int, MqttUser] = {0: ROOT}
+        self._seen: tuple[int, int, int] | None = None  # of the file
+        self._turn = asyncio.Lock()
+        self._key = os.urandom(32)
+        self._right: dict[bytes, None] = {}  # keyed digests of user, hash and password
+        self._why = ""  # the file cannot be read
+        self.refused = 0  # since the start
+
+    async def admit(self, packet: Connect, peer: MqttPeer) -> ClientRights:
+        """As kubeedge.mqtt.admission.Admit."""
+        await self.look()
+        if packet.user is None:
+            user = None if peer.is_remote or peer.uid is None else self._users.get(peer.uid)
+            if user is None:
+                raise self._no(peer, "it does not say who it is", NOT_AUTHORIZED)
+            return UserRights(user, self._twins)
+        user = self._users.get(packet.user, _NOBODY)  # takes as long
+        if not await self._matches(user, packet.password or b"") or user is _NOBODY:
+            raise self._no(peer, "user or password is wrong", BAD_USER)
+        return UserRights(user, self._twins)
+
+    def _no(self, peer: MqttPeer, why: str, code: int) -> MqttError:
+        self.refused += 1
+        return MqttError(f"from {peer.address}: {why}", code)
+
+    async def _matches(self, user: MqttUser, password: bytes) -> bool:
+        assert user.password is not None
+        text = b"\0".join((user.name.encode(), user.password.key, password))
+        digest = hashlib.blake2b(text, key=self._key, digest_size=16).digest()
+        if digest in self._right:
+            return True
+        async with self._turn:  # each takes memory
+            if not await asyncio.to_thread(user.password.matches, password):
+                return False
+        if len(self._right) >= _KNOWN:
+            self._right.clear()
+        self._right[digest] = None
+        return True
+
+    def still(self, rights: ClientRights) -> bool:
+        """These are the rights that the user would get now."""
+        user = rights.user if isinstance(rights, UserRights) else None
+        return user is not None and self._users.get(user.name or user.uid) == user
+
+    async def look(self) -> bool:
+        """Read the file if it has changed. True: there are other users than before."""
+        found = await asyncio.to_thread(self._read)
+        if found is None:
+            return False
+        before, self._users = self._users, found
+        return before != found
+
+    def _read(self) -> Mapping[str | int, MqttUser] | None:
+        """None: it has not changed."""
+        try:
+            with self._path.open("rb") as file:
+                stat = os.fstat(file.fileno())
+                seen = stat.st_mtime_ns, stat.st_ino, stat.st_size
+                if seen == self._seen:
+                    return None
+                data = file.read(_MAX_FILE + 1)
+            if len(data) > _MAX_FILE:
+                raise Invalid(f"it has more than {_MAX_FILE} bytes")
+            found = users(yaml.safe_load(data) or [])
+        except (OSError, Invalid, yaml.YAMLError, RecursionError, ValueError) as exc:
+            why = (
+                str(exc) if isinstance(exc, OSError | Invalid) else "it is no YAML"
+            )  # whose message may quote a password
+            if why != self._why:
+                log.error("MQTT users of %s are not let in: %s", self._path, why)
+            self._seen, self._why = None, why
+            return {0: ROOT}
+        self._seen, self._why = seen, ""
+        return found
+
+    async def follow(self, changed: Callable[[], None]) -> None:
+        """Calls `changed` whenever there are other users than before, until it is cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            if await self.look():
+                changed()
