@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kubeedge.agent.parts import Parts
 from kubeedge.beehive.module import Module
 from kubeedge.config.devices import DevicesConfig
-from kubeedge.config.forms import ip_endpoint, loopback_endpoint
+from kubeedge.config.forms import ip_endpoint, loopback_endpoint, method_server
 from kubeedge.devices.eventbus.module import EventBus
 from kubeedge.devices.history.driver import HistoryFiles
 from kubeedge.devices.methods.driver import DeviceMethods
@@ -36,7 +36,7 @@ def device_modules(parts: Parts) -> list[Module]:
         parts.push = DevicePush(queue, node, c.push_credentials, wall=time.time)
         push.append(parts.push)
     twins = DeviceTwins(parts.store, wall=time.time, history=history, push=parts.push)
-    parts.methods = DeviceMethods(twins)
+    parts.methods = DeviceMethods(twins, dict(map(method_server, c.method_servers)))
     if c.messages:
         from kubeedge.devices.upstream.module import MessageUpstream
         from kubeedge.devices.upstream.queue import UpstreamQueue

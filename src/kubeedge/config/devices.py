@@ -54,6 +54,11 @@ class DevicesConfig:
         'socket for KubeEdge\'s mappers (DMI), as unix:///etc/kubeedge/dmi.sock; "": none',
         form=forms.optional_unix_socket,
     )
+    method_servers: tuple[str, ...] = setting(
+        (),
+        "where mappers of KubeEdge's framework serve methods of their devices, by protocol: PROTOCOL=127.0.0.1:7777",
+        form=forms.method_server,
+    )
     history_max_mib: int = setting(
         32, "MiB of disk for the history of properties, of all devices together", low=1, high=65536
     )

@@ -219,6 +219,14 @@ def loopback_endpoint(text: str) -> tuple[str, int]:
     return host_, port
 
 
+def method_server(text: str) -> tuple[str, tuple[str, int]]:
+    """(protocol, its mapper's address and port on this machine) of PROTOCOL=ADDRESS:PORT. Raises ValueError."""
+    protocol, equals, where = text.rpartition("=")
+    if not equals or not protocol:
+        raise ValueError("is not PROTOCOL=127.0.0.1:7777")
+    return protocol, loopback_endpoint(where)
+
+
 def optional_loopback(text: str) -> None:
     """As loopback_endpoint, or ""."""
     if text:

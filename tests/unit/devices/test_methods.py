@@ -25,14 +25,17 @@ from kubeedge.apiserver.server import ApiServer
 from kubeedge.devices.eventbus.module import EventBus
 from kubeedge.devices.methods import core
 from kubeedge.devices.methods.driver import DeviceMethods
+from kubeedge.devices.methods.rest import call_by_rest
 from kubeedge.devices.module import DeviceTwins
 from kubeedge.errors import Invalid, NotFound, Unavailable
+from kubeedge.kit.http1 import Request, Response, json_response, text_response
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.mapper import Device, Mapper
 from kubeedge.mapper.simulated import SimulatedDevice
 from kubeedge.mqtt.client import MqttClient
 from kubeedge.mqtt.codec import Publish
 from kubeedge.store.sqlite import open_sqlite
+from tests.kit.http_server import start_tcp_server
 from tests.unit.apiserver.test_http import Api
 from tests.unit.cli.test_devices import kubeedge
 from tests.unit.devices.modules import WITHIN, running, until
@@ -285,6 +288,41 @@ def test_a_program_of_the_node_calls_by_a_topic(tmp_path: Path) -> None:
         await cancel_and_wait(serving)
 
     with_mapper(tmp_path, test)
+
+
+def test_mappers_of_kubeedge_s_framework_are_called_by_http(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def mapper(request: Request) -> Response:
+        asked.append(request.target)
+        if "/break/" in request.target or "/speed/" in request.target:
+            return text_response(500, "Write device data error: stuck")
+        return json_response(200, {"statusCode": 200, "message": "done"})
+
+    async def test(hall: Hall) -> None:
+        server = await start_tcp_server("127.0.0.1", 0, mapper)
+        port = server.sockets[0].getsockname()[1]
+        assert hall.parts.methods is not None
+        hall.parts.methods = DeviceMethods(hall.parts.methods._twins, {"p": ("127.0.0.1", port)})
+        status, found = await hall.call("warm", {"parameters": {"target": 21}})
+        assert (status, found["result"]) == (200, None)
+        assert asked == ["/api/v1/devicemethod/default/hall/warm/target/21"]
+        status, found = await hall.call("warm", {"parameters": {"speed": 1.5, "target": 22}})
+        assert status == 500 and "answers 500: Write device data error: stuck" in found["message"] and len(asked) == 2
+        status, found = await hall.call("measure")
+        assert status == 400 and "there is no parameter" in found["message"]
+        server.close()
+        await server.wait_closed()
+        status, found = await hall.call("warm", {"parameters": {"target": 21}})
+        assert status == 503 and f"does not listen at 127.0.0.1:{port}" in found["message"]
+
+    asyncio.run(Hall(tmp_path / "store.db").run(test))
+
+
+@pytest.mark.parametrize("value", ["", "a/b", "..", "50%", "a?b", "x" * 5000])
+def test_a_value_that_would_be_another_path_is_refused(value: str) -> None:
+    with pytest.raises(core.MethodFailed, match="value"):
+        asyncio.run(call_by_rest(("127.0.0.1", 1), ("default", "hall"), MethodCall("warm", {"name": value})))
 
 
 def test_an_account_needs_the_right_of_methods() -> None:

@@ -14,11 +14,12 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
 from kubeedge.api import strict_json
-from kubeedge.api.device_methods import MAX_BODY, described, method_call
+from kubeedge.api.device_methods import MAX_BODY, MethodCall, described, method_call
 from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.api.names import NamespacedName
 from kubeedge.devices.core import Device
@@ -34,9 +35,11 @@ _BOUNDS = JsonBounds(values=1_000)
 
 
 class DeviceMethods:
-    """`publish` gives a message to the broker; False: nobody listens there. It raises Unavailable while there is no broker."""
+    """`publish` gives a message to the broker; False: nobody listens there. It raises Unavailable while there is no broker. `servers`: protocol -> where
+    a mapper of KubeEdge's framework has its HTTP server."""
 
-    def __init__(self, twins: DeviceTwins) -> None:
+    def __init__(self, twins: DeviceTwins, servers: Mapping[str, tuple[str, int]] = MappingProxyType({})) -> None:
+        self._servers = servers
         self.publish: Callable[[str, bytes], bool] | None = None
         self._twins = twins
         self._open: Counter[NamespacedName] = Counter()
@@ -80,8 +83,10 @@ class DeviceMethods:
         self._waiting[event] = key, future
         self._open[key] += 1
         try:
-            self._send(key, core.call(event, self._twins.now(), one))
             async with asyncio.timeout(one.timeout):
+                if (address := self._servers.get(device.protocol)) is not None:
+                    return await self._by_rest(address, key, one)
+                self._send(key, core.call(event, self._twins.now(), one))
                 return await future
         except TimeoutError as exc:
             raise MethodFailed(
@@ -92,6 +97,11 @@ class DeviceMethods:
             self._open[key] -= 1
             if not self._open[key]:
                 del self._open[key]
+
+    async def _by_rest(self, address: tuple[str, int], key: NamespacedName, one: MethodCall) -> None:
+        from kubeedge.devices.methods.rest import call_by_rest  # few nodes have such mappers
+
+        await call_by_rest(address, key, one)
 
     def _device(self, identifier: Iterable[str]) -> tuple[NamespacedName, Device]:
         levels = tuple(identifier)
