@@ -18,8 +18,9 @@ import time
 from functools import partial
 
 from kubeedge import __version__
-from kubeedge.api.names import KUBELET_PORT, RULES_PORT, NodeNumber, TenantId
+from kubeedge.api.names import KUBELET_PORT, RULES_PORT, TenantId
 from kubeedge.api.service_accounts import API_PORT as PODS_API
+from kubeedge.apiserver.logs import NodeStream
 from kubeedge.apiserver.message_log import MessageLog
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.quota import TenantLimits
@@ -41,17 +42,14 @@ from kubeedge_cloud.admin.network import NetworkRoutes
 from kubeedge_cloud.admin.routes import AdminRoutes
 from kubeedge_cloud.admin.tenants import TenantRoutes
 from kubeedge_cloud.authority.ca import Authority
-from kubeedge_cloud.bootstrap.endpoints import endpoint, hosts, node_endpoints
+from kubeedge_cloud.bootstrap.endpoints import LOCAL_NAMES, certificate_names, endpoint, hosts, node_endpoints
 from kubeedge_cloud.bootstrap.module import Bootstrap, BootstrapSettings
 from kubeedge_cloud.bootstrap.tokens import TokenStore
-from kubeedge_cloud.bushub.module import BusHub
-from kubeedge_cloud.bushub.peers import PeersSettings
-from kubeedge_cloud.bushub.settings import BusHubSettings
-from kubeedge_cloud.bushub.tun import CloudTun
 from kubeedge_cloud.certificates.authority import check_authority, check_directory
 from kubeedge_cloud.certificates.filecertificate.module import modern
 from kubeedge_cloud.certificates.module import ServerCertificate
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
+from kubeedge_cloud.cluster_calls import cluster_calls
 from kubeedge_cloud.controllers.basics.core import Server
 from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.devicecontroller.module import DeviceController
@@ -73,6 +71,8 @@ from kubeedge_cloud.processes.module import Process
 from kubeedge_cloud.publishing.module import Publishing
 from kubeedge_cloud.publishing.services import CloudServices
 from kubeedge_cloud.publishing.settings import limits_of, ports_of, tls_of
+from kubeedge_cloud.relay import bushub
+from kubeedge_cloud.rules.module import MessageRules
 from kubeedge_cloud.status import first_steps
 from kubeedge_cloud.status.metrics import families
 from kubeedge_cloud.status.nodes import NodeOverview
@@ -138,9 +138,7 @@ class Cloud:
         self.shared = store if isinstance(store, SharedStore) else None
         self.hosts = hosts(config)
         self.authority = Authority(config.paths.state / "pki")
-        kubelets = [config.kubelets.node_address] if config.kubelets.node_address else []
-        names = list(dict.fromkeys([*self.hosts, *config.publishing.names, *kubelets, *_LOCAL_NAMES]))
-        self.certificate = ServerCertificate(self.authority, config.paths.state / "pki", names)
+        self.certificate = ServerCertificate(self.authority, config.paths.state / "pki", certificate_names(config))
         self.plan = plan_of(config.addresses)
         self.tenants = TenantManager(store, plan=self.plan)
         self.tokens = TokenStore(store, self.authority.hash, time.time)
@@ -167,10 +165,11 @@ class Cloud:
         self.kubelets = KubeletApis(config, self.hosts[0], self.plan.nodes, self.apis)
         self.owner = self.authority.hash[:16]  # of our Nodes in clusters of users
         self.web: Publishing | None = None
-        self.bus = self._bushub()
+        self.bus = bushub(config, self.plan, self.authority, self.certificate, self.tenants, store)
         if config.publishing.services:
             self.bus.serve(L4_PORT, CloudServices(config.publishing.services, self.tenants.tenant_number).for_tenant)
         self.node_streams = NodeStreams(store, lambda tenant, node: self.bus.connect(tenant, node, KUBELET_PORT))
+        self._rule_stream: NodeStream = lambda tenant, node: self.bus.connect(tenant, node, RULES_PORT)
         self.api = self._apiserver() if config.listeners.api.enable else None
         self.bus.serve(PODS_API, ApiForPods(self.apis.tenant_of, self.api, self.apis.connect_cluster).for_tenant)
         self.hub = self._cloudhub()
@@ -236,6 +235,14 @@ class Cloud:
             ),
             devices,
             NodeMessages(self.store, self.tenants, member=self.membership),
+            MessageRules(
+                self.store,
+                self.registries.fenced("rules"),
+                self.tenants,
+                allowed=self.config.rules.allowed_targets,
+                cluster_client=partial(self.apis.edge_cluster, work="rules"),
+                member=self.membership,
+            ),
             ControllersModule(
                 self.registries.fenced("controllers"),
                 self.tenants,
@@ -249,6 +256,8 @@ class Cloud:
         if on.web.enable and on.relay.enable:
             listening += self._publishing()
         listening += self.kubelets.modules(self.tenants, self.node_streams, self.certificate)
+        parts = self.authority, self.certificate, self.tenants, self.apis, self._rule_stream
+        listening += cluster_calls(self.config, self.hosts[0], *parts, self.registries.offload, self.membership)
         if on.metrics.enable:
             listening.append(
                 MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text, waiting=self._not_ready)
@@ -267,7 +276,7 @@ class Cloud:
             self.registries.known,
             self.node_streams.connect,
             check=self.kubeconfigs.check,
-            rule_stream=lambda tenant, node: self.bus.connect(tenant, node, RULES_PORT),
+            rule_stream=self._rule_stream,
             messages=partial(MessageLog, self.store),
         )
         self.kubeconfigs.on_ended(api.end)
@@ -282,7 +291,7 @@ class Cloud:
             self.tenants,
             ports=ports_of(c, on.port),
             addresses=self.hosts,
-            reserved=(*self.hosts, *c.names, *_LOCAL_NAMES),
+            reserved=(*self.hosts, *c.names, *LOCAL_NAMES),
             default=c.default_tenant,
             offload=self.registries.offload,
             member=self.membership,
@@ -302,38 +311,6 @@ class Cloud:
         )
         self.bus.on_replaced(self.web.forget)
         return [*modules, gateways, self.web]
-
-    def _bushub(self) -> BusHub:
-        c, on = self.config, self.config.listeners.relay
-        tun = None
-        if c.tun.enable:
-            tun = CloudTun(
-                tenant=TenantId(c.tun.tenant),
-                name=c.tun.name,
-                address=self.plan.cloud_address(c.tun.address),
-                address_ipv6=self.plan.cloud_ipv6(self.plan.cloud_address(c.tun.address)),
-                routes=(c.addresses.pods, *self.plan.networks_ipv6, *c.tun.routes),
-                networks=self.plan.behind_the_cloud(c.tun.networks),
-                mtu=c.tun.mtu,
-            )
-        settings = BusHubSettings(
-            address=on.address,
-            port=on.port,
-            ca=self.authority.certificate_file,
-            cert=self.certificate.cert,
-            key=self.certificate.key,
-            tun=tun,
-            pods=c.addresses.pods,
-            sources=self.plan.sources,
-            congestion=c.relays.congestion,
-        )
-        if not c.store.etcd.endpoints:  # no other process can share this store
-            return BusHub(settings, self.tenants)
-        peers = PeersSettings(
-            addresses=c.relays.addresses or tuple(endpoint(host, on.port) for host in self.hosts),
-            first_number=NodeNumber(self.plan.nodes + 1),
-        )
-        return BusHub(settings, self.tenants, store=self.store, peers=peers)
 
     def _cloudhub(self) -> CloudHub:
         on = self.config.listeners.hub
@@ -376,7 +353,7 @@ class Cloud:
                 self.tokens,
                 time.time,
                 kubeconfigs,
-                DeviceRoutes(self.apis.api_of),
+                DeviceRoutes(self.apis.api_of, self._rule_stream),
             ),
             network=NetworkRoutes(self.bus, self.tenants),
             status=ProcessStatus(
@@ -394,6 +371,3 @@ class Cloud:
             clock=time.time,
         )
         return ControlServer(self.config.paths.run / "cloud.sock", routes.answer, self.metrics.text)
-
-
-_LOCAL_NAMES = ("127.0.0.1", "localhost")

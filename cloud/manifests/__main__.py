@@ -1,6 +1,7 @@
 """`make manifests`: what is generated from code or from the chart, for readers and for Helm, which run neither.
 
     files/*rules.yaml of the chart  from kubeedge_cloud.install.permissions
+    files/crds.yaml of the chart    from cloud/crds
     cloud/manifests/NAME.yaml       from the chart, with the values of VARIANTS
 
 A test compares them with what is there.
@@ -22,6 +23,10 @@ RULES = {
     _FILES / "rules.yaml": permissions.rules_file(),
     _FILES / "approval-rules.yaml": permissions.rules_file(permissions.APPROVAL_RULES),
     _FILES / "gateway-rules.yaml": permissions.rules_file(permissions.GATEWAY_RULES),
+    _FILES / "device-rules.yaml": permissions.rules_file(permissions.DEVICE_RULES),
+    _FILES / "crds.yaml": "---\n".join(
+        (HERE.parent / f"crds/{name}.yaml").read_text() for name in ("devices", "rules")
+    ),
 }
 #: the addresses are to be replaced
 VARIANTS = {

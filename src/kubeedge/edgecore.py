@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from kubeedge import __version__
 from kubeedge.agent import footprint, machine, node_addresses
 from kubeedge.agent.control import AgentControl
-from kubeedge.agent.kubelet import OwnKubelet, for_the_cloud, no_rules
+from kubeedge.agent.kubelet import OwnKubelet, cloud_calls, for_the_cloud
 from kubeedge.agent.metrics import families
 from kubeedge.agent.node_addresses import ToldAddresses
 from kubeedge.agent.parts import Parts, SyncChannel
@@ -200,7 +200,7 @@ class Agent:
             ),
             told=self._told,
         )
-        parts.bus.serve(RULES_PORT, for_the_cloud(parts.rules.handle if parts.rules is not None else no_rules, own))
+        parts.bus.serve(RULES_PORT, for_the_cloud(cloud_calls(parts), own))
         return parts.bus
 
     def _edgehub(self) -> Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import re
@@ -61,6 +62,11 @@ _MODEL = {
     "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "DeviceModel", "metadata": {"name": "valve"},
     "spec": {"protocol": "acme", "properties": [{"name": "open", "type": "BOOLEAN"}]},
 }  # fmt: skip
+_RULE = {
+    "apiVersion": "rules.kubeedge.io/v1", "kind": "Rule", "metadata": {"name": "lost"},
+    "spec": {"source": "nobody", "sourceResource": {"path": "/x"}, "target": "nobody", "targetResource": {"topic": "x"}},
+}  # fmt: skip
+_AUTHORITY = "print(open('/var/lib/kubeedge/cloud/pki/ca.crt').read())"
 _TAKEN_OVER = '--for=jsonpath={.status.conditions[?(@.type=="Ready")].reason}=MapperSilent'
 #: a visitor at the kubelet port of cam7; whose certificate that is the pod's own authority says
 _ASK = """
@@ -134,11 +140,11 @@ class Site:
 
 def test_a_machine_joins_the_cluster_and_runs_a_pod_by_the_rights_of_the_table(site: Site) -> None:
     """init, gettoken, join, and kubectl. The API server's audit log says what was asked for, what was refused, and what nobody asked for."""
-    site.cluster.kubectl("apply", "-f", str(ROOT / "cloud/crds/devices.yaml"))
+    site.kubeedge("init", "--advertise", "cloud.test", "--set", f"{VALUES},devices.enabled=true")
     for name in ("devices", "devicemodels"):
         site.cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}.devices.kubeedge.io", "--timeout=60s")
-    site.kubeedge("init", "--advertise", "cloud.test", "--set", VALUES)
     pid = site.process()
+    site.cluster.apply(_RULE)
     (pod,) = site.pods()
     token = re.search(r"^[0-9a-f]{64}\.\w{6}\.\w+$", said := site.kubeedge("gettoken", "--node", "cam7"), re.MULTILINE)
     assert token, said
@@ -160,6 +166,15 @@ def test_a_machine_joins_the_cluster_and_runs_a_pod_by_the_rights_of_the_table(s
         site.cluster.apply(_MODEL)
         site.cluster.kubectl("wait", "device/valve", _TAKEN_OVER, "--timeout=120s", timeout=150)
         site.cluster.kubectl("delete", "device", "valve", timeout=150)
+    until(
+        lambda: "no RuleEndpoint nobody" in str(site.cluster.json("get", "rule", "lost").get("status")),
+        what="what is wrong with a rule",
+    )
+    crd = site.cluster.json("get", "crd", "devices.devices.kubeedge.io")
+    config = crd["spec"]["conversion"]["webhook"]["clientConfig"]
+    authority = inside(pid, "/usr/bin/python3", "-I", "-c", _AUTHORITY)
+    assert base64.b64decode(config.pop("caBundle")).decode().strip() == authority.strip()
+    assert config["service"]["namespace"] == "kubeedge" and "url" not in config
     inside(pid, "/usr/bin/kubeedge", "node", "remove", "cam7")
     until(lambda: not site.cluster.kubectl("get", "node", "cam7", "--ignore-not-found"), what="the Node to go")
 
@@ -176,7 +191,7 @@ def test_a_machine_joins_the_cluster_and_runs_a_pod_by_the_rights_of_the_table(s
         if "impersonatedUser" not in event and "objectRef" in event
     ]
     asked = {(each.get("apiGroup", ""), _resource(each), each["verb"]) for each in own}
-    given = {right for rule in permissions.RULES for right in rule.asked()}
+    given = {right for rule in (*permissions.RULES, *permissions.DEVICE_RULES) for right in rule.asked()}
     assert asked <= given | {("authorization.k8s.io", "selfsubjectaccessreviews", "create")}
     # an annotation and Events come with what pods do; lists with the watch, where the server streams them; impersonation is no request
     later = {("", "nodes", "patch"), ("", "events", "create"), ("", "events", "patch")}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.topology import until
+from tests.kit.topology import CommandFailed, until
 from tests.netns.test_join import KUBEEDGE, Site, site  # noqa: F401
 from tests.netns.test_node_conditions import uplink_of
 
@@ -34,6 +34,8 @@ spec:
   deviceModelRef: {name: boiler}
   nodeName: edge1
   protocol: {protocolName: modbus, configData: {host: 127.0.0.1, port: 5020}}
+  methods:
+  - {name: heat, description: to a target, propertyNames: [target]}
   properties:
   - {name: temperature, collectCycle: 200}
   - {name: target, collectCycle: 200, desired: {value: "21"}}
@@ -104,6 +106,17 @@ def test_devices_are_set_and_read_by_kubectl_through_a_cut(site: Site) -> None: 
         until(lambda: status("valve") == ("True", {"temperature": "21.5", "target": "8"}), what="likewise, by DMI")
         kept = json.loads(site.machine.run(*KUBEEDGE, "devices", "history", "boiler", "target", "-o", "json"))
         assert {"21", "22"} <= {value for _, value in kept}, kept
+        methods = "/apis/devices.kubeedge.io/v1beta1/namespaces/default/devices/boiler/methods"
+        assert json.loads(site.kubectl("get", "--raw", methods))["methods"][0]["parameters"][0]["maximum"] == "30"
+        said = site.kubectl("create", "--raw", f"{methods}/heat", "-f", "-", input='{"parameters": {"target": 25}}')
+        assert json.loads(said)["result"] is None
+        until(lambda: status() == ("True", {"temperature": "21.5", "target": "25"}), what="what the method has set")
+        assert site.machine.run(*KUBEEDGE, "devices", "call", "boiler", "heat", "target=26") == "done\n"
+        until(lambda: status() == ("True", {"temperature": "21.5", "target": "26"}), what="what the node has set")
+        with pytest.raises(CommandFailed, match="greater than the maximum, 30"):
+            site.admin("devices", "call", "boiler", "heat", "target=31", "--cloud")
+        assert site.admin("devices", "call", "boiler", "heat", "target=22", "--cloud") == "done\n"
+        until(lambda: status() == ("True", {"temperature": "21.5", "target": "22"}), what="what is desired, again")
     finally:
         for process in (mapper, boiler, dmi):
             site.machine.signal(process, signal.SIGTERM)

@@ -3,6 +3,7 @@
 GET    /devices                  one line of each
 GET    /devices/NS/NAME          its properties: desired, reported
 PUT    /devices/NS/NAME          {PROPERTY: TEXT} sets desired values; "" takes one back
+POST   /devices/NS/NAME/METHOD   {"parameters": {NAME: VALUE}, "timeoutSeconds": N} calls a method
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from typing import Any
 
 from kubeedge.api import devices, meta
 from kubeedge.api.client import KubeClient
+from kubeedge.api.device_methods import described
 from kubeedge.api.names import Object, TenantId
+from kubeedge.apiserver.device_calls import DeviceCalls
+from kubeedge.apiserver.logs import NodeStream
 from kubeedge.errors import Conflict, Invalid, NotFound, with_next
 from kubeedge_cloud.devicecontroller.core import mistakes, model_of, node_of
 
@@ -20,10 +24,11 @@ _ATTEMPTS = 5  # of a write, beside others who write the same Device
 
 
 class DeviceRoutes:
-    """`api_of` gives the Kubernetes API of a tenant, embedded or a cluster's."""
+    """`api_of` gives the Kubernetes API of a tenant, embedded or a cluster's; `node_stream` connects to where nodes hear of calls."""
 
-    def __init__(self, api_of: Callable[[TenantId], Awaitable[KubeClient]]) -> None:
+    def __init__(self, api_of: Callable[[TenantId], Awaitable[KubeClient]], node_stream: NodeStream) -> None:
         self._api_of = api_of
+        self._calls = DeviceCalls(node_stream)
 
     async def route(
         self, method: str, tenant: TenantId, parts: Sequence[str], body: dict[str, Any]
@@ -39,6 +44,8 @@ class DeviceRoutes:
                 return detail(device, await self._model(api, device))
             case "PUT", [namespace, name]:
                 return await self._set(api, namespace, name, body)
+            case "POST", [namespace, name, called]:
+                return await self._calls.call(tenant, api, (namespace, name), called, body)
         return None
 
     async def _set(self, api: KubeClient, namespace: str, name: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +109,8 @@ def detail(device: Object, model: Object | None) -> Object:
                 "unit": str(known.get(name, {}).get("unit") or "-"),
             }
         )
-    return {**line(device), "properties": properties}
+    methods = described((device.get("spec") or {}).get("methods"), known)
+    return {**line(device), "properties": properties, **({"methods": methods} if methods else {})}
 
 
 def with_desired(device: Object, values: dict[str, str]) -> Object:

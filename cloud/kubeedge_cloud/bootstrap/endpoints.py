@@ -5,6 +5,8 @@ from __future__ import annotations
 from kubeedge.config.cloud import CloudConfig, Listener
 from kubeedge.errors import Invalid
 
+LOCAL_NAMES = ("127.0.0.1", "localhost")
+
 
 def endpoint(host: str, port: int) -> str:
     """host:port; an IPv6 address in brackets."""
@@ -14,6 +16,19 @@ def endpoint(host: str, port: int) -> str:
 def hosts(config: CloudConfig) -> tuple[str, ...]:
     """Names and addresses of this process."""
     return config.advertise or ("127.0.0.1",)
+
+
+def certificate_names(config: CloudConfig) -> list[str]:
+    """Names and addresses by which somebody reaches this process, each once."""
+    kubelets = [config.kubelets.node_address] if config.kubelets.node_address else []
+    return list(
+        dict.fromkeys([*hosts(config), *config.publishing.names, *kubelets, *_service_names(config), *LOCAL_NAMES])
+    )
+
+
+def _service_names(config: CloudConfig) -> list[str]:
+    namespace, _, name = config.clusters.service.partition("/")
+    return [f"{name}.{namespace}.svc", f"{name}.{namespace}.svc.cluster.local"] if name else []
 
 
 def advertised(config: CloudConfig, listener: Listener) -> tuple[str, ...]:

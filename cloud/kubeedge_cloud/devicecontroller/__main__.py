@@ -1,5 +1,5 @@
-"""Prints the CustomResourceDefinitions, for `kubectl apply -f -`; with the argument `convert` the objects on standard input, those of v1alpha2 as
-objects of v1beta1."""
+"""Prints the CustomResourceDefinitions of devices, for `kubectl apply -f -`, or with the argument `rules` those of rules; with `convert` the objects on
+standard input, those of v1alpha2 as objects of v1beta1."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
 from kubeedge.apiserver.devices import ROWS
-from kubeedge_cloud.devicecontroller.crds import definitions
+from kubeedge_cloud.devicecontroller.crds import definitions, rule_definitions
 
 
 def converted(text: str) -> str:
@@ -30,4 +30,5 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["convert"]:
         print(converted(sys.stdin.read()), end="")
     else:
-        print(yaml.safe_dump_all(definitions(), sort_keys=False, width=120), end="")
+        found = rule_definitions() if sys.argv[1:] == ["rules"] else definitions()
+        print(yaml.safe_dump_all(found, sort_keys=False, width=120), end="")

@@ -146,10 +146,14 @@ class Installer:
             rules += permissions.APPROVAL_RULES
         if request.values.get("gateways", {}).get("enabled"):
             rules += permissions.GATEWAY_RULES
+        needed = list(_NEEDED)
+        if request.values.get("devices", {}).get("enabled"):
+            rules += permissions.DEVICE_RULES
+            needed.append(("apiextensions.k8s.io/v1", "CustomResourceDefinition"))
         if self.cluster.may("*", "*", "*"):
             return
         asked = []
-        for api_version, kind in _NEEDED:
+        for api_version, kind in needed:
             group, resource, namespaced = self.cluster.resource(api_version, kind)
             asked += [(verb, group, resource, namespace if namespaced else "") for verb in _VERBS]
         asked += [(verb, group, resource, "") for rule in rules for group, resource, verb in rule.asked()]

@@ -116,6 +116,19 @@ GATEWAY_RULES = (
     AccessRule("", ("secrets",), _READ, "certificates that listeners show; Gateways may refer to any Secret"),
 )
 
+#: where devices.enabled is on
+DEVICE_RULES = (
+    AccessRule(
+        "apiextensions.k8s.io",
+        ("customresourcedefinitions",),
+        ("get", "patch"),
+        "where devices of v1alpha2 are converted, and by which authority that address is proved",
+        names=("devices.devices.kubeedge.io", "devicemodels.devices.kubeedge.io"),
+    ),
+    AccessRule("rules.kubeedge.io", ("rules", "ruleendpoints"), _READ, "which messages and requests lead where"),
+    AccessRule("rules.kubeedge.io", ("rules/status",), ("patch",), "how many there were"),
+)
+
 
 def rules(table: Iterable[AccessRule] = RULES) -> list[dict[str, Any]]:
     """The rules of a ClusterRole that grants the rows of a table."""
@@ -131,7 +144,7 @@ def rules(table: Iterable[AccessRule] = RULES) -> list[dict[str, Any]]:
 
 
 def rules_file(table: Iterable[AccessRule] = RULES) -> str:
-    """files/rules.yaml of the chart, and approval-rules.yaml and gateway-rules.yaml of the other tables: the same with the reasons."""
+    """files/rules.yaml of the chart, and approval-rules.yaml, gateway-rules.yaml and device-rules.yaml of the other tables: the same with the reasons."""
     lines = ["# made by `make manifests` from kubeedge_cloud/install/permissions.py"]
     for rule in table:
         lines += [

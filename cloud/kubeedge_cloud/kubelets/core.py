@@ -56,6 +56,19 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectRight:
+    """A verb on objects of a namespace."""
+
+    verb: str
+    group: str
+    version: str
+    resource: str
+    subresource: str
+    namespace: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Right:
     """A verb on a subresource of nodes."""
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from dataclasses import asdict
 
 from kubeedge.api.client import KubeClient, Resource
 from kubeedge.api.names import NodeName, Object
 from kubeedge.api.status import TooManyRequests
 from kubeedge.kit.bucket import Buckets
-from kubeedge_cloud.kubelets.core import Answers, Caller, Right
+from kubeedge_cloud.kubelets.core import Answers, Caller, ObjectRight, Right
 
 TOKENS = Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
 ACCESS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False)
@@ -37,7 +38,7 @@ class Reviews:
         self._client = client
         self._clock = clock
         self._users: Answers[bytes, Caller | None] = Answers(_MOST)
-        self._rights: Answers[tuple[Caller, NodeName, Right], bool] = Answers(_MOST)
+        self._rights: Answers[tuple[Caller, ObjectRight], bool] = Answers(_MOST)
         self._asking = asyncio.Semaphore(_AT_ONCE)
         self._buckets: Buckets[str] = Buckets(_RATE, _BURST, _ADDRESSES)
 
@@ -54,13 +55,16 @@ class Reviews:
         return found.value
 
     async def may(self, user: Caller, node: NodeName, right: Right, address: str) -> bool:
-        """Whether the authorizers of the cluster grant a right."""
-        key = user, node, right
+        """Whether the authorizers of the cluster grant a right at a node."""
+        return await self.grants(user, ObjectRight(right.verb, "", "v1", "nodes", right.subresource, "", node), address)
+
+    async def grants(self, user: Caller, right: ObjectRight, address: str) -> bool:
+        """Whether they grant a right on objects."""
+        key = user, right
         found = self._rights.get(key, self._clock())
         if found is None:
-            attributes = {"verb": right.verb, "version": "v1", "resource": "nodes", "subresource": right.subresource}
-            spec = {**user.spec(), "resourceAttributes": {**attributes, "name": node}}
-            review = await self._ask(ACCESS, spec, address)
+            attributes = {name: value for name, value in asdict(right).items() if value}
+            review = await self._ask(ACCESS, {**user.spec(), "resourceAttributes": attributes}, address)
             allowed = review.get("allowed") is True and review.get("denied") is not True
             found = self._rights.put(key, allowed, self._clock() + (_ALLOWED if allowed else _DENIED))
         return found.value

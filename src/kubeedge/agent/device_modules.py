@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from kubeedge.agent.parts import Parts
 from kubeedge.beehive.module import Module
 from kubeedge.config.devices import DevicesConfig
-from kubeedge.config.forms import ip_endpoint, loopback_endpoint
+from kubeedge.config.forms import ip_endpoint, loopback_endpoint, method_server
 from kubeedge.devices.eventbus.module import EventBus
 from kubeedge.devices.history.driver import HistoryFiles
+from kubeedge.devices.methods.driver import DeviceMethods
 from kubeedge.devices.module import DeviceTwins
 from kubeedge.errors import Invalid
 from kubeedge.mqtt.admission import MqttListener
@@ -35,6 +36,7 @@ def device_modules(parts: Parts) -> list[Module]:
         parts.push = DevicePush(queue, node, c.push_credentials, wall=time.time, store=parts.store)
         push.append(parts.push)
     twins = DeviceTwins(parts.store, wall=time.time, history=history, push=parts.push)
+    parts.methods = DeviceMethods(twins, dict(map(method_server, c.method_servers)))
     if c.messages:
         from kubeedge.devices.upstream.module import MessageUpstream
         from kubeedge.devices.upstream.queue import UpstreamQueue
@@ -42,6 +44,10 @@ def device_modules(parts: Parts) -> list[Module]:
         waiting = UpstreamQueue(state / "messages.db", c.messages_max_mib * 1024 * 1024, c.messages_max_days * 86400.0)
         parts.upstream = MessageUpstream(parts.store, waiting, wall=time.time)
         push.append(parts.upstream)
+        if c.service_bus:
+            from kubeedge.devices.servicebus.module import ServiceBus
+
+            push.append(ServiceBus(parts.upstream, *loopback_endpoint(c.service_bus)))
     bus = _event_bus(twins, parts, (address, port), c)
     parts.twins, parts.events = twins, bus
     if parts.rules is not None:
@@ -57,13 +63,14 @@ def device_modules(parts: Parts) -> list[Module]:
 def _event_bus(twins: DeviceTwins, parts: Parts, listen: tuple[str, int], c: DevicesConfig) -> EventBus:
     node, upstream = parts.credentials.node, parts.upstream
     if not c.external_broker.url:
-        return EventBus(twins, node, *listen, upstream=upstream, logins=_logins(twins, c), lan=_lan(c))
+        logins, lan = _logins(twins, c), _lan(c)
+        return EventBus(twins, node, *listen, upstream=upstream, methods=parts.methods, logins=logins, lan=lan)
     from kubeedge.devices.eventbus.external import (
         external_broker,
     )  # the library for it is read by those alone that have one
 
     external = external_broker(c.external_broker, node, messages=upstream is not None)
-    return EventBus(twins, node, *listen, external=external, upstream=upstream)
+    return EventBus(twins, node, *listen, external=external, upstream=upstream, methods=parts.methods)
 
 
 def _logins(twins: DeviceTwins, c: DevicesConfig) -> MqttLogins | None:

@@ -1,5 +1,5 @@
-"""The kubelet API of this node (logs of its pods) for those who may use it: the cloud, over KubeBus, and the node's own API. And what a node answers to
-rules that takes none.
+"""The kubelet API of this node (logs of its pods) for those who may use it: the cloud, over KubeBus, and the node's own API. And what
+else the cloud calls: rules, and methods of devices.
 
 Lives elsewhere: what it serves (kubeedge.appengine.server).
 """
@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from typing import TYPE_CHECKING
 
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.config.node_credentials import NodeCredentials
 from kubeedge.errors import Unavailable
-from kubeedge.kit.http1 import Request, Response, serve_connection, text_response
+from kubeedge.kit.http1 import Request, Response, Upgrade, serve_connection, text_response
 from kubeedge.kit.streams import ConnectionHandler, StreamPair
+
+if TYPE_CHECKING:
+    from kubeedge.agent.parts import Parts
 
 log = logging.getLogger("kubeedge.agent")
 
@@ -33,13 +37,22 @@ def for_the_cloud(serve: ConnectionHandler, own: NodeCredentials) -> ConnectionH
     return guarded
 
 
-async def no_rules(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A node that takes no rules says so, for it can be reached."""
+def cloud_calls(parts: Parts) -> ConnectionHandler:
+    """What the cloud calls on this node besides the kubelet API: rules, and methods of devices. What is switched off says so."""
 
-    async def answer(request: Request) -> Response:
+    async def answer(request: Request) -> Response | Upgrade:
+        if request.path.startswith("/methods/"):
+            if parts.methods is not None:
+                return await parts.methods.answer(request)
+            return text_response(404, "no devices on this node (modules.devices.enable)\n")
+        if parts.rules is not None:
+            return await parts.rules.answer(request)
         return text_response(404, "no rules on this node (modules.devices.rules)\n")
 
-    await serve_connection(reader, writer, answer)
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await serve_connection(reader, writer, answer)
+
+    return serve
 
 
 class OwnKubelet:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kubeedge.config.edge import EdgeConfig
     from kubeedge.config.node_credentials import NodeCredentials
     from kubeedge.devices.eventbus.module import EventBus
+    from kubeedge.devices.methods.driver import DeviceMethods
     from kubeedge.devices.module import DeviceTwins
     from kubeedge.devices.rules import NodeRules
     from kubeedge.devices.sinks.module import DevicePush
@@ -54,6 +55,7 @@ class Parts:
     twins: DeviceTwins | None = None
     events: EventBus | None = None
     push: DevicePush | None = None
+    methods: DeviceMethods | None = None
     upstream: MessageUpstream | None = None
     _rules: NodeRules | None = None
 

@@ -41,7 +41,7 @@ def granted(account: Object, rows: Iterable[Row]) -> list[PolicyRule]:
     names: dict[str, list[str]] = {}
     for row in rows:
         if row.resource.namespaced and not (level == "view" and row.resource.plural in _HIDDEN):
-            subresources = [s for s in row.subresources if s in ("status", "scale", "log")]
+            subresources = [s for s in row.subresources if s in ("status", "scale", "log", "methods")]
             names.setdefault(row.resource.group, []).extend(
                 (row.resource.plural, *(f"{row.resource.plural}/{s}" for s in subresources))
             )

@@ -5,19 +5,26 @@ Lives elsewhere: the fields (schema_table.py); the columns of `kubectl get` (kub
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
 from kubeedge.api.status import FieldError, invalid, required, unsupported
+from kubeedge.errors import Invalid
+from kubeedge.kit.dataclasses import dataclass
 
 GROUP = "rules.kubeedge.io"
 RULES = Resource(GROUP, "v1", "rules", "Rule")
 RULEENDPOINTS = Resource(GROUP, "v1", "ruleendpoints", "RuleEndpoint")
 
 REST, EVENTBUS, SERVICEBUS = TYPES = ("rest", "eventbus", "servicebus")
-_MAX_TEXT = 1024  # characters of a path or a topic
+MAX_TEXT = 1024  # characters of a path or a topic
+#: before a target URL: the topic, among messages for the cloud, of what a program has asked of the ServiceBus; no program can publish there
+SERVICES = "$servicebus/"
+METHODS = ("POST", "PUT", "PATCH", "DELETE", "GET")  # that a program may ask of a REST endpoint
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]")
 
 
 def endpoint(obj: Object) -> list[FieldError]:
@@ -43,9 +50,9 @@ def rule(obj: Object) -> list[FieldError]:
             errors.append(required(f"spec.{side}"))
             continue
         errors += [
-            invalid(f"spec.{side}.{name}", str(text)[:64], f"must have at most {_MAX_TEXT} printable characters")
+            invalid(f"spec.{side}.{name}", str(text)[:64], f"must have at most {MAX_TEXT} printable characters")
             for name, text in resource.items()
-            if len(str(text)) > _MAX_TEXT or not str(text).isprintable()
+            if len(str(text)) > MAX_TEXT or not str(text).isprintable()
         ]
     return errors
 
@@ -64,6 +71,69 @@ def service_port(obj: Object) -> int:
 def text_of(obj: Object, side: str, name: str) -> str:
     """A text of sourceResource or targetResource."""
     return str(((obj.get("spec") or {}).get(side) or {}).get(name) or "")
+
+
+@dataclass(frozen=True, slots=True)
+class RestTarget:
+    """A REST endpoint: `host` without the brackets of IPv6, `path` with its query."""
+
+    is_tls: bool
+    host: str
+    port: int
+    path: str
+
+    @property
+    def authority(self) -> str:
+        """As a Host header has it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.is_tls else 80) else f"{host}:{self.port}"
+
+
+def rest_target(text: str) -> RestTarget:
+    """The parts of http(s)://HOST[:PORT][/PATH][?QUERY]. Raises Invalid."""
+    scheme, colon, rest = text.partition("://")
+    if scheme not in ("http", "https") or not colon or len(text) > MAX_TEXT:
+        raise Invalid(f"{text[:200]!r} is not http://HOST/PATH or https://HOST/PATH")
+    end = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
+    authority, path = rest[:end], rest[end:]
+    host, port = authority, ""
+    if ":" in authority.rpartition("]")[2]:
+        host, _, port = authority.rpartition(":")
+    if not _HOST.fullmatch(host) or (
+        port and not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536)
+    ):
+        raise Invalid(f"{text[:200]!r} has no host and port that can be asked")
+    if not path.isascii() or not path.isprintable() or any(c in path for c in " #\\"):
+        raise Invalid(f"the path of {text[:200]!r} must be as it is sent: printable ASCII, without spaces and '#'")
+    path = path if path.startswith("/") else f"/{path}"
+    return RestTarget(
+        scheme == "https", host.strip("[]"), int(port) if port else 443 if scheme == "https" else 80, path
+    )
+
+
+def is_topic_filter(text: str) -> bool:
+    """A filter of MQTT topics, none of the node's own."""
+    levels = text.split("/")
+    return (
+        0 < len(text) <= MAX_TEXT
+        and not text.startswith("$")
+        and all(level in ("+", "#") or not {"+", "#"} & set(level) for level in levels)
+        and "#" not in levels[:-1]
+    )
+
+
+def topic_matches(wanted: str, topic: str) -> bool:
+    """A topic is one of those that a filter means (MQTT 5, 4.7)."""
+    if topic.startswith("$") and not wanted.startswith("$"):
+        return False
+    have = topic.split("/")
+    levels = wanted.split("/")
+    for index, level in enumerate(levels):
+        if level == "#":
+            return True
+        if index >= len(have) or level not in ("+", have[index]):
+            return False
+    return len(levels) == len(have)
 
 
 def for_path(found: Iterable[Object], path: str) -> list[tuple[Object, str]]:

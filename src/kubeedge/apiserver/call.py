@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from kubeedge.api.access import Attributes
 from kubeedge.api.managed_fields import MAX_MANAGER
 from kubeedge.api.names import Object
-from kubeedge.api.resources import Resources, Row
+from kubeedge.api.resources import NAMESPACES, Resources, Row
 from kubeedge.api.status import BadRequest, NoSuchPath, TooLarge
 from kubeedge.apiserver import content
 from kubeedge.apiserver.core import DeleteOptions, WriteOptions
@@ -186,3 +187,20 @@ def _is_dry_run(values: object) -> bool:
         shown = values[0] if isinstance(values, list) else values
         raise BadRequest(f'dryRun: Unsupported value: {str(shown)[:64]!r}: supported values: "All"')
     return bool(values)
+
+
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+def attributes(call: Call) -> Attributes:
+    """The request as an authorizer sees it. A namespace is in itself."""
+    at, method = call.address, call.request.method
+    verb = _VERBS.get(method, "get")
+    if method in ("GET", "HEAD") and not at.name:
+        verb = "watch" if call.flag("watch") else "list"
+    elif method == "DELETE" and not at.name:
+        verb = "deletecollection"
+    resource = at.row.resource
+    plural = f"{resource.plural}/{at.subresource}" if at.subresource else resource.plural
+    namespace = at.name if resource == NAMESPACES else at.namespace
+    return Attributes(verb, resource.group, plural, namespace, at.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kubeedge.api import devices, devices_v1alpha2, meta
+from kubeedge.api import device_methods, devices, devices_v1alpha2, meta
 from kubeedge.api.conversions import Version
 from kubeedge.api.names import Object
 from kubeedge.api.resources import Column, Printer, Row, Strategy
@@ -66,7 +66,7 @@ STORED: tuple[Row, ...] = (
         devices.DEVICES,
         "device",
         categories=("kubeedge",),
-        subresources=("status",),
+        subresources=("status", device_methods.SUBRESOURCE),
         fields=("spec.nodeName",),
         counts_generation=True,
         strategy=Strategy("Device", strategic=False, validate=devices.device, validate_update=devices.device_changes),

@@ -18,6 +18,7 @@ _SUBRESOURCES: dict[str, tuple[str, str, str, Sequence[str]]] = {
     "log": ("", "", "", ("get",)),
     "binding": ("", "v1", "Binding", ("create",)),
     "eviction": ("policy", "v1", "Eviction", ("create",)),
+    "methods": ("", "", "DeviceMethodList", ("create", "get")),
     "token": ("authentication.k8s.io", "v1", "TokenRequest", ("create",)),
 }
 #: of subresources that are asked for by their group: kubectl before 1.22 evicts pods only where there is a group "policy", else deletes them,

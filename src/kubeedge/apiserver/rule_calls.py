@@ -15,17 +15,19 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import quote
 
 from kubeedge.api import meta, rules
 from kubeedge.api.access import Attributes
 from kubeedge.api.names import NodeName, Object, TenantId
-from kubeedge.api.status import BadRequest, NoSuchPath, ObjectNotFound, TooLarge, TooManyRequests
+from kubeedge.api.status import BadRequest, NoSuchPath, TooLarge, TooManyRequests
 from kubeedge.apiserver.accounts import AccountIdentity, forbidden
 from kubeedge.apiserver.logs import CONNECT, NodeStream, unreachable
 from kubeedge.apiserver.registry import Registry
+from kubeedge.apiserver.rule_counts import RuleCounts, RuleObjects
 from kubeedge.errors import KubeEdgeError
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.http1 import BodyTooLarge, ClientGone, Connection, Request, Response, Upgrade, text_response
 from kubeedge.kubebus.http import headers as h
 from kubeedge.kubebus.http.forward import error_response, exchange, has_body, relay, status_of
@@ -39,11 +41,50 @@ _ANSWER = 60.0  # seconds in which nothing moves
 _HOLD = 2.0  # seconds that an upload waits for a service to ask for it
 _OF_RULE = 16  # calls of one rule at the same time
 _OF_TENANT = 64
-_RULES = 500  # of a namespace that are looked at
-_ERRORS = 5  # that a status keeps
-_PAUSE = 1.0  # seconds between two writes of a status
+MOST_RULES = 500  # of a namespace that are looked at
 SERVED = "x-kubeedge-service"  # the node's mark of an answer that a service gave
 _SECRET = ("authorization", "cookie")  # who calls is this API's business, and not the service's
+
+
+@dataclass(frozen=True, slots=True)
+class RulePath:
+    """What a call is for: a path of rules of a namespace, at a node."""
+
+    node: str
+    namespace: str
+    path: str
+    query: str = ""
+
+
+def rule_path(target: str) -> RulePath | None:
+    """The parts of /rules/NODE/NAMESPACE/PATH[?QUERY]; None: some are missing."""
+    raw, _, query = target.partition("?")
+    parts = raw.split("/", 4)
+    return RulePath(parts[2], parts[3], parts[4], query) if len(parts) == 5 else None
+
+
+class StoredRules:
+    """The rules of a tenant of the embedded API."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    @property
+    def tenant(self) -> TenantId:
+        """Whose they are."""
+        return self._registry.tenant
+
+    async def rules(self, namespace: str) -> Sequence[Object]:
+        """Those of a namespace."""
+        return (await self._registry.list_page(rules.RULES, namespace, limit=MOST_RULES)).items
+
+    async def endpoint(self, namespace: str, name: str) -> Object:
+        """Raises ObjectNotFound."""
+        return await self._registry.get(rules.RULEENDPOINTS, namespace, name)
+
+    async def count(self, namespace: str, name: str, change: Callable[[Object], Object]) -> None:
+        """Write the status that `change` gives a Rule. Raises ObjectNotFound."""
+        await self._registry.modify(rules.RULES, namespace, name, change, subresource="status")
 
 
 class RuleCalls:
@@ -52,31 +93,33 @@ class RuleCalls:
     def __init__(self, node_stream: NodeStream) -> None:
         self._node_stream = node_stream
         self._open: Counter[tuple[TenantId, str, str]] = Counter()
-        self._counts: dict[tuple[TenantId, str, str], _Counts] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._counts = RuleCounts()
 
     async def call(self, registry: Registry, identity: UserIdentity, request: Request) -> Response | Upgrade:
-        """The node's answer, or its service's. Raises StatusError."""
-        raw, _, query = request.target.partition("?")
-        parts = raw.split("/", 4)
-        if registry.served.by_path(rules.GROUP, "v1", rules.RULES.plural) is None or len(parts) < 5:
+        """The node's answer, or its service's, for who may create Rules. Raises StatusError."""
+        where = rule_path(request.target)
+        if registry.served.by_path(rules.GROUP, "v1", rules.RULES.plural) is None or where is None:
             raise NoSuchPath
-        node, namespace, path = parts[2:]
-        asked = Attributes("create", rules.GROUP, rules.RULES.plural, namespace)
+        asked = Attributes("create", rules.GROUP, rules.RULES.plural, where.namespace)
         if isinstance(identity, AccountIdentity) and not identity.may(asked):
             raise forbidden(identity, asked)
-        rule, more, target = await _found(registry, namespace, path.strip("/"))
-        key = (registry.tenant, namespace, meta.name_of(rule))
+        return await self.forward(StoredRules(registry), request, where)
+
+    async def forward(self, objects: RuleObjects, request: Request, where: RulePath) -> Response | Upgrade:
+        """The same for a caller who has the right. `objects` are of the caller's tenant."""
+        rule, more, target = await _found(objects, where.namespace, where.path.strip("/"))
+        key = (objects.tenant, where.namespace, meta.name_of(rule))
         with contextlib.ExitStack() as slot:
             slot.enter_context(self._slot(key))
+            at = (where.node, rule, target)
             try:
-                answer, failure = await self._forward(registry, request, (node, rule, target), more, query, slot)
+                answer, failure = await self._forward(objects.tenant, request, at, more, where.query, slot)
             except ClientGone:
                 raise
             except KubeEdgeError as exc:
-                self._note(registry, key, str(exc))
+                self._counts.note(objects, key, str(exc))
                 raise
-            self._note(registry, key, failure)
+            self._counts.note(objects, key, failure)
             return answer
 
     @contextlib.contextmanager
@@ -97,7 +140,7 @@ class RuleCalls:
 
     async def _forward(
         self,
-        registry: Registry,
+        tenant: TenantId,
         request: Request,
         at: tuple[str, Object, Object],
         more: str,
@@ -110,7 +153,7 @@ class RuleCalls:
             case rules.EVENTBUS:
                 topic = rules.text_of(rule, "targetResource", "topic").strip("/") + more
                 body = await _message(request)
-                connection = await self._connected(registry.tenant, node)
+                connection = await self._connected(tenant, node)
                 return await _published(connection, node, topic, body)
             case rules.SERVICEBUS:
                 path = rules.text_of(rule, "targetResource", "path").strip("/")
@@ -118,7 +161,7 @@ class RuleCalls:
                     f"?{query}" if query else ""
                 )
                 _fits(request)
-                connection = await self._connected(registry.tenant, node)
+                connection = await self._connected(tenant, node)
                 return await _exchanged(connection, node, request, service, slot)
         raise BadRequest(f"a rule from rest goes to eventbus or servicebus, and not to {rules.kind_of(target)[:64]!r}")
 
@@ -129,64 +172,14 @@ class RuleCalls:
         except (TimeoutError, OSError, KubeEdgeError) as exc:
             raise unreachable(node[:253], exc, "its rules can be called") from exc
 
-    def _note(self, registry: Registry, key: tuple[TenantId, str, str], failure: str) -> None:
-        counts = self._counts.get(key)
-        if counts is None:
-            counts = self._counts[key] = _Counts()
-            task = asyncio.create_task(self._write(registry, key, counts), name="status of a rule")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        counts.note(failure)
 
-    async def _write(self, registry: Registry, key: tuple[TenantId, str, str], counts: _Counts) -> None:
-        """What has been counted, one write after the other while there is something."""
-        _, namespace, name = key
-        try:
-            while counts.waiting:
-                change = counts.take()
-                try:
-                    await registry.modify(rules.RULES, namespace, name, change, subresource="status")
-                except ObjectNotFound:
-                    return
-                except (OSError, KubeEdgeError) as exc:
-                    log.warning("status of rule %s/%s: some calls are not counted: %s", namespace, name, exc)
-                await asyncio.sleep(_PAUSE)
-        finally:
-            del self._counts[key]
-
-
-class _Counts:
-    """Calls of one rule that its status does not have yet."""
-
-    def __init__(self) -> None:
-        self._successes = self._failures = 0
-        self._errors: list[str] = []
-
-    @property
-    def waiting(self) -> bool:
-        return self._successes + self._failures > 0
-
-    def note(self, failure: str) -> None:
-        if failure:
-            self._failures += 1
-            self._errors = [*self._errors, failure[:256]][-_ERRORS:]
-        else:
-            self._successes += 1
-
-    def take(self) -> Callable[[Object], Object]:
-        successes, failures, errors = self._successes, self._failures, self._errors
-        self._successes, self._failures, self._errors = 0, 0, []
-        return lambda old: rules.counted(old, successes, failures, errors, _ERRORS)
-
-
-async def _found(registry: Registry, namespace: str, path: str) -> tuple[Object, str, Object]:
+async def _found(objects: RuleObjects, namespace: str, path: str) -> tuple[Object, str, Object]:
     """(rule, what is left of the path, its target). Raises NoSuchPath, and ObjectNotFound for a missing RuleEndpoint."""
-    page = await registry.list_page(rules.RULES, namespace, limit=_RULES)
-    for rule, more in rules.for_path(page.items, path):
+    for rule, more in rules.for_path(await objects.rules(namespace), path):
         spec = rule["spec"]
-        source = await registry.get(rules.RULEENDPOINTS, namespace, str(spec["source"]))
+        source = await objects.endpoint(namespace, str(spec["source"]))
         if rules.kind_of(source) == rules.REST:
-            return rule, more, await registry.get(rules.RULEENDPOINTS, namespace, str(spec["target"]))
+            return rule, more, await objects.endpoint(namespace, str(spec["target"]))
     raise NoSuchPath
 
 

@@ -15,20 +15,21 @@ import logging
 import time
 import weakref
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import h11
 
-from kubeedge.api import access, service_accounts
+from kubeedge.api import access, device_methods, devices, service_accounts
 from kubeedge.api.access import Attributes
 from kubeedge.api.names import TenantId
-from kubeedge.api.resources import NAMESPACES, PODS, Resources, Row
-from kubeedge.api.status import Forbidden, MethodNotAllowed, NoSuchPath, TooManyRequests, Unauthorized
+from kubeedge.api.resources import PODS, Resources, Row
+from kubeedge.api.status import Forbidden, MethodNotAllowed, NoSuchPath, Unauthorized
 from kubeedge.apiserver import answers, content, discovery, node_metrics, openapi, reviews, upgrades, verbs, watching
 from kubeedge.apiserver.accounts import AccountIdentity, forbidden
 from kubeedge.apiserver.authentication import bearer, by_certificate
-from kubeedge.apiserver.call import Address, Call, address
+from kubeedge.apiserver.call import Address, Call, address, attributes
+from kubeedge.apiserver.device_calls import DeviceCalls
 from kubeedge.apiserver.discovery import VersionInfo
 from kubeedge.apiserver.logs import NodeStream, logs
 from kubeedge.apiserver.message_calls import MessageCalls
@@ -38,6 +39,7 @@ from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.rule_calls import RuleCalls
 from kubeedge.apiserver.shared_events import SharedEvents
 from kubeedge.apiserver.streams import OwnedStream
+from kubeedge.apiserver.tenant_counts import counted_for
 from kubeedge.apiserver.unread import LIMIT, UnreadBytes
 from kubeedge.apiserver.write_turns import WriteTurns
 from kubeedge.errors import Invalid, KubeEdgeError
@@ -72,7 +74,7 @@ class ApiServer:
         rule_stream: NodeStream | None = None,
         messages: Callable[[TenantId], MessageLog] | None = None,
     ) -> None:
-        """`rule_stream` connects to what rules reach on a node; None: there are no rules. `messages`: of programs of a tenant's nodes. `check` raises Unauthorized for an identity that is authentic but has no access (any more).
+        """`rule_stream` connects to what rules and calls of methods reach on a node; None: there are none. `messages`: of programs of a tenant's nodes. `check` raises Unauthorized for an identity that is authentic but has no access (any more).
 
         `unread`: bytes of answers that may wait for the clients of one tenant.
         """
@@ -91,6 +93,7 @@ class ApiServer:
         self._looks: Counter[TenantId] = Counter()
         self._node_looks = node_metrics.NodeLooks(node_stream)
         self._rules = RuleCalls(rule_stream) if rule_stream is not None else None
+        self._device_calls = DeviceCalls(rule_stream) if rule_stream is not None else None
         self._messages = MessageCalls(messages) if messages is not None else None
         self._lists: dict[TenantId, asyncio.Semaphore] = {}
         self._events: dict[TenantId, SharedEvents] = {}
@@ -133,6 +136,8 @@ class ApiServer:
                 return await self._metrics(registry, identity, request, [resource, *rest])
             case ["api", version, resource, *rest]:
                 return await self._resource(registry, identity, request, ("", version), [resource, *rest])
+            case ["apis", devices.GROUP, _, "namespaces", _, "devices", _, device_methods.SUBRESOURCE, *_]:
+                return await self._methods(registry, identity, request, parts)
             case ["apis", group, version, resource, *rest]:
                 return await self._resource(registry, identity, request, (group, version), [resource, *rest])
             case ["rules", _, _, *_] if self._rules is not None:
@@ -214,9 +219,20 @@ class ApiServer:
             return await self._upgrade(call, identity)
         if request.method in ("GET", "HEAD"):
             return self._slowly(call, await self._read(call, identity))
-        counted = _counted(self._writes, registry.tenant, _MAX_WRITES, "requests that write")
+        counted = counted_for(self._writes, registry.tenant, _MAX_WRITES, "requests that write")
         with counted, self._turns.of(registry.tenant) as call.turn:
             return await self._write(call)
+
+    async def _methods(
+        self, registry: Registry, identity: UserIdentity, request: Request, parts: list[str]
+    ) -> Response:
+        at = address(registry.served, parts[1], parts[2], parts[3:8])
+        call = Call(registry, at, request, request.query)
+        if isinstance(identity, AccountIdentity) and not identity.may(asked := attributes(call)):
+            raise forbidden(identity, asked)
+        if self._device_calls is None:
+            raise MethodNotAllowed
+        return await self._device_calls.answer(registry.tenant, registry, request, (at.namespace, at.name), parts[8:])
 
     async def _metrics(
         self, registry: Registry, identity: UserIdentity, request: Request, parts: list[str]
@@ -224,7 +240,7 @@ class ApiServer:
         call = Call(registry, node_metrics.metrics_address(parts), request, request.query)
         if isinstance(identity, AccountIdentity) and not identity.may(asked := attributes(call)):
             raise forbidden(identity, asked)
-        with _counted(self._looks, registry.tenant, _MAX_LOOKS, "requests for metrics"):
+        with counted_for(self._looks, registry.tenant, _MAX_LOOKS, "requests for metrics"):
             return await node_metrics.metrics(call, self._node_looks)
 
     async def _read(self, call: Call, who: UserIdentity) -> Response:
@@ -285,7 +301,7 @@ class ApiServer:
 
     async def _log(self, call: Call, who: UserIdentity) -> Response:
         counted = contextlib.ExitStack()
-        counted.enter_context(_counted(self._logs, call.registry.tenant, _MAX_LOGS, "streams of logs"))
+        counted.enter_context(counted_for(self._logs, call.registry.tenant, _MAX_LOGS, "streams of logs"))
         counted.callback(self._rechecks.begin(who, attributes(call)))
         try:
             answer = await logs(call, self._node_stream)
@@ -301,7 +317,7 @@ class ApiServer:
     async def _upgrade(self, call: Call, who: UserIdentity) -> Response | Upgrade:
         """The session counts until it is over."""
         counted = contextlib.ExitStack()
-        counted.enter_context(_counted(self._sessions, call.registry.tenant, _MAX_SESSIONS, "streaming sessions"))
+        counted.enter_context(counted_for(self._sessions, call.registry.tenant, _MAX_SESSIONS, "streaming sessions"))
         counted.callback(self._rechecks.begin(who, attributes(call)))
         try:
             return await upgrades.upgrade(call, self._node_stream, counted.close)
@@ -312,7 +328,7 @@ class ApiServer:
     async def _watch(self, call: Call, who: UserIdentity) -> Response:
         """The watch counts until its response's stream ends, which may be long after this returns."""
         counted = contextlib.ExitStack()
-        counted.enter_context(_counted(self._watches, call.registry.tenant, _MAX_WATCHES, "watches"))
+        counted.enter_context(counted_for(self._watches, call.registry.tenant, _MAX_WATCHES, "watches"))
         counted.callback(self._rechecks.begin(who, attributes(call)))
         try:
             return await watching.watch(call, counted.close)
@@ -364,34 +380,3 @@ def _describe(info: VersionInfo, served: Resources, stored: Resources, request: 
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-
-
-def attributes(call: Call) -> Attributes:
-    """The request as an authorizer sees it. A namespace is in itself."""
-    at, method = call.address, call.request.method
-    verb = _VERBS.get(method, "get")
-    if method in ("GET", "HEAD") and not at.name:
-        verb = "watch" if call.flag("watch") else "list"
-    elif method == "DELETE" and not at.name:
-        verb = "deletecollection"
-    resource = at.row.resource
-    plural = f"{resource.plural}/{at.subresource}" if at.subresource else resource.plural
-    namespace = at.name if resource == NAMESPACES else at.namespace
-    return Attributes(verb, resource.group, plural, namespace, at.name)
-
-
-@contextlib.contextmanager
-def _counted(counter: Counter[TenantId], tenant: TenantId, limit: int, what: str) -> Iterator[None]:
-    """Each tenant has its own limit: one that asks too much hears of it, the others do not."""
-    if counter[tenant] >= limit:
-        raise TooManyRequests(f"{limit} {what} of tenant {tenant} are open: wait, or close some of them")
-    counter[tenant] += 1
-    try:
-        yield
-    finally:
-        counter[tenant] -= 1
-        if not counter[tenant]:
-            del counter[tenant]

@@ -94,10 +94,12 @@ def said_of(body: bytes, reason: str) -> str:
     return str((answer.get("error") or answer.get("message")) if isinstance(answer, dict) else text) or reason
 
 
-def call_cloud(path: str, method: str, target: str, body: object = None) -> dict[str, Any]:
+def call_cloud(
+    path: str, method: str, target: str, body: object = None, *, timeout: float = _TIMEOUT
+) -> dict[str, Any]:
     """`call`, of the cloud process of this machine."""
     start = "start it with `kubeedge cloud`, or name its socket with --socket"
-    return call(path, method, target, body, what="the cloud", start=start)
+    return call(path, method, target, body, what="the cloud", start=start, timeout=timeout)
 
 
 def of_tenant(text: str, collection: str) -> str:

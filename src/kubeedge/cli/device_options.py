@@ -19,6 +19,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
             ("list", "list devices: protocol, state, last report"),
             ("get", "show the properties of a device: desired, reported, when"),
             ("watch", "print values as they change"),
+            ("call", "call a method of a device"),
             ("history", "print the values that a property had, the oldest first"),
         )
     }
@@ -32,10 +33,10 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     set_.set_defaults(cloud=True)
     set_.add_argument("device", help="NAME, or NAMESPACE/NAME")
     set_.add_argument("values", nargs="+", metavar="PROPERTY=VALUE", help="without a value: none is wanted any more")
-    for parser in (made["list"], made["get"], set_):
+    for parser in (made["list"], made["get"], made["call"], set_):
         parser.add_argument("--tenant", default="default", help="in the cloud: tenant (default: default)")
         parser.add_argument("--socket", default=SOCKET, help=f"the cloud's unix socket (default: {SOCKET})")
-    for parser in (made["list"], made["get"]):
+    for parser in (made["list"], made["get"], made["call"]):
         parser.add_argument("--cloud", action="store_true", help="ask the cloud process of this machine, not the node")
     user = verbs.add_parser("user", help="print an entry for the file of MQTT users (modules.devices.mqttUsers)")
     user.add_argument("name", help="the user's name")
@@ -48,6 +49,11 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     history.add_argument(
         "--count", type=int, default=100, help="so many of the newest values, at most 1000 (default: 100)"
     )
+    call = made["call"]
+    call.add_argument("device", help="NAME, or NAMESPACE/NAME")
+    call.add_argument("method", help="one that `kubeedge devices get` names")
+    call.add_argument("values", nargs="*", metavar="PARAMETER=VALUE", help="what the method needs")
+    call.add_argument("--timeout", metavar="SECONDS", type=float, default=10, help="that the device has (default: 10)")
     made["watch"].set_defaults(cloud=False)
     made["get"].add_argument("device", help="NAME, or NAMESPACE/NAME")
     made["watch"].add_argument("device", nargs="?", default="", help="NAME, or NAMESPACE/NAME (default: all)")

@@ -1,6 +1,6 @@
-"""`kubeedge devices list|get|watch|history`: the devices of this node, over its broker; they are there without the cloud, too.
+"""`kubeedge devices list|get|watch|history|call`: the devices of this node, over its broker; they are there without the cloud, too.
 
-`list --cloud`, `get --cloud` and `set` ask the cloud process instead.
+`list --cloud`, `get --cloud`, `call --cloud` and `set` ask the cloud process instead.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from kubeedge.mqtt.codec import Publish
 _ADVICE = "is modules.devices.enable true in the agent's configuration, and does the agent run (kubeedge status)?"
 _DEVICE, _DOCUMENT = "$hw/events/device/", "/twin/update/document"
 HISTORY = "$ke/events/devices/history/get"
-HISTORY_RESULT = f"{HISTORY}/result"
+CALL = "$ke/events/devices/method/call"
+_SLACK = 10.0  # seconds that a call takes besides what the device has
 _ANSWER = 30.0  # seconds that the node has to read its files
 _WAITING = 1024  # values that are to be printed; a slow terminal loses the oldest
 
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     except Invalid as exc:
         raise UsageError(str(exc)) from exc
     try:
-        verbs = {"watch": _watch, "history": _history}
+        verbs = {"watch": _watch, "history": _history, "call": _call}
         asyncio.run(verbs.get(options.verb, _show)(address, options))
     except (OSError, KubeEdgeError) as exc:
         if isinstance(exc, CommandError | BrokenPipeError):
@@ -63,6 +64,10 @@ def _in_the_cloud(options: argparse.Namespace) -> int:
         namespace, slash, name = options.device.rpartition("/")
         parts = [urllib.parse.quote(part, safe="") for part in (namespace if slash else "default", name)]
         target = "/".join((target, *parts))
+        if options.verb == "call":
+            target = f"{target}/{urllib.parse.quote(options.method, safe='')}"
+            answer = call_cloud(options.socket, "POST", target, _call_body(options), timeout=options.timeout + _SLACK)
+            return _print_result(options, answer.get("result"))
         body = None if options.verb == "get" else _values(options.values)
         answer = call_cloud(options.socket, "GET" if body is None else "PUT", target, body)
         text = tree(answer)
@@ -110,21 +115,46 @@ async def _show(address: tuple[str, int], options: argparse.Namespace) -> None:
     print(as_json(found[0]) if options.output == "json" else _one(found[0]))
 
 
-async def _history(address: tuple[str, int], options: argparse.Namespace) -> None:
+def _call_body(options: argparse.Namespace) -> dict[str, Any]:
+    return {"parameters": _values(options.values), "timeoutSeconds": options.timeout}
+
+
+def _print_result(options: argparse.Namespace, result: Any) -> int:
+    if options.output == "json" or isinstance(result, dict | list):
+        print(as_json(result))
+    else:
+        print("done" if result is None else _printable(str(result), 4000))
+    return 0
+
+
+async def _call(address: tuple[str, int], options: argparse.Namespace) -> None:
+    request = {"id": options.device, "method": options.method, **_call_body(options)}
+    value = await _asked(address, CALL, request, options.timeout + _SLACK)
+    if "reason" in value:
+        raise CommandError(str(value["reason"]), f"kubeedge devices get {options.device}")
+    _print_result(options, value.get("result"))
+
+
+async def _asked(address: tuple[str, int], topic: str, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """The answer to a request on a topic of the node's. Raises OSError, TimeoutError included."""
     answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-    event = f"history-{time.time_ns()}"
+    event = f"{request['id']}-{time.time_ns()}"[-100:]
 
     def received(message: Publish) -> None:
         value = _value(message.payload)
         if isinstance(value, dict) and value.get("event_id") == event and not answered.done():
             answered.set_result(value)
 
+    async with _client(address, received) as client, asyncio.timeout(seconds):
+        await client.subscribe(f"{topic}/result")
+        await client.publish(topic, json.dumps({"event_id": event, **request}).encode())
+        return await answered
+
+
+async def _history(address: tuple[str, int], options: argparse.Namespace) -> None:
     since = int((time.time() - options.since) * 1000) if options.since else 0
     request = {"id": options.device, "property": options.property, "since": max(0, since), "count": options.count}
-    async with _client(address, received) as client, asyncio.timeout(_ANSWER):
-        await client.subscribe(HISTORY_RESULT)
-        await client.publish(HISTORY, json.dumps({"event_id": event, **request}).encode())
-        value = await answered
+    value = await _asked(address, HISTORY, request, _ANSWER)
     if "reason" in value:
         raise CommandError(f"{options.device}: {value['reason']}", "kubeedge devices list")
     found = value["values"]
@@ -165,12 +195,18 @@ def _one(device: Mapping[str, Any]) -> str:
         shown = [_printable(value) for value in (prop.get("desired", "-"), has.get("value", "-"))]
         rows.append((name, prop.get("type", "-"), *shown, prop.get("unit", "-"), _time(has.get("timestamp", 0))))
     head = f"{device['id']}: {device['state']}, last report {_time(device['last_online'])}"
-    return f"{head}\n{table(('PROPERTY', 'TYPE', 'DESIRED', 'REPORTED', 'UNIT', 'TIME'), rows)}"
+    methods = "".join(f"\nmethod {_method(one)}" for one in device.get("methods") or ())
+    return f"{head}\n{table(('PROPERTY', 'TYPE', 'DESIRED', 'REPORTED', 'UNIT', 'TIME'), rows)}{methods}"
 
 
-def _printable(text: str) -> str:
+def _method(method: Mapping[str, Any]) -> str:
+    parameters = ", ".join(f"{one['name']}: {one.get('type', '-')}" for one in method["parameters"])
+    return _printable(f"{method['name']}({parameters}) {method['description']}".rstrip(), 400)
+
+
+def _printable(text: str, most: int = 60) -> str:
     """Nothing that a terminal would obey: values come from devices."""
-    return "".join(c if c.isprintable() else "?" for c in text[:60])
+    return "".join(c if c.isprintable() else "?" for c in text[:most])
 
 
 def _time(milliseconds: int) -> str:

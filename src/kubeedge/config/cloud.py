@@ -46,9 +46,36 @@ class Listeners:
     )
     api: Listener = section(Listener(port=6443), "the Kubernetes API (client certificates)")
     web: Listener = section(Listener(port=8080), "published web services (HTTP, or HTTPS: publishing.tls)")
+    clusters: Listener = section(
+        Listener(port=10004, enable=False),
+        "for clusters of users' own: devices of v1alpha2 (a webhook), calls of rules and of methods of devices (docs/guide/rules.md)",
+    )
     metrics: Listener = section(
         Listener(port=10003, address="127.0.0.1"),
         "GET /metrics for Prometheus, without authentication: keep it on a private address",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulesConfig:
+    """`rules`: rules of tenants from their nodes to REST endpoints (docs/guide/rules.md)."""
+
+    allowed_targets: tuple[str, ...] = setting(
+        (),
+        "networks that such rules may reach besides addresses of the Internet, as 10.1.0.0/16: what is reached from this machine alone "
+        "is not for tenants otherwise, nor is the machine itself",
+        form=forms.network,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClustersConfig:
+    """`clusters`: of tenants whose API is a Kubernetes cluster of their own."""
+
+    service: str = setting(
+        "",
+        'Service by which their API servers reach listeners.clusters, as NAMESPACE/NAME, at its port 443; "": at the first of advertise',
+        form=forms.optional_service,
     )
 
 
@@ -323,6 +350,8 @@ class CloudConfig:
         form=forms.tenant,
     )
     listeners: Listeners = section(Listeners())
+    clusters: ClustersConfig = section(ClustersConfig())
+    rules: RulesConfig = section(RulesConfig())
     kubelets: KubeletsConfig = section(
         KubeletsConfig(), "logs, exec and port-forward through the API server of a cluster that is not this process"
     )

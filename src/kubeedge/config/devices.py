@@ -54,6 +54,11 @@ class DevicesConfig:
         'socket for KubeEdge\'s mappers (DMI), as unix:///etc/kubeedge/dmi.sock; "": none',
         form=forms.optional_unix_socket,
     )
+    method_servers: tuple[str, ...] = setting(
+        (),
+        "where mappers of KubeEdge's framework serve methods of their devices, by protocol: PROTOCOL=127.0.0.1:7777",
+        form=forms.method_server,
+    )
     history_max_mib: int = setting(
         32, "MiB of disk for the history of properties, of all devices together", low=1, high=65536
     )
@@ -78,6 +83,12 @@ class DevicesConfig:
     )
     messages_max_mib: int = setting(16, "MiB of disk for such messages; the oldest ones give way", low=1, high=65536)
     messages_max_days: int = setting(30, "days that they wait for the cloud", low=1, high=3650)
+    service_bus: str = setting(
+        "",
+        "where programs ask for REST endpoints that rules of the cloud name (ServiceBus), a loopback address, as 127.0.0.1:9060; "
+        '"": nowhere. Needs `messages`',
+        form=forms.optional_loopback,
+    )
     rules: bool = setting(
         False,
         "rules of the cloud may publish on the broker, and call HTTP services on 127.0.0.1 of this node (docs/guide/rules.md)",

@@ -29,6 +29,12 @@ def label_or_none(text: str) -> None:
         label(text)
 
 
+def optional_service(text: str) -> None:
+    """NAMESPACE/NAME of a Service, or ""."""
+    if text and not (text.count("/") == 1 and all(map(_LABEL.fullmatch, text.split("/")))):
+        raise ValueError("is not NAMESPACE/NAME of a Service")
+
+
 def interface(text: str) -> None:
     """The name of a network interface."""
     if not _INTERFACE.fullmatch(text) or text in (".", ".."):
@@ -225,6 +231,20 @@ def loopback_endpoint(text: str) -> tuple[str, int]:
     if not ipaddress.ip_address(host_).is_loopback:
         raise ValueError("must be a loopback address, such as 127.0.0.1:1883")
     return host_, port
+
+
+def method_server(text: str) -> tuple[str, tuple[str, int]]:
+    """(protocol, its mapper's address and port on this machine) of PROTOCOL=ADDRESS:PORT. Raises ValueError."""
+    protocol, equals, where = text.rpartition("=")
+    if not equals or not protocol:
+        raise ValueError("is not PROTOCOL=127.0.0.1:7777")
+    return protocol, loopback_endpoint(where)
+
+
+def optional_loopback(text: str) -> None:
+    """As loopback_endpoint, or ""."""
+    if text:
+        loopback_endpoint(text)
 
 
 def optional_broker(text: str) -> None:

@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kubeedge.api import strict_json
+from kubeedge.api import device_methods, strict_json
 from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.api.names import NamespacedName
 from kubeedge.devices.core import STATES, Device, Twin
@@ -259,4 +259,5 @@ def detailed(key: NamespacedName, device: Device) -> dict[str, Any]:
             for name, twin in device.twins.items()
             if twin.reported is not None
         },
+        **({"methods": device_methods.described(device.methods, device.properties)} if device.methods else {}),
     }

@@ -131,6 +131,10 @@ class DeviceCycle:
         if name not in self._writes:  # what could not be written stays wrong
             self.errors.pop(name, None)
 
+    def touched(self, name: str, now: float) -> None:
+        """Something may have given the property another value: it is read at once."""
+        self._read_turn(name).at = now
+
     def not_read(self, name: str, why: str, now: float) -> None:
         """A property could not be read; it is tried again later and later, and others are not held up."""
         self._read_turn(name).failed(now, self.device.properties[name].collect_cycle)

@@ -7,19 +7,23 @@ import inspect
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from kubeedge.errors import Invalid, KubeEdgeError, PeerError
 from kubeedge.kit.backoff import Backoff
-from kubeedge.kit.dataclasses import dataclass
+from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kit.tasks import until_one_ends
+from kubeedge.mapper import methods
 from kubeedge.mapper.core import DeviceCycle, errors_of
-from kubeedge.mapper.values import MappedProperty
+from kubeedge.mapper.methods import AskedMethod
+from kubeedge.mapper.values import MappedDevice, MappedProperty
 
 log = logging.getLogger("kubeedge.mapper")
 
 _AGAIN = Backoff(0.5, 30.0, jitter=0.5)  # of connections to a device
+_CALLS = 8  # of methods of a device that wait for their turn
 _LOST = (OSError, EOFError, PeerError)  # after these a connection is of no use; TimeoutError is an OSError
 
 Handler: TypeAlias = Callable[..., Awaitable[Any] | Any]
@@ -36,6 +40,7 @@ class Handlers:
     write: Handler | None = None
     listen: ListenHandler | None = None
     close: Handler | None = None
+    methods: dict[str, Handler] = field(default_factory=dict)
     timeout: float = 10.0
 
     @property
@@ -49,6 +54,21 @@ class Handlers:
             return await asyncio.to_thread(function, *arguments)
         async with asyncio.timeout(self.timeout):
             return await function(*arguments)
+
+    async def perform(self, client: Any, device: MappedDevice, call: AskedMethod) -> Any:
+        """What a method gives: its handler's result, or nothing where it writes its parameters. Raises what handlers raise, and Invalid."""
+        arguments = {}
+        for name, text in call.parameters.items():
+            if (prop := device.properties.get(name)) is None:
+                raise device.invalid(f"property {name[:128]} is not in its DeviceModel")
+            arguments[name] = prop.typed(text)
+        if (handler := self.methods.get(call.method)) is not None:
+            return await self.call(handler, client, arguments)
+        if self.write is None:
+            raise device.invalid(f"method {call.method[:128]} has no handler, and this mapper writes nothing")
+        for name, value in arguments.items():
+            await self.call(self.write, client, device.properties[name], value)
+        return None
 
     async def end(self, client: Any) -> None:
         """Closes what `connect` gave, by the handler for it or by the client's own aclose() or close()."""
@@ -73,6 +93,8 @@ class MapperStats:
     writes: int = 0
     write_errors: int = 0
     reports: int = 0
+    calls: int = 0
+    call_errors: int = 0
 
 
 class DeviceRunner:
@@ -88,10 +110,22 @@ class DeviceRunner:
         self._wake = asyncio.Event()
         self._failures = 0
         self._told: set[str] = set()
+        self._calls: deque[tuple[AskedMethod, Callable[[bytes], None]]] = deque()
 
     def wake(self) -> None:
         """There are new desired values."""
         self._wake.set()
+
+    def call(self, call: AskedMethod, answer: Callable[[bytes], None]) -> None:
+        """A method that is to be performed as soon as the device has no other work; `answer` is given a message (methods.py)."""
+        if not self.cycle.is_connected:
+            why = self.cycle.errors.get("") or "it is not connected yet"
+            answer(methods.not_given(call, methods.AWAY, f"device {self.cycle.device.id}: {why}"))
+        elif len(self._calls) >= _CALLS:
+            answer(methods.not_given(call, methods.BUSY, f"{_CALLS} calls of device {self.cycle.device.id} wait"))
+        else:
+            self._calls.append((call, answer))
+            self._wake.set()
 
     def report(self, values: Mapping[str, Any]) -> None:
         """Values that the device has sent by itself, or the exception that came instead. Raises Invalid, when some are of other types or none;
@@ -155,6 +189,7 @@ class DeviceRunner:
         loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
+            await self._perform(client)
             for prop, text in self.cycle.to_write(loop.time()):
                 await self._write(client, prop, text)
             if due := self.cycle.due(loop.time()):
@@ -186,6 +221,25 @@ class DeviceRunner:
             self.cycle.wrote(prop.name, text, loop.time())
             if not self._handlers.polls or prop.is_pushed:
                 self._report({prop.name: text})
+
+    async def _perform(self, client: Any) -> None:
+        """The calls that wait. One for which nobody waits any more is left out: it may have been made again."""
+        while self._calls:
+            call, answer = self._calls.popleft()
+            if time.time() * 1000 >= call.expires:
+                continue
+            self._stats.calls += 1
+            try:
+                payload = methods.given(call, await self._handlers.perform(client, self.cycle.device, call))
+            except BaseException as exc:
+                self._stats.call_errors += 1
+                answer(methods.not_given(call, methods.FAILED, f"method {call.method}: {_text(exc)}"))
+                if not isinstance(exc, Exception) or isinstance(exc, _LOST):
+                    raise
+                continue
+            answer(payload)
+            for name in call.parameters:
+                self.cycle.touched(name, asyncio.get_running_loop().time())
 
     async def _read(self, client: Any, due: Sequence[MappedProperty]) -> None:
         if self._handlers.read_many is not None:
@@ -233,6 +287,10 @@ class DeviceRunner:
 
     async def _close(self, client: Any) -> None:
         self.cycle.is_connected = False
+        for call, answer in self._calls:
+            why = f"device {self.cycle.device.id}: its connection has ended"
+            answer(methods.not_given(call, methods.AWAY, why))
+        self._calls.clear()
         try:
             await self._handlers.end(client)
         except Exception as exc:
@@ -248,7 +306,7 @@ class DeviceRunner:
         self._told = lines
 
 
-def _text(exc: Exception) -> str:
+def _text(exc: BaseException) -> str:
     """An exception for people; those of the end of a connection have no text of their own."""
     if isinstance(exc, TimeoutError) and not str(exc):
         return "no answer in time"

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.backoff import Backoff
-from kubeedge.mapper import values
+from kubeedge.mapper import methods, values
 from kubeedge.mapper.core import ReportBatch
 from kubeedge.mapper.listing import DEVICES, RESULT, DeviceListing
+from kubeedge.mapper.methods import AskedMethod
 from kubeedge.mapper.values import MappedDevice
 from kubeedge.mqtt.client import MqttClient
 from kubeedge.mqtt.codec import Publish
@@ -37,6 +38,10 @@ class LinkOwner(Protocol):
 
     def wanted(self, device: str, delta: Mapping[str, str]) -> None:
         """New desired values; the device may be one of others."""
+        ...
+
+    def called(self, call: AskedMethod) -> None:
+        """A method of a device is to be performed; the device may be one of others."""
         ...
 
     def attached(self) -> None:
@@ -80,7 +85,8 @@ class BrokerLink:
             await asyncio.sleep(_AGAIN.delay(failures, random.random()))
 
     async def _follow(self, client: MqttClient) -> None:
-        await client.subscribe(f"{_DEVICE}+/+{_DELTA}", f"{DEVICES}updated", RESULT)
+        calls = f"{methods.DEVICE}+/+{methods.CALL}"
+        await client.subscribe(f"{_DEVICE}+/+{_DELTA}", f"{DEVICES}updated", RESULT, calls)
         log.info("broker %s:%d: attached", *self._address)
         self._client = client
         self._owner.attached()
@@ -108,6 +114,11 @@ class BrokerLink:
             return
         if message.topic == RESULT:
             self._listing.answered(value)
+        elif message.topic.startswith(methods.DEVICE):
+            try:
+                self._owner.called(methods.asked(message.topic, value))
+            except Invalid as exc:
+                log.warning("left out: %s", exc)
         elif message.topic.startswith(_DEVICE) and message.topic.endswith(_DELTA):
             delta = value.get("delta")
             if isinstance(delta, dict):
@@ -115,6 +126,12 @@ class BrokerLink:
                 if self._listing.is_under_way:
                     self._stale.set()  # a page that is on its way may be older than this
                 self._owner.wanted(message.topic[len(_DEVICE) : -len(_DELTA)], texts)
+
+    async def answer(self, device: str, payload: bytes) -> None:
+        """The answer to a call (methods.py). Raises ConnectionError when there is no broker."""
+        if (client := self._client) is None:
+            raise ConnectionResetError("there is no broker")
+        await client.publish(f"{methods.DEVICE}{device}{methods.RESULT}", payload)
 
     async def report(self, device: str, batch: ReportBatch) -> None:
         """Returns when it is on the node's disk. Raises ConnectionError when there is no broker."""

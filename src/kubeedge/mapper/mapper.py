@@ -10,11 +10,12 @@ import signal
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeAlias, TypeVar
 
-from kubeedge.errors import Misuse, NotFound
+from kubeedge.errors import KubeEdgeError, Misuse, NotFound
 from kubeedge.kit.tasks import TaskSet, cancel_and_wait, until_one_ends
 from kubeedge.mapper.core import DeviceCycle
 from kubeedge.mapper.driver import DeviceRunner, Handler, Handlers, ListenHandler, MapperStats
 from kubeedge.mapper.link import BrokerLink, endpoint
+from kubeedge.mapper.methods import AskedMethod
 from kubeedge.mapper.values import MappedDevice
 
 log = logging.getLogger("kubeedge.mapper")
@@ -34,6 +35,8 @@ class Mapper:
     write(client, prop, value)      `value` has the property's type and is in its range
     listen(client)                  runs while the device is connected and takes what it sends (report); its end is the connection's
     close(client)
+    method("NAME")(client, arguments) -> result     of a call of that method of a device; `arguments` have the types of their properties, the
+                                                    result is any JSON. A method without a handler writes its arguments, by `write`
 
     OSError (TimeoutError is one), EOFError and PeerError of a handler end the connection, which is made again with growing delays. Any
     other exception is the property's alone. `timeout`: seconds for a call of a coroutine.
@@ -85,6 +88,15 @@ class Mapper:
         """Decorator of the handler that closes what `connect` gave."""
         self.handlers.close = handler
         return handler
+
+    def method(self, name: str) -> Callable[[H], H]:
+        """Decorator of the handler that performs a method of the devices (`spec.methods`)."""
+
+        def decorate(handler: H) -> H:
+            self.handlers.methods[name] = handler
+            return handler
+
+        return decorate
 
     def background(self, task: Background) -> Background:
         """Decorator of a coroutine function that runs beside the devices, as a server that they send to. Its end is the mapper's."""
@@ -194,6 +206,15 @@ class Mapper:
         if runner is not None and runner.cycle.want(delta):
             runner.wake()
 
+    def called(self, call: AskedMethod) -> None:
+        """The link has a call of a method."""
+        if (runner := self._runners.get(call.device)) is not None:
+            runner.call(call, lambda payload: self._answer(call.device, payload))
+
+    def _answer(self, device: str, payload: bytes) -> None:
+        if self._set is not None and self._link is not None:
+            self._set.start(_sent(self._link, device, payload), f"result of a method of {device}")
+
     def attached(self) -> None:
         """The link is there, or there again."""
         for runner in self._runners.values():
@@ -234,3 +255,8 @@ class Mapper:
             timer.cancel()
         if when != float("inf"):
             self._later[name] = asyncio.get_running_loop().call_at(when, self._changed, runner)
+
+
+async def _sent(link: BrokerLink, device: str, payload: bytes) -> None:
+    with contextlib.suppress(OSError, KubeEdgeError):  # the broker is away, and whoever waits hears nothing in time
+        await link.answer(device, payload)

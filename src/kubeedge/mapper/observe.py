@@ -18,6 +18,8 @@ _HELP = {
     "read_errors": "properties that could not be read",
     "writes": "calls of the handler that writes",
     "write_errors": "properties that could not be written",
+    "calls": "calls of methods of devices",
+    "call_errors": "calls of methods that failed",
     "reports": "messages about devices that the broker has acknowledged",
 }
 

@@ -310,6 +310,10 @@ class Broker:
             copy = Publish(message.topic, message.payload, min(message.qos, one.qos, 1), retain)
             self._enqueue(self.sessions[client], copy)
 
+    def is_heard(self, topic: str) -> bool:
+        """A client that is connected has subscribed to it."""
+        return any(self.sessions[client].connected for client, _ in self._subscribers(topic))
+
     def hears(self, topic: str) -> bool:
         """Some session, connected or not, has a subscription to the topic."""
         return next(self._subscribers(topic), None) is not None

@@ -36,6 +36,13 @@ APPROVAL = [
     _rule("certificates.k8s.io", ["signers"], ["approve"]) | {"resourceNames": ["kubernetes.io/kubelet-serving"]},
 ]
 
+#: where devices of v1alpha2 are converted, and rules are served
+DEVICES = [
+    _rule("apiextensions.k8s.io", ["customresourcedefinitions"], ["get", "patch"])
+    | {"resourceNames": ["devices.devices.kubeedge.io", "devicemodels.devices.kubeedge.io"]},
+    _rule("rules.kubeedge.io", ["rules", "ruleendpoints"], ["get", "list", "watch"]),
+    _rule("rules.kubeedge.io", ["rules/status"], ["patch"]),
+]
 
 _GATEWAY = "gateway.networking.k8s.io"
 #: where publishing.clusterGateways is on

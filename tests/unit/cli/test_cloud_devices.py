@@ -9,13 +9,13 @@ from typing import Any, cast
 
 from kubeedge.api.client import KubeClient
 from kubeedge.api.devices import DEVICEMODELS, DEVICES
-from kubeedge.api.names import TenantId
+from kubeedge.api.names import NodeName, TenantId
 from kubeedge.api.resources import Resources
 from kubeedge.apiserver.builtin import BUILT_IN
 from kubeedge.apiserver.devices import ROWS
 from kubeedge.apiserver.registry import Registry
 from kubeedge.control.module import ControlServer
-from kubeedge.errors import Conflict
+from kubeedge.errors import Conflict, Unavailable
 from kubeedge.kit.http1 import start_unix_server
 from kubeedge.store.memory import MemoryStore
 from kubeedge_cloud.admin.devices import DeviceRoutes
@@ -26,6 +26,10 @@ from tests.unit.cli.test_devices import kubeedge
 from tests.unit.devices.test_controller import MODEL, device
 
 TENANT = TenantId("default")
+
+
+async def no_node(tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    raise Unavailable(f"no link to {node}")
 
 
 def test_devices_are_listed_shown_and_set(tmp_path: Path) -> None:
@@ -41,7 +45,9 @@ def test_devices_are_listed_shown_and_set(tmp_path: Path) -> None:
 
     async def run() -> None:
         await api.create(DEVICES, "default", device())
-        routes = TenantRoutes(cast(Tenants, OneTenant()), cast(TokenStore, None), lambda: 0.0, devices=DeviceRoutes(of))
+        routes = TenantRoutes(
+            cast(Tenants, OneTenant()), cast(TokenStore, None), lambda: 0.0, devices=DeviceRoutes(of, no_node)
+        )
         server = await start_unix_server(socket, ControlServer(socket, routes.answer, str).handle)
         try:
             status, text = await answered("set", "hall", "target=21")
@@ -70,6 +76,17 @@ def test_devices_are_listed_shown_and_set(tmp_path: Path) -> None:
             assert found["properties"][1]["desired"] == "21", "of values that are refused none is set"
             status, found = await answered("set", "hall", "target=")
             assert found["properties"][1]["desired"] == "-"
+            methods = [{"name": "warm_up", "propertyNames": ["target"]}]
+            await api.merge_patch(DEVICES, "default", "hall", {"spec": {"methods": methods}})
+            status, found = await answered("get", "hall", "--cloud")
+            assert [one["name"] for one in found["methods"]] == ["warm_up"]
+            for call, why in (
+                (("warm_up", "target=31"), "greater than the maximum, 30"),
+                (("cool",), "no method 'cool', but warm_up"),
+                (("warm_up", "target=21"), "node edge1 cannot be reached"),
+            ):
+                status, text = await answered("call", "hall", *call, "--cloud")
+                assert status == 1 and why in text, text
             status, text = await answered("get", "attic", "--cloud")
             assert status == 1 and "attic" in text
         finally:
@@ -104,7 +121,7 @@ def test_who_writes_the_same_device_at_the_same_moment_loses_nothing() -> None:
     async def run() -> None:
         await api.create(DEVICEMODELS, "default", MODEL)
         await api.create(DEVICES, "default", device())
-        found = await DeviceRoutes(of).route("PUT", TENANT, ["default", "hall"], {"target": "9"})
+        found = await DeviceRoutes(of, no_node).route("PUT", TENANT, ["default", "hall"], {"target": "9"})
         assert found is not None and found["properties"][1]["desired"] == "9" and not busy.left
 
     asyncio.run(run())

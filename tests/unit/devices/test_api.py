@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kubeedge.api import devices, schema
 from kubeedge.apiserver.devices import STORED
-from kubeedge_cloud.devicecontroller.crds import definitions
+from kubeedge_cloud.devicecontroller.crds import definitions, rule_definitions
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -72,7 +72,12 @@ def test_the_crds_of_a_cluster_are_made_from_the_tables_of_the_embedded_api() ->
     kept = list(yaml.safe_load_all((ROOT / "cloud/crds/devices.yaml").read_text()))
     assert kept == definitions(), "python -m kubeedge_cloud.devicecontroller > cloud/crds/devices.yaml"
     for row, crd in zip(STORED, kept, strict=True):
-        (version,) = crd["spec"]["versions"]
-        assert version["name"] == row.resource.version
-        fields = version["schema"]["openAPIV3Schema"]["properties"]
-        assert fields.keys() == (schema.fields_of(row.resource.kind) or {}).keys()
+        stored, older = crd["spec"]["versions"]
+        assert (stored["name"], stored["storage"]) == (row.resource.version, True)
+        assert (older["name"], older["storage"], older["served"]) == ("v1alpha2", False, True)
+        assert crd["spec"]["conversion"]["strategy"] == "Webhook"
+        for version, kind in ((stored, row.resource.kind), (older, f"{row.resource.kind}V1alpha2")):
+            fields = version["schema"]["openAPIV3Schema"]["properties"]
+            assert fields.keys() == (schema.fields_of(kind) or {}).keys()
+    kept = list(yaml.safe_load_all((ROOT / "cloud/crds/rules.yaml").read_text()))
+    assert kept == rule_definitions(), "python -m kubeedge_cloud.devicecontroller rules > cloud/crds/rules.yaml"

@@ -220,6 +220,9 @@ def test_who_may_only_read_reads_and_own_topics_are_own(tmp_path: Path) -> None:
         ]
         assert panel.publish(f"{HALL}/twin/get") and panel.get()[0] == f"{HALL}/twin/get/result"
         assert not panel.publish(f"{HALL}/twin/update", update("1")) and not panel.publish(f"{LATHE}/twin/get")
+        assert not panel.publish("$ke/events/devices/method/call") and panel.subscribe(
+            "$ke/events/devices/method/call/result"
+        ) == [True]
         line = Person(bus.port, "line", "pw-line")
         assert line.subscribe("line/1/x", "line/1/y", "#") == [True, False, True]
         assert line.publish("line/1/x", b"hello") and line.get() == ("line/1/x", b"hello")

@@ -15,6 +15,7 @@ import kubeedge
 from kubeedge.config import cloud as config
 from kubeedge.config.load import load_text
 from kubeedge.errors import Invalid
+from kubeedge_cloud.clustercalls.webhook import PATH
 from kubeedge_cloud.install import chart, permissions
 from kubeedge_cloud.install.values import with_sets
 from tests.kit.upstream import build
@@ -43,6 +44,7 @@ VARIANTS = {
         "topologySpreadConstraints[0].maxSkew=1,config.logging.level=debug,config.publishing.rate=2,config.listeners.hub.address=::",
     ],
     "certificates of a Secret": [HOSTS, "kubelets.certificateSecret=serving"],
+    "devices of the cluster": [HOSTS, "devices.enabled=true,devices.port=10014"],
     "gateways of the cluster": [HOSTS, "gateways.enabled=true"],
     "certificates of the cluster": [HOSTS, "kubelets.serverTlsBootstrap=true,kubelets.approveCertificates=true"],
     "a virtual router": [HOSTS, "router.enabled=true,router.networks={10.96.0.0/12,10.50.0.0/24},imagePullSecrets[0].name=pull"],
@@ -145,8 +147,29 @@ def test_the_rights_are_those_of_the_table() -> None:
         (*permissions.RULES, *permissions.GATEWAY_RULES)
     )
     assert (CHART / "files/gateway-rules.yaml").read_text() == permissions.rules_file(permissions.GATEWAY_RULES)
+    devices = ours([HOSTS, "devices.enabled=true"])
+    assert devices["ClusterRole", "kubeedge-cloud"]["rules"] == permissions.rules(
+        (*permissions.RULES, *permissions.DEVICE_RULES)
+    )
+    assert (CHART / "files/device-rules.yaml").read_text() == permissions.rules_file(permissions.DEVICE_RULES)
     everything = [word for rule in both for word in (rule.group, *rule.resources, *rule.verbs)]
     assert "*" not in everything and "secrets" not in everything
+
+
+def test_definitions_of_devices_name_the_service_of_the_installation() -> None:
+    made = {"namespace": "elsewhere"}
+    found = objects(chart.load().render(with_sets({}, [HOSTS, "devices.enabled=true"]), namespace=made["namespace"]))
+    for name in ("devices", "devicemodels"):
+        conversion = found["CustomResourceDefinition", f"{name}.devices.kubeedge.io"]["spec"]["conversion"]
+        assert conversion["webhook"]["clientConfig"] == {
+            "service": {**made, "name": "kubeedge-cloud-clusters", "path": PATH, "port": 443}
+        }
+    assert ("CustomResourceDefinition", "rules.rules.kubeedge.io") in found
+    assert found["Service", "kubeedge-cloud-clusters"]["spec"]["ports"][0]["targetPort"] == 10004
+    config = found["ConfigMap", "kubeedge-cloud"]["data"]["cloud.yaml"]
+    assert config["clusters"]["service"] == "elsewhere/kubeedge-cloud-clusters"
+    assert config["listeners"]["clusters"] == {"enable": True, "port": 10004}
+    assert not any(kind == "CustomResourceDefinition" for kind, _ in ours([HOSTS]))
 
 
 def test_its_version_is_that_of_the_program() -> None:

@@ -355,7 +355,7 @@ def test_metrics_are_what_prometheus_reads_and_few() -> None:
     }
     assert samples[("kubeedge_mapper_reads_total", None)] == 3 and samples[("kubeedge_mapper_broker_up", None)] == 1
     assert samples[("kubeedge_mapper_devices", "online")] == samples[("kubeedge_mapper_devices", "unknown")] == 1
-    assert len(samples) == 12
+    assert len(samples) == 14
 
 
 def test_the_handlers_of_a_mapper_are_tested_without_a_node() -> None:

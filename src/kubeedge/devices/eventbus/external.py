@@ -24,6 +24,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from kubeedge.config.devices import ExternalBrokerConfig
 from kubeedge.config.forms import broker
 from kubeedge.devices import topics
+from kubeedge.devices.methods import core as methods
 from kubeedge.devices.upstream.core import TOPICS
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.backoff import Backoff
@@ -64,7 +65,8 @@ def external_broker(config: ExternalBrokerConfig, node: str, *, messages: bool =
     address = BrokerAddress(
         host, port, is_tls, config.user_name, config.password_file, config.ca_file, config.cert_file, config.key_file
     )
-    return ExternalBroker(address, f"kubeedge-{node}", [*topics.filters(node), *(TOPICS if messages else ())])
+    filters = [*topics.filters(node), *methods.FILTERS, *(TOPICS if messages else ())]
+    return ExternalBroker(address, f"kubeedge-{node}", filters)
 
 
 class _ManualClient(aiomqtt.Client):

@@ -6,12 +6,13 @@ Lives elsewhere: the twins and the disk (devices/module.py); what is in a messag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kubeedge.api.names import NamespacedName
 from kubeedge.devices import topics
 from kubeedge.devices.core import DesiredChange, Device
+from kubeedge.devices.methods import core as methods
 from kubeedge.devices.module import DeviceTwins
 from kubeedge.errors import Invalid, Unavailable
 from kubeedge.kit.tasks import TaskSet
@@ -23,8 +24,10 @@ from kubeedge.mqtt.driver import MqttServer
 if TYPE_CHECKING:
     from kubeedge.devices.eventbus.external import ExternalBroker
     from kubeedge.devices.eventbus.logins import MqttLogins
+    from kubeedge.devices.methods.driver import DeviceMethods
     from kubeedge.devices.upstream.module import MessageUpstream
 
+_CALLING = 16  # calls of methods by programs at once
 _ASKING = 4  # history requests at once; a thread reads the files for each
 
 
@@ -42,6 +45,7 @@ class EventBus:
         port: int,
         *,
         external: ExternalBroker | None = None,
+        methods: DeviceMethods | None = None,
         upstream: MessageUpstream | None = None,
         logins: MqttLogins | None = None,
         lan: MqttListener | None = None,
@@ -58,7 +62,10 @@ class EventBus:
         self._server: MqttServer | None = None
         if external is None:
             self._server = MqttServer(Broker(), self._received, admit=logins.admit if logins is not None else None)
-        self._asking = TaskSet("history requests")  # of one run
+        self._methods = methods
+        if methods is not None:
+            methods.publish = self.publish_to_somebody
+        self._asking = TaskSet("requests of programs")  # of one run
         twins.listeners.append(self)
         self._upstream = upstream
         if upstream is not None and external is not None:
@@ -71,7 +78,7 @@ class EventBus:
             self.port, self.lan_port = ports[0], ports[-1]
             ready.set()
 
-        self._asking = TaskSet("history requests")
+        self._asking = TaskSet("requests of programs")
         async with self._asking:
             if self._server is not None:
                 await self._serve(self._server, listening)
@@ -106,6 +113,11 @@ class EventBus:
         if self._external is not None and not self._external.is_attached:
             raise Unavailable("the broker is away")
         self._publish(topic, payload)
+
+    def publish_to_somebody(self, topic: str, payload: bytes) -> bool:
+        """Like `publish`; False: nobody has subscribed, and the message is gone. What a broker of somebody else's has is not known."""
+        self.publish(topic, payload)
+        return self._server is None or self._server.broker.is_heard(topic)
 
     def desired(self, key: NamespacedName, change: DesiredChange) -> None:
         """The twins have a new desired row."""
@@ -153,17 +165,41 @@ class EventBus:
         elif message.topic == f"{topics.DEVICES}get":
             self._reply(client, message.topic, self._page(message.payload, self._visible(client)))
         elif message.topic == f"{topics.DEVICES}history/get":
-            if len(self._asking) < _ASKING:
-                self._asking.start(self._history(message, client), "history request")
-            else:
-                busy = topics.failure(_event(message.payload), self._twins.now(), 503, "others are asking: try again")
-                self._reply(client, message.topic, busy)
+            self._start(message, client, self._history(message, client), _ASKING)
+        elif self._methods is not None and methods.is_result(message.topic):
+            self._methods.answered(message.topic, message.payload)
+        elif self._methods is not None and message.topic == methods.ASK:
+            self._start(message, client, self._call(message, client, self._methods), _ASKING + _CALLING)
         elif self._upstream is not None and self._upstream.topics.has(message.topic):
             packet = message.packet_id if message.qos else 0
             return self._upstream.append(
                 message.topic, message.payload, client=client, packet=packet, dup=message.dup, durable=message.qos > 0
             )
         return None
+
+    def _start(self, message: Publish, client: str, answering: Coroutine[Any, Any, None], most: int) -> None:
+        if len(self._asking) < most:
+            self._asking.start(answering, "request of a program")
+            return
+        answering.close()
+        busy = topics.failure(_event(message.payload), self._twins.now(), 503, "others are asking: try again")
+        self._reply(client, message.topic, busy)
+
+    async def _call(self, message: Publish, client: str, calls: DeviceMethods) -> None:
+        event = ""
+        try:
+            event = _event(message.payload)
+            asked = methods.request(message.payload)
+            key = self._twins.twins.find(asked.identifier)
+            if key is not None and key not in self._visible(client):
+                raise methods.MethodFailed(404, f"this node has no device {'/'.join(asked.identifier)[:300]}")
+            found = await calls.call(asked.identifier, asked.method, asked.body)
+            payload = topics.answer(event, self._twins.now(), result=found)
+        except Invalid as exc:
+            payload = topics.failure(event, self._twins.now(), 400, str(exc))
+        except methods.MethodFailed as exc:
+            payload = topics.failure(event, self._twins.now(), exc.code, str(exc))
+        self._reply(client, methods.ASK, payload)
 
     def _visible(self, client: str) -> Mapping[NamespacedName, Device]:
         """The devices that the client may know of."""

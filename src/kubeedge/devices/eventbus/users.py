@@ -29,7 +29,8 @@ _MAX_LIST = 64  # devices or filters of a user
 _FIELDS = ("user", "uid", "password", "protocol", "devices", "topics", "read", "messages", "everything")
 _OWN = "$ke/events/device/"
 _ASKED = (f"{topics.DEVICES}get", f"{topics.DEVICES}history/get")
-_ANSWERED = (*(f"{one}/result" for one in _ASKED), f"{topics.DEVICES}updated")
+_CALLED = f"{topics.DEVICES}method/call"  # of the user's devices alone; the call itself says which
+_ANSWERED = (*(f"{one}/result" for one in (*_ASKED, _CALLED)), f"{topics.DEVICES}updated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class UserRights:
             return self._of(topic)
         if any(matches(one, topic) for one in TOPICS):
             return user.messages
-        return topic in _ASKED or self._named(topic)
+        return topic in (*_ASKED, _CALLED) or self._named(topic)
 
     def may_receive(self, topic: str) -> bool:
         """What is said of the user's devices, answers, and the user's own topics."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from kubeedge.api import node_messages
 from kubeedge.api.node_messages import MessageBlock, Taken
+from kubeedge.api.rules import SERVICES
 from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.mqtt.codec import is_filter
@@ -21,13 +22,16 @@ WINDOW = 4  # blocks on their way
 
 
 class CloudTopics:
-    """`rules`: filters that rules of the cloud have as their source."""
+    """`rules`: filters that rules of the cloud have as their source; `services`: URLs that programs may ask for at the ServiceBus."""
 
     def __init__(self) -> None:
         self.rules: Sequence[str] = ()
+        self.services: frozenset[str] = frozenset()
 
     def set_rules(self, filters: Iterable[str]) -> None:
         """Those that are no filters are left out, and "$" is the node's own."""
+        filters = list(filters)
+        self.services = frozenset(one.removeprefix(SERVICES) for one in filters if one.startswith(SERVICES))
         self.rules = [one for one in filters if is_filter(one) and not one.startswith("$")]
 
     def has(self, topic: str) -> bool:

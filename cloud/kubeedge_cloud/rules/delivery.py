@@ -1,0 +1,187 @@
+"""One request to a REST endpoint for each message, over a connection that is kept.
+
+The name of the endpoint is looked up for each connection, and the address that was found right is the one that is connected to. Nothing is followed that an
+answer points to. Certificates are verified, by the authority in the rule's Secret or the system's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from urllib.parse import quote
+
+from kubeedge.api import rules
+from kubeedge.api.names import Object
+from kubeedge.apiserver.message_log import LoggedMessage
+from kubeedge.errors import Invalid, KubeEdgeError, Unavailable
+from kubeedge.kit.http1 import BodyTooLarge, Connection
+from kubeedge.kit.streams import StreamPair, abort_writer
+from kubeedge_cloud.rules import addresses
+from kubeedge_cloud.rules.addresses import Network
+from kubeedge_cloud.rules.core import MessageRoute
+
+_TIMEOUT = 30.0  # seconds for one message
+_CONNECT = 10.0
+_ANSWER = 64 * 1024  # bytes, which nobody reads
+_LATER = (408, 425, 429)  # of 4xx: the same request may be taken another time
+_MOST_ADDRESSES = 4  # of one name that are tried
+
+
+class MessageRefused(KubeEdgeError):
+    """The endpoint will never take this message."""
+
+
+class RuleDelivery:
+    """`secret_of` gives the data of the route's Secret, decoded. `allowed`: networks beyond the Internet."""
+
+    def __init__(
+        self, route: MessageRoute, allowed: Sequence[Network], secret_of: Callable[[], Awaitable[dict[str, bytes]]]
+    ) -> None:
+        self._route = route
+        self._allowed = allowed
+        self._secret_of = secret_of
+        self._connection: Connection | None = None
+        self._authorization: list[tuple[str, str]] = []
+
+    async def deliver(self, one: LoggedMessage) -> None:
+        """Returns when the endpoint has taken it. Raises MessageRefused, and Unavailable for what may work later."""
+        method, body = request_of(self._route, one)
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                status = await self._send(method, body, one)
+        except BaseException as exc:
+            self.close()
+            if isinstance(exc, Unavailable | MessageRefused) or not isinstance(exc, OSError | EOFError | KubeEdgeError):
+                raise
+            raise Unavailable(f"{self._route.target.authority}: {str(exc) or 'no answer in time'}"[:500]) from exc
+        if 200 <= status < 300:
+            return
+        why = f"{self._route.target.authority} answers {status}"
+        if 400 <= status < 500 and status not in _LATER:
+            raise MessageRefused(why)
+        raise Unavailable(why)
+
+    async def _send(self, method: str, body: bytes, one: LoggedMessage) -> int:
+        target = self._route.target
+        if self._connection is None or not self._connection.reusable:
+            self.close()
+            self._connection = Connection(*await self._connected())
+        message = one.message
+        headers = [
+            ("host", target.authority),
+            ("user-agent", "kubeedge"),
+            ("content-type", "application/json" if body[:1] in (b"{", b"[") else "application/octet-stream"),
+            ("idempotency-key", f"{self._route.uid}-{self._route.node}-{one.position}"),
+            ("x-kubeedge-node", self._route.node),
+            ("x-kubeedge-topic", quote(message.topic, safe="/$:?&=.,+-_~")),
+            ("x-kubeedge-time", str(message.time)),
+            *self._authorization,
+        ]
+        answer = await self._connection.request(method, target.path, headers, body)
+        try:
+            await answer.read(_ANSWER)
+        except BodyTooLarge:
+            self.close()
+        return answer.status
+
+    async def _connected(self) -> StreamPair:
+        target, secret = self._route.target, await self._secret_of()
+        self._authorization = _authorization(secret, is_tls=target.is_tls)
+        context = _context(secret) if target.is_tls else None
+        failure: Exception | None = None
+        for address in await self._addresses():
+            try:
+                async with asyncio.timeout(_CONNECT):
+                    return await asyncio.open_connection(
+                        address, target.port, ssl=context, server_hostname=target.host if context else None
+                    )
+            except OSError as exc:
+                failure = exc
+        raise Unavailable(f"{target.authority}: {failure}"[:500])
+
+    async def _addresses(self) -> list[str]:
+        """Those that may be connected to. Raises Unavailable: what a name means, and what the operator allows, may change."""
+        target = self._route.target
+        try:
+            infos = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as exc:
+            raise Unavailable(f"{target.host}: {exc}") from exc
+        found = list(dict.fromkeys(str(info[4][0]) for info in infos))[:_MOST_ADDRESSES]
+        why = {address: addresses.refusal(address, self._allowed, is_own) for address in found}
+        right = [address for address in found if not why[address]]
+        if not right:
+            raise Unavailable(f"{target.host} may not be asked: {'; '.join(why.values()) or 'it has no address'}")
+        return right
+
+    def close(self) -> None:
+        """Cuts the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            abort_writer(connection.writer)
+
+
+def is_own(address: str) -> bool:
+    """This machine has the address."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def request_of(route: MessageRoute, one: LoggedMessage) -> tuple[str, bytes]:
+    """Method and body. Raises MessageRefused for what no ServiceBus of ours writes."""
+    if not route.wanted.startswith(rules.SERVICES):
+        return "POST", one.message.payload
+    method, _, body = one.message.payload.partition(b"\n")
+    if method.decode("ascii", "replace") not in rules.METHODS:
+        raise MessageRefused(f"{method[:16]!r} is none of {', '.join(rules.METHODS)}")
+    return method.decode(), body
+
+
+def secret_data(secret: Object) -> dict[str, bytes]:
+    """The data of a Secret, decoded; what is no base64 is left out."""
+    found = {}
+    for name, text in (secret.get("data") or {}).items():
+        try:
+            found[str(name)] = base64.b64decode(str(text), validate=True)
+        except ValueError:
+            continue
+    return found
+
+
+def _authorization(secret: dict[str, bytes], *, is_tls: bool) -> list[tuple[str, str]]:
+    """Raises Invalid for credentials that would go in the clear, or are none."""
+    if "token" in secret:
+        value = f"Bearer {_line(secret['token'])}"
+    elif "username" in secret:
+        both = f"{_line(secret['username'])}:{_line(secret.get('password', b''))}"
+        value = f"Basic {base64.b64encode(both.encode()).decode()}"
+    else:
+        return []
+    if not is_tls:
+        raise Invalid("credentials are for https alone")
+    return [("authorization", value)]
+
+
+def _line(value: bytes) -> str:
+    text = value.decode("utf-8", "replace").strip()
+    if not text.isascii() or not text.isprintable():
+        raise Invalid("a token, user or password in the Secret is no printable ASCII")
+    return text
+
+
+def _context(secret: dict[str, bytes]) -> ssl.SSLContext:
+    """Raises Invalid for authorities that are none."""
+    pem = secret.get("ca.crt")
+    try:
+        context = ssl.create_default_context(cadata=pem.decode("ascii") if pem else None)
+    except (ssl.SSLError, ValueError) as exc:
+        raise Invalid(f"ca.crt of the Secret cannot be used: {exc}") from exc
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
