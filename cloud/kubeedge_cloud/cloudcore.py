@@ -38,6 +38,7 @@ from kubeedge_cloud.admin.devices import DeviceRoutes
 from kubeedge_cloud.admin.kubeconfigs import KubeconfigRoutes
 from kubeedge_cloud.admin.network import NetworkRoutes
 from kubeedge_cloud.admin.routes import AdminRoutes
+from kubeedge_cloud.admin.scans import ScanRoutes
 from kubeedge_cloud.admin.tenants import TenantRoutes
 from kubeedge_cloud.authority.ca import Authority
 from kubeedge_cloud.bootstrap.endpoints import endpoint, hosts, node_endpoints
@@ -377,6 +378,7 @@ class Cloud:
                 time.time,
                 kubeconfigs,
                 DeviceRoutes(self.apis.api_of),
+                ScanRoutes(self.store),
             ),
             network=NetworkRoutes(self.bus, self.tenants),
             status=ProcessStatus(

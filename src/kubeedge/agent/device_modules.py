@@ -12,6 +12,7 @@ from kubeedge.config.forms import loopback_endpoint
 from kubeedge.devices.eventbus.module import EventBus
 from kubeedge.devices.history.driver import HistoryFiles
 from kubeedge.devices.module import DeviceTwins
+from kubeedge.devices.scans.module import DeviceScans
 
 
 def device_modules(parts: Parts) -> list[Module]:
@@ -28,22 +29,26 @@ def device_modules(parts: Parts) -> list[Module]:
         parts.push = DevicePush(queue, node, c.push_credentials, wall=time.time)
         push.append(parts.push)
     twins = DeviceTwins(parts.store, wall=time.time, history=history, push=parts.push)
-    bus = _event_bus(twins, node, (address, port), c)
+    scans = DeviceScans(parts.store, wall=time.time)
+    bus = _event_bus(twins, node, (address, port), c, scans)
     if parts.rules is not None:
         parts.rules.publish = bus.publish
     if not c.dmi:
-        return [*push, twins, bus]
+        return [*push, twins, bus, scans]
     from kubeedge.devices.dmi.module import DeviceMappers
 
     path = Path(c.dmi.removeprefix("unix://"))
-    return [*push, twins, bus, DeviceMappers(twins, parts.store, path, reported=bus.reported)]
+    return [*push, twins, bus, scans, DeviceMappers(twins, parts.store, path, reported=bus.reported)]
 
 
-def _event_bus(twins: DeviceTwins, node: str, listen: tuple[str, int], c: DevicesConfig) -> EventBus:
+def _event_bus(
+    twins: DeviceTwins, node: str, listen: tuple[str, int], c: DevicesConfig, scans: DeviceScans
+) -> EventBus:
     if not c.external_broker.url:
-        return EventBus(twins, node, *listen)
+        return EventBus(twins, node, *listen, found=scans.found)
     from kubeedge.devices.eventbus.external import (
         external_broker,
     )  # the library for it is read by those alone that have one
 
-    return EventBus(twins, node, *listen, external=external_broker(c.external_broker, node))
+    external = external_broker(c.external_broker, node)
+    return EventBus(twins, node, *listen, external=external, found=scans.found)

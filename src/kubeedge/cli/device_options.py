@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 BROKER = "127.0.0.1:1883"
 SOCKET = "/run/kubeedge/cloud.sock"
@@ -37,6 +38,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         parser.add_argument("--socket", default=SOCKET, help=f"the cloud's unix socket (default: {SOCKET})")
     for parser in (made["list"], made["get"]):
         parser.add_argument("--cloud", action="store_true", help="ask the cloud process of this machine, not the node")
+    _add_scan(verbs)
     history = made["history"]
     history.set_defaults(cloud=False)
     history.add_argument("device", help="NAME, or NAMESPACE/NAME")
@@ -51,6 +53,36 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     made["watch"].add_argument("--count", type=int, default=0, help="end after so many values (default: never)")
 
     _add_mapper(add)
+
+
+def _add_scan(verbs: Any) -> None:
+    scan = verbs.add_parser(
+        "scan",
+        help="look for devices: each becomes a Device that waits for approval",
+        description="look for devices in networks and by radio; each that answers becomes a Device that waits for approval",
+    )
+    scan.add_argument("network", nargs="*", help="of the node, like 192.168.1.0/24; no other gets a packet")
+    scan.add_argument(
+        "--radio", metavar="ADAPTER", action="append", default=[], help="Bluetooth adapter, like hci0 (repeatable)"
+    )
+    scan.add_argument("--finder", action="append", default=[], help="modbus, mdns, ... (repeatable; default: all)")
+    scan.add_argument("--unit", type=int, action="append", help="unit of Modbus (repeatable; default: 1 and 255)")
+    scan.add_argument("--seconds", type=float, default=20.0, help="end after that (default: 20)")
+    scan.add_argument("--packets", type=int, default=5000, help="send no more than that (default: 5000)")
+    scan.add_argument("--dry-run", action="store_true", help="print what is found, and make no Devices")
+    scan.add_argument("--node", default="", help="in the cloud: the node that is to scan")
+    _broker(scan)
+    approve = verbs.add_parser(
+        "approve", help="in the cloud: use a device that a scan has found", description="use a device that was found"
+    )
+    approve.add_argument("device", help="NAME, or NAMESPACE/NAME")
+    approve.add_argument("--model", default="", help="name of its DeviceModel (default: as it is)")
+    approve.add_argument("--name", default="", help="another name for the Device")
+    for parser in (scan, approve):
+        parser.set_defaults(cloud=False)
+        parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="output format")
+        parser.add_argument("--tenant", default="default", help="in the cloud: tenant (default: default)")
+        parser.add_argument("--socket", default=SOCKET, help=f"the cloud's unix socket (default: {SOCKET})")
 
 
 def _add_mapper(add: Callable[..., argparse.ArgumentParser]) -> None:

@@ -1,6 +1,6 @@
-"""`kubeedge devices list|get|watch|history`: the devices of this node, over its broker; they are there without the cloud, too.
+"""`kubeedge devices list|get|watch|history|scan`: the devices of this node, over its broker; they are there without the cloud, too.
 
-`list --cloud`, `get --cloud` and `set` ask the cloud process instead.
+`list --cloud`, `get --cloud`, `set`, `approve` and `scan --node` (device_scan.py) ask the cloud process instead.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ _WAITING = 1024  # values that are to be printed; a slow terminal loses the olde
 
 def run(options: argparse.Namespace) -> int:
     """Exit status 0. Raises CommandError for a device that the node has not, and without a broker."""
+    if options.verb in ("scan", "approve"):
+        from kubeedge.cli import device_scan
+
+        return device_scan.run(options)
     if options.cloud:
         return _in_the_cloud(options)
     try:

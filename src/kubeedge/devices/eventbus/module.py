@@ -6,8 +6,8 @@ Lives elsewhere: the twins and the disk (devices/module.py); what is in a messag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kubeedge.api.names import NamespacedName
 from kubeedge.devices import topics
@@ -22,7 +22,8 @@ from kubeedge.mqtt.driver import MqttServer
 if TYPE_CHECKING:
     from kubeedge.devices.eventbus.external import ExternalBroker
 
-_ASKING = 4  # history requests at once; a thread reads the files for each
+_ASKING = 4  # history requests and findings at once; a thread reads the files for each
+Found: TypeAlias = Callable[[Any], Awaitable[list[str]]]
 
 
 class EventBus:
@@ -32,13 +33,22 @@ class EventBus:
     name = "eventbus"
 
     def __init__(
-        self, twins: DeviceTwins, node: str, address: str, port: int, *, external: ExternalBroker | None = None
+        self,
+        twins: DeviceTwins,
+        node: str,
+        address: str,
+        port: int,
+        *,
+        external: ExternalBroker | None = None,
+        found: Found | None = None,
     ) -> None:
+        """`found` takes what a scan has found, and gives its names once they are on the disk."""
         self.port = port  # 0: any; the real one once it is ready
         self._twins = twins
         self._node = node
         self._address = address
         self._external = external
+        self._found = found
         self._server = None if external is not None else MqttServer(Broker(), self._received)
         self._asking = TaskSet("history requests")  # of one run
         twins.listeners.append(self)
@@ -121,9 +131,27 @@ class EventBus:
             if len(self._asking) < _ASKING:
                 self._asking.start(self._history(message), "history request")
             else:
-                busy = topics.failure(_event(message.payload), self._twins.now(), 503, "others are asking: try again")
-                self._publish(f"{message.topic}/result", busy)
+                self._busy(message)
+        elif message.topic == f"{topics.DEVICES}found" and self._found is not None:
+            if len(self._asking) < _ASKING:
+                return self._asking.start(self._keep_found(message, self._found), "findings")
+            self._busy(message)
         return None
+
+    def _busy(self, message: Publish) -> None:
+        busy = topics.failure(_event(message.payload), self._twins.now(), 503, "others are asking: try again")
+        self._publish(f"{message.topic}/result", busy)
+
+    async def _keep_found(self, message: Publish, found: Found) -> None:
+        now = self._twins.now()
+        try:
+            value = topics.event_of(message.payload)
+            payload = topics.answer(topics.event_id(value), now, names=await found(value.get("findings")))
+        except Invalid as exc:
+            payload = topics.failure(_event(message.payload), now, 400, str(exc))
+        except Unavailable as exc:
+            payload = topics.failure(_event(message.payload), now, 503, str(exc))
+        self._publish(f"{message.topic}/result", payload)
 
     async def _history(self, message: Publish) -> None:
         now = self._twins.now()

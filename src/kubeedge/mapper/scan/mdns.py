@@ -13,11 +13,11 @@ from typing import Any
 from kubeedge.errors import PeerError
 from kubeedge.mapper.scan import dns_records
 from kubeedge.mapper.scan.core import Finding, ScanRequest
-from kubeedge.mapper.scan.dns_records import A, PTR, SRV, TXT, DnsRecord
+from kubeedge.mapper.scan.dns_records import PTR, SRV, TXT, A, DnsRecord
 from kubeedge.mapper.scan.finder import ScanScope
 
 GROUP, PORT = "224.0.0.251", 5353
-_ROUNDS = (0.0, 1.0, 2.0, 4.0)  # seconds between two times that the same is asked: packets of multicast get lost
+_ROUNDS = (0.0, 0.5, 2.0)  # seconds between two times that the same is asked: packets of multicast get lost
 _MAX_MESSAGES = 2000  # that are read; of who sends more the rest is not
 _MAX_NAMES = 512  # of services, hosts and texts that are kept
 _MAX_SIZE = 9000  # bytes of a message
@@ -114,9 +114,7 @@ class MdnsFinder:
         finally:
             transport.close()
 
-    async def _send(
-        self, transport: asyncio.DatagramTransport, names: list[tuple[str, int]], scope: ScanScope
-    ) -> None:
+    async def _send(self, transport: asyncio.DatagramTransport, names: list[tuple[str, int]], scope: ScanScope) -> None:
         await scope.packet()
         transport.sendto(dns_records.question(names), (GROUP, PORT))
 
@@ -165,5 +163,5 @@ def _finding(name: str, kind: str, heard: _Heard, request: ScanRequest) -> Findi
         case service:
             scheme = {"_http": "http", "_https": "https", "_mqtt": "mqtt", "_secure-mqtt": "mqtts"}[service]
             config = {"url": f"{scheme}://{address}:{port}{path if scheme[:4] == 'http' else ''}"}
-    label = dns_records.split_name(name)[0]
+    label = ".".join(dns_records.split_name(name[: -len(kind) - 1]))
     return Finding("mdns", protocol, f"{address}-{port}", config, {"service": label, "host": host, **texts})
