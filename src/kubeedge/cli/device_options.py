@@ -94,6 +94,10 @@ def _add_mapper(add: Callable[..., argparse.ArgumentParser]) -> None:
             ("modbus", "run the mapper of Modbus TCP and RTU in the foreground"),
             ("http", "run the mapper of devices that answer HTTP requests, or send them, in the foreground"),
             ("mqtt", "run the mapper of devices with MQTT topics of their own in the foreground"),
+            ("opcua", "run the mapper of OPC-UA servers in the foreground"),
+            ("gpio", "run the mapper of GPIO lines in the foreground"),
+            ("serial", "run the mapper of devices that speak lines of text on a serial line in the foreground"),
+            ("can", "run the mapper of CAN buses in the foreground"),
             ("virtual", "run the mapper of devices without hardware in the foreground"),
             ("run", "run the mapper of a Python file in the foreground"),
             ("new", "make a mapper: program, test, manifests"),
@@ -101,7 +105,7 @@ def _add_mapper(add: Callable[..., argparse.ArgumentParser]) -> None:
         )
     }
     made["run"].add_argument("file", help="a Python file with a Mapper of the name `mapper`")
-    for verb in ("modbus", "http", "mqtt", "virtual", "run"):
+    for verb in ("modbus", "http", "mqtt", "opcua", "gpio", "serial", "can", "virtual", "run"):
         made[verb].add_argument(
             "--metrics", metavar="HOST:PORT", default="", help="serve /metrics, /healthz and /readyz there"
         )

@@ -53,6 +53,7 @@ class Mapper:
         self._set: TaskSet | None = None
         self._later: dict[str, asyncio.TimerHandle] = {}
         self._background: list[Background] = []
+        self._simulated: dict[str, Callable[[Mapping[str, Any]], None]] = {}
 
     # Decorators
 
@@ -101,9 +102,18 @@ class Mapper:
     def report(self, device: MappedDevice, values: Mapping[str, Any]) -> None:
         """Values that a device has sent by itself, or the exception that came instead, in the thread of the event loop. Raises NotFound for a
         device that is not the node's any more, Invalid for values of other types and for exceptions; the other values are reported."""
+        if (take := self._simulated.get(device.id)) is not None:
+            return take(values)
         if (runner := self._runners.get(device.id)) is None:
             raise NotFound(f"device {device.id}: the node has it no more")
         runner.report(values)
+
+    def simulate(self, id: str, take: Callable[[Mapping[str, Any]], None] | None) -> None:
+        """For tests (simulated.py): `take` gets what is reported of that device; None: nobody does."""
+        if take is None:
+            self._simulated.pop(id, None)
+        else:
+            self._simulated[id] = take
 
     # The whole
 
