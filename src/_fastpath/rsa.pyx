@@ -53,6 +53,14 @@ cdef extern from * nogil:
         X509_free(certificate);
         return found;
     }
+    /* the public key of a certificate, to be freed with OPENSSL_free; its length, or -1 */
+    static int kb_public(const unsigned char *der, long size, unsigned char **out) {
+        X509 *certificate = d2i_X509(NULL, &der, size);
+        int found = certificate == NULL ? -1 : i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), out);
+        X509_free(certificate);
+        return found;
+    }
+    static void kb_free(void *pointer) { OPENSSL_free(pointer); }
     """
     ctypedef struct EVP_PKEY:
         pass
@@ -65,6 +73,8 @@ cdef extern from * nogil:
     int kb_is_rsa(const EVP_PKEY *key)
     EVP_PKEY_CTX *kb_oaep(EVP_PKEY *key, int encrypt)
     int kb_cbc(const unsigned char *key, const unsigned char *iv, const unsigned char *data, int size, unsigned char *out, int encrypt)
+    int kb_public(const unsigned char *der, long size, unsigned char **out)
+    void kb_free(void *pointer)
     int kb_uri(const unsigned char *der, long size, char *out, int room)
     int EVP_PKEY_get_size(const EVP_PKEY *key)
     void EVP_PKEY_free(EVP_PKEY *key)
@@ -193,3 +203,16 @@ def uri(bytes certificate not None, /):
     cdef int found = kb_uri(<const unsigned char *> PyBytes_AS_STRING(certificate), <long> PyBytes_GET_SIZE(certificate), out, 512)
     ERR_clear_error()
     return PyBytes_FromStringAndSize(out, found).decode("utf-8", "replace") if found >= 0 else ""
+
+
+def public_key(bytes certificate not None, /):
+    """The SubjectPublicKeyInfo of a certificate, both in DER. Raises ValueError for what is none."""
+    cdef unsigned char *out = NULL
+    cdef int found = kb_public(<const unsigned char *> PyBytes_AS_STRING(certificate), <long> PyBytes_GET_SIZE(certificate), &out)
+    ERR_clear_error()
+    if found <= 0:
+        raise ValueError("not a certificate")
+    try:
+        return PyBytes_FromStringAndSize(<char *> out, found)
+    finally:
+        kb_free(out)

@@ -21,6 +21,7 @@ log = logging.getLogger("kubeedge.mapper")
 
 BROKER = "127.0.0.1:1883"
 _VARIABLE = "KUBEEDGE_BROKER"
+_ARENAS, _SPARE = 2, 64 * 1024  # heaps of a mapper's process, and bytes of each that are kept free: it has few threads
 H = TypeVar("H", bound=Handler)
 L = TypeVar("L", bound=ListenHandler)
 Background: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
@@ -129,8 +130,10 @@ class Mapper:
     def run(self, broker: str = "", *, metrics: str = "") -> None:
         """Serve until SIGTERM or SIGINT. `broker`: HOST:PORT; by default what $KUBEEDGE_BROKER says, else 127.0.0.1:1883. `metrics`: HOST:PORT
         of /metrics, /healthz and /readyz; none by default."""
+        from kubeedge._fastpath import libc
         from kubeedge.kit import logs
 
+        libc.limit_malloc(_ARENAS, _SPARE)
         logs.setup()
         asyncio.run(self._until_signalled(broker, metrics))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
@@ -240,6 +241,7 @@ def test_a_server_that_says_nothing_is_given_up_and_tried_again() -> None:
     run(scenario)
 
 
+GUID = uuid.UUID("72962b91-fa75-4ae6-8d28-b404dc7daf63")
 LIES = [
     b"HTTP/1.1 400 Bad Request\r\n\r\n",
     b"ACKF" + struct.pack("<I", 7),
@@ -335,10 +337,12 @@ def test_large_messages_are_sent_in_chunks_and_put_together() -> None:
     [
         ("ns=2;s=Boiler;1=x", NodeId(2, "Boiler;1=x")),
         ("i=2258", NodeId(0, 2258)),
+        (f"ns=3;g={GUID}", NodeId(3, binary.Guid(GUID.bytes_le))),
         ("ns=1;b=01ff", NodeId(1, b"\x01\xff")),
     ],
 )
 def test_node_ids_are_as_everybody_writes_them(text: str, node: NodeId) -> None:
+    assert str(binary.Guid(GUID.bytes_le)) == str(GUID)
     assert NodeId.parse(text) == node == Decoder(bytes(binary.Encoder().node(node).data)).node()
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import struct
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -45,9 +44,31 @@ TYPE_NAMES = {
     "Boolean": BOOLEAN, "SByte": SBYTE, "Byte": BYTE, "Int16": INT16, "UInt16": UINT16, "Int32": INT32, "UInt32": UINT32,
     "Int64": INT64, "UInt64": UINT64, "Float": FLOAT, "Double": DOUBLE, "String": STRING, "ByteString": BYTESTRING,
 }  # fmt: skip
+_GUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _NODE_ID = re.compile(r"(?:ns=([0-9]{1,5});)?([isgb])=(.{1,512})", re.DOTALL)
 
-Identifier: TypeAlias = int | str | bytes | uuid.UUID
+
+@dataclass(frozen=True, slots=True)
+class Guid:
+    """16 bytes, as they are sent: the first three parts have their lowest byte first."""
+
+    raw: bytes
+
+    @staticmethod
+    def parse(text: str) -> Guid:
+        """Of 8-4-4-4-12 hexadecimal digits. Raises ValueError."""
+        if _GUID.fullmatch(text) is None:
+            raise ValueError(text)
+        found = bytes.fromhex(text.replace("-", ""))
+        return Guid(found[3::-1] + found[5:3:-1] + found[7:5:-1] + found[8:])
+
+    def __str__(self) -> str:
+        raw = self.raw
+        parts = (raw[3::-1], raw[5:3:-1], raw[7:5:-1], raw[8:10], raw[10:])
+        return "-".join(part.hex() for part in parts)
+
+
+Identifier: TypeAlias = int | str | bytes | Guid
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +92,7 @@ class NodeId:
                     raise ValueError
                 return NodeId(namespace, number)
             if kind == "g":
-                return NodeId(namespace, uuid.UUID(rest))
+                return NodeId(namespace, Guid.parse(rest))
             return NodeId(namespace, bytes.fromhex(rest) if kind == "b" else rest)
         except ValueError as exc:
             raise Invalid(f"{text[:80]!r} is no node id, like ns=2;s=Boiler.Temperature") from exc
@@ -127,7 +148,7 @@ class Encoder:
                 return self.pack("BH", 5, node.namespace).blob(opaque)
             case guid:
                 self.pack("BH", 4, node.namespace)
-                self.data += guid.bytes_le
+                self.data += guid.raw
                 return self
 
     def variant(self, variant: TypedVariant) -> Encoder:
@@ -214,7 +235,7 @@ class Decoder:
             case 3:
                 found = NodeId(self.number("H"), self.text())
             case 4:
-                found = NodeId(self.number("H"), uuid.UUID(bytes_le=self.take(16)))
+                found = NodeId(self.number("H"), Guid(self.take(16)))
             case 5:
                 found = NodeId(self.number("H"), self.blob() or b"")
             case _:
@@ -282,7 +303,7 @@ class Decoder:
             case 12:
                 return self.text()
             case 14:
-                return str(uuid.UUID(bytes_le=self.take(16)))
+                return str(Guid(self.take(16)))
             case 15 | 16:
                 return self.blob() or b""
             case 17 | 18:

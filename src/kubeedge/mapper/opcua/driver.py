@@ -7,10 +7,9 @@ import base64
 import contextlib
 import os
 import re
-import ssl
+import stat
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from kubeedge._fastpath import rsa
@@ -22,7 +21,6 @@ from kubeedge.mapper.opcua.connection import OpcuaConnection
 from kubeedge.mapper.opcua.core import OpcuaDevice, OpcuaNode
 from kubeedge.mapper.opcua.security import AsymmetricSuite, KeyPair, ServerKey
 from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue
-from kubeedge.pki import der
 
 _SESSION = 60.0  # seconds without a request after which the server ends a session
 _AT_ONCE = 256  # nodes in one request
@@ -38,7 +36,7 @@ class OpcuaClient:
     def __init__(self, mapped: MappedDevice, connection: OpcuaConnection, session: messages.CreatedSession) -> None:
         self.mapped = mapped
         self._connection = connection
-        self._session = session
+        self._token, self._lifetime = session.token, session.timeout
         self._types: dict[OpcuaNode, int] = {}
 
     @staticmethod
@@ -47,7 +45,7 @@ class OpcuaClient:
         device = core.device_of(mapped)
         suite = None
         if device.secure:
-            own = await asyncio.to_thread(_pair, mapped, device.certificate, device.private_key)
+            own = _pair(mapped, device.certificate, device.private_key)
             server = await _server_key(mapped, device)
             try:
                 suite = AsymmetricSuite(own, server)
@@ -108,7 +106,7 @@ class OpcuaClient:
         return kind
 
     async def _call(self, kind: tuple[int, int], body: bytes, timeout: float | None = None) -> Any:
-        return await self._connection.call(kind, self._session.token, body, timeout=timeout)
+        return await self._connection.call(kind, self._token, body, timeout=timeout)
 
     async def listen(self, report: Callable[[Mapping[str, Any]], None]) -> None:
         """Reports what the server sends by itself, and keeps the session. Raises as `OpcuaConnection.call`."""
@@ -122,14 +120,14 @@ class OpcuaClient:
         if nodes:
             return await self._subscribe(nodes, report)
         while True:
-            await asyncio.sleep(self._session.timeout / 3)
+            await asyncio.sleep(self._lifetime / 3)
             await self._call(messages.READ, messages.read([(_STATE, messages.VALUE, "")]))
 
     async def _subscribe(
         self, nodes: Sequence[tuple[MappedProperty, OpcuaNode]], report: Callable[[Mapping[str, Any]], None]
     ) -> None:
         interval = max(0.05, min(prop.collect_cycle for prop, _ in nodes))
-        keep_alive = max(1, min(_KEEP_ALIVE, int(self._session.timeout / 3 / interval)))
+        keep_alive = max(1, min(_KEEP_ALIVE, int(self._lifetime / 3 / interval)))
         made = await self._call(messages.CREATE_SUBSCRIPTION, messages.create_subscription(interval, keep_alive))
         subscription, silence = messages.created_subscription(made)
         for at in range(0, len(nodes), _AT_ONCE):
@@ -207,13 +205,13 @@ async def _session(
     mode = 1 if suite is None else security.SIGN if device.sign_only else security.SIGN_AND_ENCRYPT
     policy = security.NONE if suite is None else security.BASIC256SHA256
     endpoint = core.chosen(list(session.endpoints), policy, mode)
-    identity, proof_of_user = await _identity(mapped, device, session, endpoint, suite)
+    identity, proof_of_user = _identity(mapped, device, session, endpoint, suite)
     body = messages.activate_session(signed, identity, proof_of_user)
     await connection.call(messages.ACTIVATE_SESSION, session.token, body)
     return session
 
 
-async def _identity(
+def _identity(
     mapped: MappedDevice,
     device: OpcuaDevice,
     session: messages.CreatedSession,
@@ -236,9 +234,9 @@ async def _identity(
         return messages.anonymous(next(iter(policies.values())).id), unsigned
     if policy is None:
         raise mapped.invalid("the server takes this kind of user without encryption or with another policy only")
-    server = suite.server if suite is not None else await _trusted(mapped, device, session.certificate)
+    server = suite.server if suite is not None else _trusted(mapped, device, session.certificate)
     if kind == messages.CERTIFICATE:
-        user = await asyncio.to_thread(_pair, mapped, device.user_certificate, device.user_key)
+        user = _pair(mapped, device.user_certificate, device.user_key)
         proof = rsa.sign(user.private, session.certificate + session.nonce)
         signed = messages.signature(security.SIGN_ALGORITHM, proof)
         return messages.user_certificate(policy.id, user.certificate), signed
@@ -260,20 +258,23 @@ async def _server_key(mapped: MappedDevice, device: OpcuaDevice) -> ServerKey:
     finally:
         await connection.aclose()
     mode = security.SIGN if device.sign_only else security.SIGN_AND_ENCRYPT
-    return await _trusted(mapped, device, core.chosen(found, security.BASIC256SHA256, mode).certificate)
+    return _trusted(mapped, device, core.chosen(found, security.BASIC256SHA256, mode).certificate)
 
 
-async def _trusted(mapped: MappedDevice, device: OpcuaDevice, certificate: bytes) -> ServerKey:
+def _trusted(mapped: MappedDevice, device: OpcuaDevice, certificate: bytes) -> ServerKey:
     """Raises Invalid for a certificate that is not the one of the Device."""
     wanted = device.server_fingerprint
     if device.server_certificate:
-        wanted = security.fingerprint(await asyncio.to_thread(_certificate, mapped, device.server_certificate))
+        wanted = security.fingerprint(_certificate(mapped, device.server_certificate))
     have = security.fingerprint(certificate)
     if not wanted:
         raise mapped.invalid(f"serverFingerprint or serverCertificate is required; the server's certificate has {have}")
     if have != wanted:
         raise mapped.invalid(f"the server has another certificate than the Device says: {have}")
-    return ServerKey(certificate, der.public_key(ssl.DER_cert_to_PEM_cert(certificate).encode()))
+    try:
+        return ServerKey(certificate, rsa.public_key(certificate))
+    except ValueError as exc:
+        raise mapped.invalid("the server has no certificate") from exc
 
 
 def _pair(mapped: MappedDevice, certificate: str, key: str) -> KeyPair:
@@ -289,16 +290,22 @@ def _pair(mapped: MappedDevice, certificate: str, key: str) -> KeyPair:
 def _certificate(mapped: MappedDevice, path: str) -> bytes:
     found = _der(_file(mapped, path))
     try:
-        der.public_key(ssl.DER_cert_to_PEM_cert(found).encode())
-    except Invalid as exc:
+        rsa.public_key(found)
+    except ValueError as exc:
         raise mapped.invalid(f"{path} has no certificate") from exc
     return found
 
 
 def _file(mapped: MappedDevice, path: str) -> bytes:
+    """Small files, read in the loop: threads would cost the mapper half a megabyte."""
     try:
-        with Path(path).open("rb") as file:
-            return file.read(_MAX_FILE)
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # no pipe holds up the other devices
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise mapped.invalid(f"{path} is no file")
+            return os.read(file, _MAX_FILE)
+        finally:
+            os.close(file)
     except OSError as exc:
         raise mapped.invalid(f"{path} cannot be read: {exc.strerror}") from exc
 
