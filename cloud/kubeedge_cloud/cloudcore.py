@@ -40,6 +40,7 @@ from kubeedge_cloud.admin.devices import DeviceRoutes
 from kubeedge_cloud.admin.kubeconfigs import KubeconfigRoutes
 from kubeedge_cloud.admin.network import NetworkRoutes
 from kubeedge_cloud.admin.routes import AdminRoutes
+from kubeedge_cloud.admin.scans import ScanRoutes
 from kubeedge_cloud.admin.tenants import TenantRoutes
 from kubeedge_cloud.authority.ca import Authority
 from kubeedge_cloud.bootstrap.endpoints import LOCAL_NAMES, certificate_names, endpoint, hosts, node_endpoints
@@ -354,6 +355,7 @@ class Cloud:
                 time.time,
                 kubeconfigs,
                 DeviceRoutes(self.apis.api_of, self._rule_stream),
+                ScanRoutes(self.store),
             ),
             network=NetworkRoutes(self.bus, self.tenants),
             status=ProcessStatus(

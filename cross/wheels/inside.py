@@ -6,7 +6,7 @@ import hashlib
 import platform
 
 import yaml
-from kubeedge._fastpath import aead, checksum, dns, keys, libc, plane, signature, zstd
+from kubeedge._fastpath import aead, checksum, dns, keys, libc, plane, rsa, signature, zstd
 
 
 def ones_sum(data: bytes) -> int:
@@ -25,6 +25,7 @@ sealed = aead.encrypt(key, nonce, data, b"row")
 assert len(sealed) == len(data) + aead.TAG_SIZE and aead.decrypt(key, nonce, sealed, b"row") == data
 private = keys.generate()
 assert signature.is_signed(keys.public_key(private), b"SHA256", keys.sign(private, data), data)
+assert rsa.cbc(key, nonce[:16], rsa.cbc(key, nonce[:16], data, True), False) == data
 question = b"\x03web\0\0\1\0\1"
 answers = dns.Answers(4, 4096)
 reply = bytes.fromhex("000085800001000100000000") + question + bytes.fromhex("c00c000100010000003c00040a600001")
@@ -35,5 +36,5 @@ assert (
 )
 assert yaml.safe_load("a: [1, x]") == {"a": [1, "x"]}
 print(
-    f"{platform.machine()}: {', '.join(module.__name__.rpartition('.')[2] for module in (aead, checksum, dns, keys, libc, plane, signature, zstd))}: right"
+    f"{platform.machine()}: {', '.join(module.__name__.rpartition('.')[2] for module in (aead, checksum, dns, keys, libc, plane, rsa, signature, zstd))}: right"
 )

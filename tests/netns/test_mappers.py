@@ -24,7 +24,7 @@ import asyncio
 from pymodbus.server import StartAsyncTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 registers = [SimData(0, values=[215, 20], datatype=DataType.REGISTERS)]
-asyncio.run(StartAsyncTcpServer(SimDevice(1, simdata=registers), address=("127.0.0.1", 5020)))
+asyncio.run(StartAsyncTcpServer(SimDevice(1, simdata=registers), address=("127.0.0.1", 502)))
 """
 MANIFEST = """
 apiVersion: devices.kubeedge.io/v1beta1
@@ -33,7 +33,7 @@ metadata: {name: boiler, annotations: {kubeedge.io/history: "target"}}
 spec:
   deviceModelRef: {name: boiler}
   nodeName: edge1
-  protocol: {protocolName: modbus, configData: {host: 127.0.0.1, port: 5020}}
+  protocol: {protocolName: modbus, configData: {host: 127.0.0.1, port: 502}}
   methods:
   - {name: heat, description: to a target, propertyNames: [target]}
   properties:
@@ -76,6 +76,11 @@ def test_devices_are_set_and_read_by_kubectl_through_a_cut(site: Site) -> None: 
         }
         return ready, twins
 
+    def reason(device: str) -> object:
+        items = json.loads(site.kubectl("get", "devices", "-o", "json"))["items"]
+        conditions = {one["metadata"]["name"]: one.get("status", {}).get("conditions", ()) for one in items}
+        return {one["type"]: one["reason"] for one in conditions.get(device, ())}.get("Ready")
+
     site.join()
     config = site.root / "etc/kubeedge/kubeedge.yaml"
     head, name, tail = config.read_text().partition("  devices:")
@@ -104,6 +109,11 @@ def test_devices_are_set_and_read_by_kubectl_through_a_cut(site: Site) -> None: 
         site.machine.ip("link", "set", uplink, "up")
         until(lambda: status() == ("True", {"temperature": "21.5", "target": "22"}), what="the value after the cut")
         until(lambda: status("valve") == ("True", {"temperature": "21.5", "target": "8"}), what="likewise, by DMI")
+        site.admin("devices", "scan", "--node", "edge1", "--finder", "modbus", "127.0.0.1")  # the boiler is no secret
+        found = "edge1-modbus-127-0-0-1-1"
+        until(lambda: reason(found) == "NotApproved", what="the Device that the scan has made")
+        site.admin("devices", "approve", found, "--model", "boiler", "--name", "twin")
+        until(lambda: status("twin") == ("True", {"temperature": "21.5", "target": "22"}), what="the approved device")
         kept = json.loads(site.machine.run(*KUBEEDGE, "devices", "history", "boiler", "target", "-o", "json"))
         assert {"21", "22"} <= {value for _, value in kept}, kept
         methods = "/apis/devices.kubeedge.io/v1beta1/namespaces/default/devices/boiler/methods"

@@ -4,10 +4,12 @@ GET    /devices                  one line of each
 GET    /devices/NS/NAME          its properties: desired, reported
 PUT    /devices/NS/NAME          {PROPERTY: TEXT} sets desired values; "" takes one back
 POST   /devices/NS/NAME/METHOD   {"parameters": {NAME: VALUE}, "timeoutSeconds": N} calls a method
+POST   /devices/NS/NAME          {"model", "name"} approves a Device that a scan has found, as it is or under another name
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -18,7 +20,7 @@ from kubeedge.api.names import Object, TenantId
 from kubeedge.apiserver.device_calls import DeviceCalls
 from kubeedge.apiserver.logs import NodeStream
 from kubeedge.errors import Conflict, Invalid, NotFound, with_next
-from kubeedge_cloud.devicecontroller.core import mistakes, model_of, node_of
+from kubeedge_cloud.devicecontroller.core import APPROVED, identity, is_approved, mistakes, model_of, node_of
 
 _ATTEMPTS = 5  # of a write, beside others who write the same Device
 
@@ -46,6 +48,8 @@ class DeviceRoutes:
                 return await self._set(api, namespace, name, body)
             case "POST", [namespace, name, called]:
                 return await self._calls.call(tenant, api, (namespace, name), called, body)
+            case "POST", [namespace, name]:
+                return line(await self._approve(api, namespace, name, body))
         return None
 
     async def _set(self, api: KubeClient, namespace: str, name: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -67,11 +71,42 @@ class DeviceRoutes:
                     raise
         raise AssertionError("unreachable")
 
+    async def _approve(self, api: KubeClient, namespace: str, name: str, body: dict[str, Any]) -> Object:
+        model, renamed = body.get("model") or "", body.get("name") or name
+        if not isinstance(model, str) or not isinstance(renamed, str):
+            raise Invalid("the names of a model and of a Device are required")
+        device = await api.get(devices.DEVICES, namespace, name)
+        if is_approved(device):
+            raise Conflict(f"Device {namespace}/{name} is approved already")
+        if renamed == name and model in ("", model_of(device)):
+            patch = {"metadata": {"uid": identity(device)["uid"], "annotations": {APPROVED: "true"}}}
+            return await api.merge_patch(devices.DEVICES, namespace, name, patch)
+        new = approved(device, model or model_of(device), renamed)
+        if renamed == name:  # the model of a Device cannot be changed: it is another one
+            await api.delete(devices.DEVICES, namespace, name, uid=identity(device)["uid"])
+            return await api.create(devices.DEVICES, namespace, new)
+        made = await api.create(devices.DEVICES, namespace, new)
+        with contextlib.suppress(NotFound):
+            await api.delete(devices.DEVICES, namespace, name, uid=identity(device)["uid"])
+        return made
+
     async def _model(self, api: KubeClient, device: Object) -> Object | None:
         try:
             return await api.get(devices.DEVICEMODELS, str(meta.metadata(device).get("namespace")), model_of(device))
         except NotFound:
             return None
+
+
+def approved(device: Object, model: str, name: str) -> Object:
+    """The Device that one which was found becomes."""
+    inner = meta.metadata(device)
+    kept = {key: inner[key] for key in ("namespace", "labels") if key in inner}
+    annotations = {**(inner.get("annotations") or {}), APPROVED: "true"}
+    return {
+        **{key: device[key] for key in ("apiVersion", "kind") if key in device},
+        "metadata": {**kept, "name": name, "annotations": annotations},
+        "spec": {**(device.get("spec") or {}), "deviceModelRef": {"name": model}},
+    }
 
 
 def line(device: Object) -> Object:

@@ -10,6 +10,7 @@ DELETE /v1/tenants/T/boards/SERIAL
 DELETE /v1/tenants/T/nodes/N
        /v1/tenants/T/kubeconfigs/...    (kubeconfigs.py)
        /v1/tenants/T/devices/...        (devices.py)
+       /v1/tenants/T/scans/...          (scans.py)
 """
 
 from __future__ import annotations
@@ -75,8 +76,10 @@ class TenantRoutes:
         clock: Callable[[], float],
         kubeconfigs: TenantSubroutes | None = None,
         devices: TenantSubroutes | None = None,
+        scans: TenantSubroutes | None = None,
     ) -> None:
         self._devices = devices
+        self._scans = scans
         self._kubeconfigs = kubeconfigs
         self._tenants = tenants
         self._tokens = tokens
@@ -131,6 +134,8 @@ class TenantRoutes:
                 return await self._kubeconfigs.route(method, await self._known(tenant), rest, await _body(request))
             case method, [tenant, "devices", *rest] if self._devices is not None:
                 return await self._devices.route(method, await self._known(tenant), rest, await _body(request))
+            case method, [tenant, "scans", *rest] if self._scans is not None:
+                return await self._scans.route(method, await self._known(tenant), rest, await _body(request))
             case "DELETE", [tenant, "nodes", node]:
                 if not await self._tenants.remove_node(await self._known(tenant), node_name(node)):
                     raise NotFound(f"tenant {tenant} has no node {node}")

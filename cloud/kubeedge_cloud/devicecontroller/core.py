@@ -21,6 +21,7 @@ from kubeedge.api.names import Object
 
 FINALIZER = "devices.kubeedge.io/edge"  # a Device that its node may still have
 HISTORY = "kubeedge.io/history"  # annotation: names of properties with commas between them, or "*"
+APPROVED = "kubeedge.io/approved"  # annotation: "false" on a Device that a scan has found, until somebody approves it
 _TYPE = ("type", "accessMode", "minimum", "maximum", "unit")
 _OWN = ("reportCycle", "collectCycle", "reportToCloud", "pushMethod")
 _STATES = ("online", "offline", "ok", "unhealthy", "unknown")
@@ -73,6 +74,12 @@ def history_of(device: Object) -> set[str]:
     annotations = meta.metadata(device).get("annotations")
     text = annotations.get(HISTORY) if isinstance(annotations, dict) else None
     return {name.strip() for name in text.split(",")} if isinstance(text, str) else set()
+
+
+def is_approved(device: Object) -> bool:
+    """Nothing uses a device that a scan has found before somebody wants it."""
+    annotations = meta.metadata(device).get("annotations")
+    return not isinstance(annotations, dict) or annotations.get(APPROVED) != "false"
 
 
 def identity(device: Object) -> Object:
@@ -231,6 +238,8 @@ def _ready(
 ) -> Object:
     """The first thing that is wrong, in the order in which a person would put it right."""
     node = node_of(device)
+    if not is_approved(device):
+        return _not("NotApproved", f"a scan has found it: kubeedge devices approve {meta.name_of(device)}")
     if model is None:
         return _not("ModelMissing", f"there is no DeviceModel {model_of(device)} in this namespace")
     if wrong := mistakes(device, model):

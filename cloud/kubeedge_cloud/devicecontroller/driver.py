@@ -2,6 +2,7 @@
 
     Device + DeviceModel ──> /t/T/edge/N/desired/devices/NAMESPACE/NAME
     /t/T/edge/N/reported/devices/NAMESPACE/NAME, /t/T/nodes/N, /sessions/T/N ──> status of the Device
+    /t/T/edge/N/reported/discoveries/_/NAME ──> a Device that nobody has approved yet (discoveries.py)
 
 So model, device, node and mapper come in any order. Lives elsewhere: what the rows and the status say (core.py).
 """
@@ -32,12 +33,14 @@ from kubeedge_cloud.controllers.objects import is_deleting, key_of, merge_diff
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.devicecontroller import core
 from kubeedge_cloud.devicecontroller.copies import DeviceCopies
+from kubeedge_cloud.devicecontroller.discoveries import Discoveries
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import node_key
 
 log = logging.getLogger("kubeedge.devicecontroller")
 
 _REPORT = JsonBounds(values=5_000)  # of one device: 512 properties of four values each
+_DISCOVERED = ["reported", "discoveries"]
 _AT_ONCE = 64  # devices: their writes share the store's fsync
 _ROOM = 30.0  # seconds until a device that waits for room is looked at again
 
@@ -72,6 +75,7 @@ class TenantDeviceController:
         self._nodes: set[NodeName] = set()
         self._lost_at: dict[NodeName, float] = {}  # by the loop's clock; a node that is not in it is attached
         self.queue: WorkQueue[NamespacedName] = WorkQueue(f"devices of {tenant}", self._reconcile, workers=_AT_ONCE)
+        self._discoveries = Discoveries(tenant, self._client, self._devices, wall)
         self._lost: WorkQueue[NodeName] = WorkQueue(f"devices of lost nodes of {tenant}", self._node_lost)
 
     async def run(self, serving: asyncio.Event) -> None:
@@ -94,6 +98,7 @@ class TenantDeviceController:
                 self.queue.add(key)
             group.create_task(self.queue.run())
             group.create_task(self._lost.run())
+            group.create_task(self._discoveries.run())
             serving.set()
 
     # What has to be looked at
@@ -135,13 +140,16 @@ class TenantDeviceController:
         prefix = keys.edges(self._tenant)
 
         def is_device(key: str) -> bool:
-            return key.split("/", 7)[5:7] in (["desired", "devices"], ["reported", "devices"])
+            return key.split("/", 7)[5:7] in (["desired", "devices"], ["reported", "devices"], _DISCOVERED)
 
         async with aclosing(reflect(self._store, prefix, wanted=is_device)) as changes:
             async for values, changed in changes:
                 for key in changed:
                     node, kind, _ = key.removeprefix(prefix).split("/", 2)
-                    _, namespace, name = keys.split(key)
+                    resource, namespace, name = keys.split(key)
+                    if resource == _DISCOVERED[1]:
+                        self._discoveries.changed(NodeName(node), name, values.get(key), is_old=not first.is_set())
+                        continue
                     known = (self._rows if kind == "desired" else self._reports).setdefault((namespace, name), {})
                     if kind == "desired":
                         self._copies.count(key, values.get(key))
@@ -203,7 +211,7 @@ class TenantDeviceController:
         """Seconds until it is to be looked at again."""
         node = NodeName(core.node_of(device))
         model = self._models.get(key[0], core.model_of(device))
-        known = node in self._nodes
+        known = node in self._nodes and core.is_approved(device)
         if known and core.FINALIZER not in (meta.metadata(device).get("finalizers") or ()):
             # before its node hears of it: no client may think that it is gone while the node has it
             device = await self._finalizers(device, present=True)

@@ -60,8 +60,8 @@ RULES = (
     AccessRule(
         "devices.kubeedge.io",
         ("devices",),
-        (*_READ, "patch"),
-        "devices are handed to their nodes, whose finalizer waits for the end there",
+        (*_READ, "create", "delete", "patch"),
+        "devices are handed to their nodes, whose finalizer waits for the end there; a scan makes new ones, which approval may rename",
     ),
     AccessRule("devices.kubeedge.io", ("devicemodels",), _READ, "a device is handed over with its model"),
     AccessRule("devices.kubeedge.io", ("devices/status",), ("patch",), "what the devices report"),

@@ -15,6 +15,7 @@ from kubeedge.devices.eventbus.module import EventBus
 from kubeedge.devices.history.driver import HistoryFiles
 from kubeedge.devices.methods.driver import DeviceMethods
 from kubeedge.devices.module import DeviceTwins
+from kubeedge.devices.scans.module import DeviceScans
 from kubeedge.errors import Invalid
 from kubeedge.mqtt.admission import MqttListener
 
@@ -48,29 +49,36 @@ def device_modules(parts: Parts) -> list[Module]:
             from kubeedge.devices.servicebus.module import ServiceBus
 
             push.append(ServiceBus(parts.upstream, *loopback_endpoint(c.service_bus)))
-    bus = _event_bus(twins, parts, (address, port), c)
+    scans = DeviceScans(parts.store, wall=time.time)
+    bus = _event_bus(twins, parts, (address, port), c, scans)
     parts.twins, parts.events = twins, bus
     if parts.rules is not None:
         parts.rules.publish = bus.publish
     if not c.dmi:
-        return [*push, twins, bus]
+        return [*push, twins, bus, scans]
     from kubeedge.devices.dmi.module import DeviceMappers
 
     path = Path(c.dmi.removeprefix("unix://"))
-    return [*push, twins, bus, DeviceMappers(twins, parts.store, path, reported=bus.reported)]
+    return [*push, twins, bus, scans, DeviceMappers(twins, parts.store, path, reported=bus.reported)]
 
 
-def _event_bus(twins: DeviceTwins, parts: Parts, listen: tuple[str, int], c: DevicesConfig) -> EventBus:
+def _event_bus(
+    twins: DeviceTwins, parts: Parts, listen: tuple[str, int], c: DevicesConfig, scans: DeviceScans
+) -> EventBus:
     node, upstream = parts.credentials.node, parts.upstream
     if not c.external_broker.url:
         logins, lan = _logins(twins, c), _lan(c)
-        return EventBus(twins, node, *listen, upstream=upstream, methods=parts.methods, logins=logins, lan=lan)
+        return EventBus(
+            twins, node, *listen, upstream=upstream, methods=parts.methods, logins=logins, lan=lan, found=scans.found
+        )
     from kubeedge.devices.eventbus.external import (
         external_broker,
     )  # the library for it is read by those alone that have one
 
     external = external_broker(c.external_broker, node, messages=upstream is not None)
-    return EventBus(twins, node, *listen, external=external, upstream=upstream, methods=parts.methods)
+    return EventBus(
+        twins, node, *listen, external=external, upstream=upstream, methods=parts.methods, found=scans.found
+    )
 
 
 def _logins(twins: DeviceTwins, c: DevicesConfig) -> MqttLogins | None:

@@ -38,8 +38,8 @@ Edge store:
     /local/podcertificates/NAMESPACE/POD          keys and certificates of a pod (kubeedge.appengine.podcertificates); likewise
     /local/mappers/NAME                           a mapper that has registered by DMI (kubeedge.devices.dmi); likewise
 
-RESOURCE is the lower-case plural ("pods", "configmaps", "secrets", "services", "nodes", "events", "webservices", and "writes", of which NAME is the
-number in 16 digits); NAMESPACE is "_" for what has none.
+RESOURCE is the lower-case plural ("pods", "configmaps", "secrets", "services", "nodes", "events", "webservices", "scans" and "discoveries" of
+devices, and "writes", of which NAME is the number in 16 digits); NAMESPACE is "_" for what has none.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 BROKER = "127.0.0.1:1883"
 SOCKET = "/run/kubeedge/cloud.sock"
@@ -41,6 +42,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     user = verbs.add_parser("user", help="print an entry for the file of MQTT users (modules.devices.mqttUsers)")
     user.add_argument("name", help="the user's name")
     user.add_argument("--protocol", default="", help="a mapper: it may use the devices of that protocol")
+    _add_scan(verbs)
     history = made["history"]
     history.set_defaults(cloud=False)
     history.add_argument("device", help="NAME, or NAMESPACE/NAME")
@@ -62,6 +64,36 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     _add_mapper(add)
 
 
+def _add_scan(verbs: Any) -> None:
+    scan = verbs.add_parser(
+        "scan",
+        help="look for devices: each becomes a Device that waits for approval",
+        description="look for devices in networks and by radio; each that answers becomes a Device that waits for approval",
+    )
+    scan.add_argument("network", nargs="*", help="of the node, like 192.168.1.0/24; no other gets a packet")
+    scan.add_argument(
+        "--radio", metavar="ADAPTER", action="append", default=[], help="Bluetooth adapter, like hci0 (repeatable)"
+    )
+    scan.add_argument("--finder", action="append", default=[], help="modbus, mdns, ... (repeatable; default: all)")
+    scan.add_argument("--unit", type=int, action="append", help="unit of Modbus (repeatable; default: 1 and 255)")
+    scan.add_argument("--seconds", type=float, default=20.0, help="end after that (default: 20)")
+    scan.add_argument("--packets", type=int, default=5000, help="send no more than that (default: 5000)")
+    scan.add_argument("--dry-run", action="store_true", help="print what is found, and make no Devices")
+    scan.add_argument("--node", default="", help="in the cloud: the node that is to scan")
+    _broker(scan)
+    approve = verbs.add_parser(
+        "approve", help="in the cloud: use a device that a scan has found", description="use a device that was found"
+    )
+    approve.add_argument("device", help="NAME, or NAMESPACE/NAME")
+    approve.add_argument("--model", default="", help="name of its DeviceModel (default: as it is)")
+    approve.add_argument("--name", default="", help="another name for the Device")
+    for parser in (scan, approve):
+        parser.set_defaults(cloud=False)
+        parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="output format")
+        parser.add_argument("--tenant", default="default", help="in the cloud: tenant (default: default)")
+        parser.add_argument("--socket", default=SOCKET, help=f"the cloud's unix socket (default: {SOCKET})")
+
+
 def _add_mapper(add: Callable[..., argparse.ArgumentParser]) -> None:
     p = add("mapper", "mapper", "read and set devices of one protocol; make mappers of your own", output=False)
     verbs = p.add_subparsers(title="verbs", metavar="VERB", dest="protocol", required=True)
@@ -71,6 +103,10 @@ def _add_mapper(add: Callable[..., argparse.ArgumentParser]) -> None:
             ("modbus", "run the mapper of Modbus TCP and RTU in the foreground"),
             ("http", "run the mapper of devices that answer HTTP requests, or send them, in the foreground"),
             ("mqtt", "run the mapper of devices with MQTT topics of their own in the foreground"),
+            ("opcua", "run the mapper of OPC-UA servers in the foreground"),
+            ("gpio", "run the mapper of GPIO lines in the foreground"),
+            ("serial", "run the mapper of devices that speak lines of text on a serial line in the foreground"),
+            ("can", "run the mapper of CAN buses in the foreground"),
             ("virtual", "run the mapper of devices without hardware in the foreground"),
             ("run", "run the mapper of a Python file in the foreground"),
             ("new", "make a mapper: program, test, manifests"),
@@ -78,7 +114,7 @@ def _add_mapper(add: Callable[..., argparse.ArgumentParser]) -> None:
         )
     }
     made["run"].add_argument("file", help="a Python file with a Mapper of the name `mapper`")
-    for verb in ("modbus", "http", "mqtt", "virtual", "run"):
+    for verb in ("modbus", "http", "mqtt", "opcua", "gpio", "serial", "can", "virtual", "run"):
         made[verb].add_argument(
             "--metrics", metavar="HOST:PORT", default="", help="serve /metrics, /healthz and /readyz there"
         )

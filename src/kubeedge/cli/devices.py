@@ -1,6 +1,6 @@
-"""`kubeedge devices list|get|watch|history|call`: the devices of this node, over its broker; they are there without the cloud, too.
+"""`kubeedge devices list|get|watch|history|call|scan`: the devices of this node, over its broker; they are there without the cloud, too.
 
-`list --cloud`, `get --cloud`, `call --cloud` and `set` ask the cloud process instead.
+`list --cloud`, `get --cloud`, `call --cloud`, `set`, `approve` and `scan --node` (device_scan.py) ask the cloud process instead.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ def run(options: argparse.Namespace) -> int:
         from kubeedge.cli import device_user
 
         return device_user.run(options)
+    if options.verb in ("scan", "approve"):
+        from kubeedge.cli import device_scan
+
+        return device_scan.run(options)
     if options.cloud:
         return _in_the_cloud(options)
     try:

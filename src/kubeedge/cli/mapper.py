@@ -50,6 +50,22 @@ def _mapper(options: argparse.Namespace) -> Mapper:
                 raise CommandError(str(exc), "pip install kubeedge[broker]") from exc
 
             return mqtt_mapper()
+        case "opcua":
+            from kubeedge.mapper.opcua.driver import opcua_mapper
+
+            return opcua_mapper()
+        case "gpio":
+            from kubeedge.mapper.gpio.driver import gpio_mapper
+
+            return gpio_mapper()
+        case "serial":
+            from kubeedge.mapper.serial.driver import serial_mapper
+
+            return serial_mapper()
+        case "can":
+            from kubeedge.mapper.can.driver import can_mapper
+
+            return can_mapper()
         case "run":
             return _of_file(Path(options.file))
     from kubeedge.mapper.virtual.driver import virtual_mapper

@@ -4,6 +4,7 @@
     ... /result, /twin/update/delta, /twin/update/document          answers, and what the cloud wants
     $hw/events/node/NODE/membership/get, /get/result, /updated      the devices of this node
     $ke/events/devices/history/get, /get/result                     what a property was, where it is kept
+    $ke/events/devices/found, /found/result                         devices that a scan has found, for the cloud
     $ke/events/devices/get, /get/result, /updated                   the same with what a mapper has to know of them; in pages
 
 `expected` in a twin/update is the desired value that the mapper has taken: the cloud alone sets one.
@@ -34,7 +35,7 @@ _PAGE = 64 * 1024  # characters of a page of devices, of which it has one at lea
 def filters(node: str) -> list[str]:
     """What the event bus of a node has to hear, for a broker that is not its own."""
     found = [f"{DEVICE}{identifier}/{operation}" for identifier in ("+", "+/+") for operation in _OPERATIONS]
-    asked = ("get", "history/get")
+    asked = ("get", "history/get", "found")
     return [*found, f"{NODE}{node}/membership/get", *(f"{DEVICES}{each}" for each in asked)]
 
 

@@ -10,6 +10,7 @@ import re
 import termios
 from collections.abc import Mapping
 
+from kubeedge.errors import PeerError
 from kubeedge.kit.dataclasses import dataclass
 from kubeedge.mapper.values import MappedDevice
 
@@ -112,6 +113,19 @@ class SerialPort:
             await self._arrived.wait()
         found = bytes(self._received[:size])
         del self._received[:size]
+        return found
+
+    async def read_line(self, end: bytes, limit: int) -> bytes:
+        """What comes before the next `end`. Raises OSError when the port has gone, PeerError for more than `limit` bytes without an end."""
+        while (at := self._received.find(end)) < 0:
+            if self._error is not None:
+                raise self._error
+            if len(self._received) >= min(limit, _BUFFER):
+                raise PeerError(f"{self.path}: a line of more than {limit} bytes")
+            self._arrived.clear()
+            await self._arrived.wait()
+        found = bytes(self._received[:at])
+        del self._received[: at + len(end)]
         return found
 
     def discard(self) -> None:

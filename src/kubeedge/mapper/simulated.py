@@ -3,6 +3,7 @@
     async with SimulatedDevice(mapper, {"target": {"type": "INT", "maximum": "30"}}, config={"host": "127.0.0.1"}) as device:
         assert await device.read("target") == "20"
         await device.write("target", "21")
+        await device.sends("target", "21")     # by itself: what `listen` reports
 
 Properties are as in a DeviceModel, with `visitors` as in a Device. Values are texts, as Kubernetes shows them; what the node would refuse
 raises Invalid.
@@ -10,12 +11,13 @@ raises Invalid.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from kubeedge.errors import Misuse
+from kubeedge.errors import Invalid, Misuse
 from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.methods import AskedMethod, given
 from kubeedge.mapper.values import MappedDevice, MappedProperty, mapped
@@ -32,7 +34,12 @@ class SimulatedDevice:
         config: Mapping[str, Any] | None = None,
         id: str = "default/simulated",
     ) -> None:
+        self.reported: dict[str, str] = {}  # property -> what the device has sent by itself, the newest text
+        self.errors: dict[str, str] = {}  # property -> what was wrong with what it has sent
+        self._mapper = mapper
         self._handlers = mapper.handlers
+        self._listening: asyncio.Task[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
         protocol = {"protocolName": mapper.protocol, "configData": config or {}}
         self.device: MappedDevice = mapped({"id": id, "protocol": protocol, "properties": properties})[0]
         self._client: Any = None
@@ -40,12 +47,54 @@ class SimulatedDevice:
     async def __aenter__(self) -> SimulatedDevice:
         if self._handlers.connect is not None:
             self._client = await self._handlers.call(self._handlers.connect, self.device)
+        if self._handlers.listen is not None:
+            self._mapper.simulate(self.device.id, self._take)
+            self._listening = asyncio.create_task(self._handlers.listen(self._client), name="simulated device")
+            self._listening.add_done_callback(lambda _: self._tell())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._mapper.simulate(self.device.id, None)
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
         await self._handlers.end(self._client)
+
+    def _take(self, values: Mapping[str, Any]) -> None:
+        wrong = []
+        for name, value in values.items():
+            try:
+                if isinstance(value, Exception):
+                    raise Invalid(str(value)) from value
+                self.reported[name] = self._property(name).text(value)
+                self.errors.pop(name, None)
+            except (Invalid, Misuse) as exc:
+                self.errors[name] = str(exc)
+                wrong.append(str(exc))
+        self._tell()
+        if wrong:
+            raise Invalid("; ".join(wrong))
+
+    def _tell(self) -> None:
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+        self._waiting.clear()
+
+    async def sends(self, name: str, text: str, *, within: float = 60.0) -> None:
+        """Returns when the device has sent that value by itself. Raises TimeoutError, and what `listen` raised."""
+        async with asyncio.timeout(within):
+            while self.reported.get(name) != text:
+                if self._listening is None:
+                    raise Misuse("this mapper does not listen")
+                if self._listening.done():
+                    self._listening.result()
+                    raise EOFError("the mapper listens no more")
+                future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._waiting.append(future)
+                await future
 
     async def read(self, name: str) -> str:
         """The text that the node would get. Raises what the handler raises, and Invalid for a value of another type or out of range."""

@@ -6,8 +6,8 @@ Lives elsewhere: the twins and the disk (devices/module.py); what is in a messag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kubeedge.api.names import NamespacedName
 from kubeedge.devices import topics
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from kubeedge.devices.upstream.module import MessageUpstream
 
 _CALLING = 16  # calls of methods by programs at once
-_ASKING = 4  # history requests at once; a thread reads the files for each
+_ASKING = 4  # history requests and findings at once; a thread reads the files for each
+Found: TypeAlias = Callable[[Any], Awaitable[list[str]]]
 
 
 class EventBus:
@@ -49,15 +50,17 @@ class EventBus:
         upstream: MessageUpstream | None = None,
         logins: MqttLogins | None = None,
         lan: MqttListener | None = None,
+        found: Found | None = None,
     ) -> None:
         """`upstream`: takes messages for the cloud; None: there is nowhere to send them. `logins`: who may do what; None: everyone everything. `lan`:
-        where other machines connect."""
+        where other machines connect. `found` takes what a scan has found, and gives its names once they are on the disk."""
         self.lan_port = 0
         self.port = port  # 0: any; the real one once it is ready
         self._twins = twins
         self._node = node
         self._address = address
         self._external = external
+        self._found = found
         self._logins, self._lan = logins, lan
         self._server: MqttServer | None = None
         if external is None:
@@ -170,6 +173,8 @@ class EventBus:
             self._methods.answered(message.topic, message.payload)
         elif self._methods is not None and message.topic == methods.ASK:
             self._start(message, client, self._call(message, client, self._methods), _ASKING + _CALLING)
+        elif message.topic == f"{topics.DEVICES}found" and self._found is not None:
+            self._start(message, client, self._keep_found(message, client, self._found), _ASKING)
         elif self._upstream is not None and self._upstream.topics.has(message.topic):
             packet = message.packet_id if message.qos else 0
             return self._upstream.append(
@@ -216,6 +221,17 @@ class EventBus:
             self._server.publish(f"{topic}/result", payload, only=client)
         else:
             self._publish(f"{topic}/result", payload)
+
+    async def _keep_found(self, message: Publish, client: str, found: Found) -> None:
+        now = self._twins.now()
+        try:
+            value = topics.event_of(message.payload)
+            payload = topics.answer(topics.event_id(value), now, names=await found(value.get("findings")))
+        except Invalid as exc:
+            payload = topics.failure(_event(message.payload), now, 400, str(exc))
+        except Unavailable as exc:
+            payload = topics.failure(_event(message.payload), now, 503, str(exc))
+        self._reply(client, message.topic, payload)
 
     async def _history(self, message: Publish, client: str) -> None:
         now = self._twins.now()

@@ -14,8 +14,7 @@ from kubeedge.devices.sinks.core import Destination, PushedValue, ValueRefused
 from kubeedge.devices.sinks.credentials import SinkCredentials
 from kubeedge.devices.sinks.sender import SenderSettings, connected
 from kubeedge.errors import PeerError, Unavailable
-from kubeedge.kit.http1_client import Connection
-from kubeedge.kit.streams import abort_writer
+from kubeedge.kit.http1_kept import KeptConnection
 
 _MAX_ANSWER = 64 * 1024  # bytes
 _PERMANENT = (400, 413, 414, 415, 422)  # this value will never be taken
@@ -26,7 +25,7 @@ class HttpSender:
 
     def __init__(self, destination: Destination, settings: SenderSettings) -> None:
         self.destination, self.settings = destination, settings
-        self._connection: Connection | None = None
+        self._kept = KeptConnection(self._connect)
         self._own = credentials.NONE
 
     def headers(self, own: SinkCredentials) -> list[tuple[str, str]]:
@@ -51,10 +50,7 @@ class HttpSender:
         raise Unavailable(f"{self.destination.endpoint} answers {status}: {shown}")
 
     async def _post(self, target: str, media: str, body: bytes, more: Sequence[tuple[str, str]]) -> tuple[int, bytes]:
-        if self._connection is None or not self._connection.reusable:
-            await self.close()
-            self._own = await self.settings.credentials(self.destination)
-            self._connection = Connection(*await connected(self.destination, self._own))
+        await self._kept.open()  # for the credentials
         headers = [
             ("host", self.destination.endpoint),
             ("user-agent", "kubeedge"),
@@ -62,14 +58,15 @@ class HttpSender:
             *more,
             *self.headers(self._own),
         ]
-        response = await self._connection.request("POST", target, headers, body)
-        return response.status, await response.read(_MAX_ANSWER)
+        return await self._kept.exchange("POST", target, headers, body, limit=_MAX_ANSWER)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        self._own = await self.settings.credentials(self.destination)
+        return await connected(self.destination, self._own)
 
     async def close(self) -> None:
         """Cuts the connection, if there is one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            abort_writer(connection.writer)
+        self._kept.cut()
 
 
 class FormSender(HttpSender):

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kubeedge.errors import Invalid
-from kubeedge.kit.http1 import BodyTooLarge, Connection
+from kubeedge.kit.http1 import BodyTooLarge
+from kubeedge.kit.http1_kept import KeptConnection
 from kubeedge.mapper import documents
 from kubeedge.mapper.http import core
 from kubeedge.mapper.http.core import HttpDevice
@@ -26,7 +27,7 @@ class HttpClient:
     def __init__(self, device: HttpDevice, tls: ssl.SSLContext | None) -> None:
         self.device = device
         self._tls = tls
-        self._connection: Connection | None = None
+        self._kept = KeptConnection(self._connect)
         self._turn = asyncio.Lock()
 
     @staticmethod
@@ -34,7 +35,7 @@ class HttpClient:
         """Raises OSError, TimeoutError included."""
         client = HttpClient(device, _context(device.ca_file) if device.is_tls else None)
         async with asyncio.timeout(device.timeout):
-            client._connection = await client._open()
+            await client._kept.open()
         return client
 
     async def ask(self, method: str, target: str, body: bytes = b"", content_type: str = "") -> bytes:
@@ -44,22 +45,12 @@ class HttpClient:
         if body:
             headers.append(("Content-Type", content_type))
         async with self._turn, asyncio.timeout(self.device.timeout):
-            connection = self._connection
-            if connection is None or not connection.reusable:
-                await self.aclose()
-                connection = self._connection = await self._open()
-            is_whole = False
             try:
-                answer = await connection.request(method, target, headers, body)
-                data = await answer.read(core.MAX_ANSWER)
-                is_whole = True
+                status, data = await self._kept.exchange(method, target, headers, body, limit=core.MAX_ANSWER)
             except BodyTooLarge as exc:
                 raise Invalid(f"{method} {target[:128]}: the answer has more than {core.MAX_ANSWER} bytes") from exc
-            finally:
-                if not is_whole:
-                    connection.abort()
-        if not 200 <= answer.status < 300:
-            raise Invalid(f"{method} {target[:128]}: the device answers {answer.status}")
+        if not 200 <= status < 300:
+            raise Invalid(f"{method} {target[:128]}: the device answers {status}")
         return data
 
     async def read(self, props: Sequence[MappedProperty]) -> dict[str, Any]:
@@ -91,16 +82,13 @@ class HttpClient:
 
     async def aclose(self) -> None:
         """Ends the connection; the next request makes another one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        await self._kept.close()
 
-    async def _open(self) -> Connection:
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         name = self.device.host if self._tls else None
-        reader, writer = await asyncio.open_connection(
+        return await asyncio.open_connection(
             self.device.host, self.device.port, ssl=self._tls, server_hostname=name, limit=_READ
         )
-        return Connection(reader, writer)
 
 
 def _context(ca_file: str) -> ssl.SSLContext:

@@ -1,0 +1,113 @@
+"""Devices that a scan has found on a node: each becomes a Device with `kubeedge.io/approved: "false"`, of which its node hears nothing.
+
+A Device that exists stays as it is, approved or not. What the cloud has not heard of at once (all of its processes were away) is made if the report is
+not older than some minutes: a Device that somebody has deleted does not come back with each start.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from kubeedge.api import meta, strict_json
+from kubeedge.api.devices import DEVICES
+from kubeedge.api.json_bounds import JsonBounds
+from kubeedge.api.names import NodeName, Object, TenantId
+from kubeedge.errors import Conflict, Invalid, NotFound, Refused
+from kubeedge_cloud.controllers.informer.client import CachedClient
+from kubeedge_cloud.controllers.informer.driver import Informer
+from kubeedge_cloud.controllers.queue import WorkQueue
+from kubeedge_cloud.devicecontroller import core
+
+log = logging.getLogger("kubeedge.devicecontroller")
+
+NAMESPACE = "default"
+FOUND = "kubeedge.io/found"  # annotation: what the device said of itself, as JSON
+MAX_WAITING = 512  # Devices of a tenant that wait for approval; what is found beyond them is left out
+_FRESH = 600.0  # seconds
+_BOUNDS = JsonBounds(values=100)
+_MAX_NAME = 253
+
+
+class Discoveries:
+    """Of one tenant. `found` is the cache of its Devices."""
+
+    def __init__(self, tenant: TenantId, client: CachedClient, found: Informer, wall: Callable[[], float]) -> None:
+        self._tenant = tenant
+        self._client = client
+        self._devices = found
+        self._wall = wall
+        self._rows: dict[tuple[NodeName, str], bytes] = {}  # that no Device was made of yet
+        self._queue: WorkQueue[tuple[NodeName, str]] = WorkQueue(f"discoveries of {tenant}", self._make, workers=2)
+
+    def changed(self, node: NodeName, name: str, value: bytes | None, *, is_old: bool) -> None:
+        """A node's row is new, or gone. `is_old`: it was there when this process began to look."""
+        if value is None:
+            self._rows.pop((node, name), None)
+        elif not is_old or self._is_fresh(value):
+            self._rows[node, name] = value
+            self._queue.add((node, name))
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        await self._queue.run()
+
+    async def _make(self, key: tuple[NodeName, str]) -> float | None:
+        value = self._rows.get(key)
+        if value is None:
+            return None
+        try:
+            device = unapproved(*key, value)
+        except Invalid as exc:
+            log.warning("tenant=%s node=%s found=%s: %s", self._tenant, *key, exc)
+            del self._rows[key]
+            return None
+        if self._devices.get(NAMESPACE, meta.name_of(device)) is None:
+            if sum(not core.is_approved(one) for one in self._devices) >= MAX_WAITING:
+                log.warning("tenant=%s node=%s found=%s: too many Devices wait for approval", self._tenant, *key)
+            else:
+                try:
+                    await self._client.create(DEVICES, NAMESPACE, device)
+                except (Conflict, Invalid, NotFound, Refused) as exc:  # another try would have the same answer
+                    log.warning("tenant=%s node=%s found=%s: %s", self._tenant, *key, exc)
+        self._rows.pop(key, None)
+        return None
+
+    def _is_fresh(self, value: bytes) -> bool:
+        try:
+            time = _object(value).get("time")
+        except Invalid:
+            return False
+        return isinstance(time, int) and abs(self._wall() - time / 1000) < _FRESH
+
+
+def unapproved(node: NodeName, name: str, value: bytes) -> Object:
+    """The Device of what a node has found. Raises Invalid for a row that is none."""
+    row = _object(value)
+    protocol, config = row.get("protocol"), row.get("config")
+    if not isinstance(protocol, str) or not 0 < len(protocol) < 64 or not isinstance(config, dict):
+        raise Invalid("a discovery has no protocol or no config")
+    info = row.get("info") if isinstance(row.get("info"), dict) else {}
+    said = {"finder": str(row.get("finder") or "")[:64], **{str(k)[:64]: str(v)[:512] for k, v in (info or {}).items()}}
+    return {
+        "apiVersion": DEVICES.api_version,
+        "kind": DEVICES.kind,
+        "metadata": {
+            "name": f"{node}-{name}"[:_MAX_NAME],
+            "namespace": NAMESPACE,
+            "annotations": {core.APPROVED: "false", FOUND: meta.canonical(said).decode()},
+        },
+        "spec": {
+            "deviceModelRef": {"name": protocol.lower()},
+            "nodeName": str(node),
+            "protocol": {"protocolName": protocol, "configData": config},
+        },
+    }
+
+
+def _object(value: bytes) -> dict[str, Any]:
+    found = strict_json.loads(value, bounds=_BOUNDS)
+    if not isinstance(found, dict):
+        raise Invalid("a discovery is no JSON object")
+    return found

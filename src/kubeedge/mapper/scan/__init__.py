@@ -1,0 +1,1 @@
+"""Finding devices that nobody has told us of: `kubeedge devices scan`."""

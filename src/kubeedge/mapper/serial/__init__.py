@@ -1,0 +1,1 @@
+"""The mapper of devices that speak lines of text on a serial line."""

@@ -1,0 +1,98 @@
+"""The structures of Linux's GPIO interface, as a C compiler and the kernel's own header have them. With a chip: tests/machine."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubeedge.errors import Invalid, PeerError
+from kubeedge.mapper.gpio import core
+from kubeedge.mapper.gpio.driver import GpioClient
+from kubeedge.mapper.values import MappedDevice, MappedProperty
+
+PROGRAM = r"""
+#include <linux/gpio.h>
+#include <stdio.h>
+#include <string.h>
+static void hex(const void *p, size_t n) { for (size_t i = 0; i < n; i++) printf("%02x", ((const unsigned char *) p)[i]); printf("\n"); }
+int main(void) {
+    printf("%lu %lu %lu %lu %lu %lu\n", (unsigned long) GPIO_GET_CHIPINFO_IOCTL, (unsigned long) GPIO_V2_GET_LINEINFO_IOCTL,
+           (unsigned long) GPIO_V2_GET_LINE_IOCTL, (unsigned long) GPIO_V2_LINE_SET_CONFIG_IOCTL,
+           (unsigned long) GPIO_V2_LINE_GET_VALUES_IOCTL, sizeof(struct gpio_v2_line_event));
+    struct gpio_v2_line_request input = {.offsets = {7}, .consumer = "kubeedge", .num_lines = 1, .fd = -1};
+    input.config.flags = GPIO_V2_LINE_FLAG_INPUT | GPIO_V2_LINE_FLAG_EDGE_RISING | GPIO_V2_LINE_FLAG_EDGE_FALLING |
+                         GPIO_V2_LINE_FLAG_ACTIVE_LOW | GPIO_V2_LINE_FLAG_BIAS_PULL_UP;
+    input.config.num_attrs = 1;
+    input.config.attrs[0].attr.id = GPIO_V2_LINE_ATTR_ID_DEBOUNCE;
+    input.config.attrs[0].attr.debounce_period_us = 5000;
+    input.config.attrs[0].mask = 1;
+    hex(&input, sizeof input);
+    struct gpio_v2_line_config output = {.flags = GPIO_V2_LINE_FLAG_OUTPUT | GPIO_V2_LINE_FLAG_OPEN_DRAIN, .num_attrs = 1};
+    output.attrs[0].attr.id = GPIO_V2_LINE_ATTR_ID_OUTPUT_VALUES;
+    output.attrs[0].attr.values = 1;
+    output.attrs[0].mask = 1;
+    hex(&output, sizeof output);
+    struct gpio_v2_line_info info = {.name = "RELAY_1", .offset = 3};
+    hex(&info, sizeof info);
+    struct gpiochip_info chip = {.name = "gpiochip0", .lines = 54};
+    hex(&chip, sizeof chip);
+    struct gpio_v2_line_event events[2] = {{.id = GPIO_V2_LINE_EVENT_FALLING_EDGE}, {.id = GPIO_V2_LINE_EVENT_RISING_EDGE}};
+    hex(events, sizeof events);
+    struct gpio_v2_line_values values = {.bits = 1, .mask = 1};
+    hex(&values, sizeof values);
+}
+"""
+
+
+def prop(kind: str = "BOOLEAN", writable: bool = False, **visitor: Any) -> MappedProperty:
+    return MappedProperty("default/board", "button", kind, writable, visitor={"line": 7, **visitor})
+
+
+def test_every_structure_is_that_of_the_kernel_s_header(tmp_path: Path) -> None:
+    (tmp_path / "p.c").write_text(PROGRAM)
+    subprocess.run(["gcc", "-o", str(tmp_path / "p"), str(tmp_path / "p.c")], check=True)
+    said = subprocess.run([str(tmp_path / "p")], check=True, capture_output=True, text=True).stdout.splitlines()
+    numbers = [int(word) for word in said[0].split()]
+    assert numbers == [core.GET_CHIP, core.GET_INFO, core.GET_LINE, core.SET_CONFIG, core.GET_VALUES, core.EVENT.size]
+    request, config, info, chip, events, values = (bytes.fromhex(line) for line in said[1:])
+    line = core.line_of(prop(activeLow=True, bias="pull-up", debounce=5000, push=True))
+    assert core.opening(line, 7) == request and core.file_of(request) == -1
+    assert core.writing(core.line_of(prop(writable=True, drive="open-drain")), True) == config
+    assert core.name_of(info) == "RELAY_1" and core.asking(3)[64:] == info[64:]
+    assert core.lines_of(chip) == 54 and len(core.chip_info()) == len(chip)
+    assert core.edges(events) == [False, True] and core.value_of(values)
+    with pytest.raises(PeerError):
+        core.edges(events[:-1])
+
+
+@pytest.mark.parametrize(
+    "wrong, why",
+    [
+        (prop(line=None), "line must be"),
+        (prop(line=-1), "line must be"),
+        (prop(line=99999), "line must be"),
+        (prop(line="x" * 32), "line must be"),
+        (prop("FLOAT"), "a BOOLEAN or an INT"),
+        (prop(bias="up"), "bias must be"),
+        (prop(drive="push"), "drive must be"),
+        (prop(debounce=-1), "debounce must be"),
+        (prop(writable=True, push=True), "must be ReadOnly"),
+    ],
+)
+def test_a_visitor_that_makes_no_sense_is_refused(wrong: MappedProperty, why: str) -> None:
+    with pytest.raises(Invalid, match=f"default/board: property button: .*{why}"):
+        core.line_of(wrong)
+
+
+def test_a_chip_is_a_chip() -> None:
+    assert core.path_of(MappedDevice("default/board", "gpio", {"chip": "gpiochip4"}, {})) == "/dev/gpiochip4"
+    for chip in ("/dev/mem", "gpiochip", "/dev/gpiochip0/../mem", None):
+        with pytest.raises(Invalid, match="device default/board: chip must be"):
+            core.path_of(MappedDevice("default/board", "gpio", {"chip": chip}, {}))
+    with pytest.raises(OSError):
+        GpioClient.open(MappedDevice("default/board", "gpio", {"chip": "gpiochip999"}, {}))
+    with pytest.raises(Invalid, match="a line is 0 or 1"):
+        core.level(prop("INT"), 2)
