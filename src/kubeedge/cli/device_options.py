@@ -62,6 +62,7 @@ def _add_mapper(add: Callable[..., argparse.ArgumentParser]) -> None:
             ("modbus", "run the mapper of Modbus TCP and RTU in the foreground"),
             ("http", "run the mapper of devices that answer HTTP requests, or send them, in the foreground"),
             ("mqtt", "run the mapper of devices with MQTT topics of their own in the foreground"),
+            ("onvif", "run the mapper of ONVIF cameras in the foreground"),
             ("virtual", "run the mapper of devices without hardware in the foreground"),
             ("run", "run the mapper of a Python file in the foreground"),
             ("new", "make a mapper: program, test, manifests"),
@@ -69,13 +70,16 @@ def _add_mapper(add: Callable[..., argparse.ArgumentParser]) -> None:
         )
     }
     made["run"].add_argument("file", help="a Python file with a Mapper of the name `mapper`")
-    for verb in ("modbus", "http", "mqtt", "virtual", "run"):
+    for verb in ("modbus", "http", "mqtt", "onvif", "virtual", "run"):
         made[verb].add_argument(
             "--metrics", metavar="HOST:PORT", default="", help="serve /metrics, /healthz and /readyz there"
         )
         _broker(made[verb])
     made["http"].add_argument(
         "--listen", metavar="HOST:PORT", default="", help="devices with a pushToken may send values to this address"
+    )
+    made["onvif"].add_argument(
+        "--listen", metavar="HOST:PORT", default="", help="browsers see cameras with `video: true` at this address"
     )
     made["new"].add_argument("name", help="of the protocol, as Devices will name it")
     made["new"].add_argument("--directory", default="", help="a new or empty directory (default: NAME)")

@@ -50,6 +50,10 @@ def _mapper(options: argparse.Namespace) -> Mapper:
                 raise CommandError(str(exc), "pip install kubeedge[broker]") from exc
 
             return mqtt_mapper()
+        case "onvif":
+            from kubeedge.mapper.onvif.driver import onvif_mapper
+
+            return onvif_mapper(endpoint(options.listen) if options.listen else None)
         case "run":
             return _of_file(Path(options.file))
     from kubeedge.mapper.virtual.driver import virtual_mapper
