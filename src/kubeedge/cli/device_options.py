@@ -62,6 +62,7 @@ def _add_mapper(add: Callable[..., argparse.ArgumentParser]) -> None:
             ("modbus", "run the mapper of Modbus TCP and RTU in the foreground"),
             ("http", "run the mapper of devices that answer HTTP requests, or send them, in the foreground"),
             ("mqtt", "run the mapper of devices with MQTT topics of their own in the foreground"),
+            ("ble", "run the mapper of Bluetooth Low Energy devices in the foreground"),
             ("onvif", "run the mapper of ONVIF cameras in the foreground"),
             ("virtual", "run the mapper of devices without hardware in the foreground"),
             ("run", "run the mapper of a Python file in the foreground"),
@@ -70,7 +71,7 @@ def _add_mapper(add: Callable[..., argparse.ArgumentParser]) -> None:
         )
     }
     made["run"].add_argument("file", help="a Python file with a Mapper of the name `mapper`")
-    for verb in ("modbus", "http", "mqtt", "onvif", "virtual", "run"):
+    for verb in ("modbus", "http", "mqtt", "ble", "onvif", "virtual", "run"):
         made[verb].add_argument(
             "--metrics", metavar="HOST:PORT", default="", help="serve /metrics, /healthz and /readyz there"
         )

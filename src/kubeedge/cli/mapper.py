@@ -50,6 +50,10 @@ def _mapper(options: argparse.Namespace) -> Mapper:
                 raise CommandError(str(exc), "pip install kubeedge[broker]") from exc
 
             return mqtt_mapper()
+        case "ble":
+            from kubeedge.mapper.ble.driver import ble_mapper
+
+            return ble_mapper()
         case "onvif":
             from kubeedge.mapper.onvif.driver import onvif_mapper
 

@@ -100,7 +100,9 @@ def answer(request: bytes, data: bytes) -> bytes:
 
 def is_answer(data: bytes) -> bool:
     """It belongs to a request of ours: an error, or an odd number that is none of what a device sends by itself."""
-    return data[0] == ERROR or (data[0] & 1 == 1 and data[0] not in (NOTIFICATION, INDICATION) and data[0] < _COMMAND_BIT)
+    return data[0] == ERROR or (
+        data[0] & 1 == 1 and data[0] not in (NOTIFICATION, INDICATION) and data[0] < _COMMAND_BIT
+    )
 
 
 def reply(data: bytes) -> bytes:

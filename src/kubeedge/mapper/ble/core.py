@@ -185,7 +185,9 @@ def _number_format(prop: MappedProperty) -> str:
     """Its name; "": none is given."""
     found = prop.visitor.get("format", "")
     if found and found not in _FLOATS and found not in _MEDICAL and not _INTEGER.fullmatch(str(found)):
-        raise prop.invalid(f"format {str(found)[:40]!r} is none of a number: uint8 to int64, float32, float64, sfloat16")
+        raise prop.invalid(
+            f"format {str(found)[:40]!r} is none of a number: uint8 to int64, float32, float64, sfloat16"
+        )
     return str(found)
 
 
@@ -219,9 +221,11 @@ def _medical(part: bytes, is_big: bool, bits: int) -> float:
     raw = int.from_bytes(part, "big" if is_big else "little")
     mantissa, exponent = raw & (1 << bits) - 1, raw >> bits
     most = (1 << bits - 1) - 1
-    if most - 1 <= mantissa <= most + 3:  # in order: +infinity, not a number, not at this resolution, reserved, -infinity
+    if (
+        most - 1 <= mantissa <= most + 3
+    ):  # in order: +infinity, not a number, not at this resolution, reserved, -infinity
         return {most - 1: math.inf, most + 3: -math.inf}.get(mantissa, math.nan)
     width = 8 * len(part) - bits
     exponent -= (exponent >> width - 1) << width
     mantissa -= (mantissa >> bits - 1) << bits
-    return mantissa * 10**exponent if exponent >= 0 else mantissa / 10**-exponent
+    return float(mantissa * 10**exponent if exponent >= 0 else mantissa / 10**-exponent)

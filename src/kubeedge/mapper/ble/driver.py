@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 from kubeedge.errors import Invalid, NotFound
 from kubeedge.mapper.ble import core
+from kubeedge.mapper.ble.bluez import Bluez
 from kubeedge.mapper.ble.controllers import Controllers
 from kubeedge.mapper.ble.core import BleAddress, BlePlace
 from kubeedge.mapper.ble.gatt import GattClient
@@ -69,6 +70,7 @@ class BleClient:
                     self._report(mapper, prop, data)
 
     async def _subscribe(self, mapper: Mapper, prop: MappedProperty) -> None:
+        now: bytes | Invalid | None
         try:
             place = core.place_of(prop)
             assert place is not None
@@ -124,16 +126,14 @@ def ble_mapper() -> Mapper:
     """The mapper of Bluetooth Low Energy; what a Device says is in core.py."""
     mapper = Mapper("ble", timeout=120.0)
     controllers = Controllers()
-    buses: Mapping[str, Any] = {}
+    bluez = Bluez()
 
     @mapper.connect
     async def connect(device: MappedDevice) -> BleClient:
         where = core.address_of(device)
-        for prop in device.properties.values():
-            with contextlib.suppress(Invalid):  # it concerns that property alone, when it is read
-                core.place_of(prop)
-        peer, give = await _through_controller(controllers, where)
-        return BleClient(device, peer, give)
+        if where.adapter.startswith("hci"):
+            return BleClient(device, await bluez.connect(where), _no)
+        return BleClient(device, *await _through_controller(controllers, where))
 
     @mapper.read_many
     async def read_many(client: BleClient, props: Sequence[MappedProperty]) -> dict[str, Any]:

@@ -106,9 +106,7 @@ class L2capPacket:
     payload: bytes
 
 
-HciEvent: TypeAlias = (
-    HciAnswer | LeConnected | LeDisconnected | LeAdvertised | AclSent | HardwareError | L2capPacket
-)
+HciEvent: TypeAlias = HciAnswer | LeConnected | LeDisconnected | LeAdvertised | AclSent | HardwareError | L2capPacket
 
 
 def command(opcode: int, parameters: bytes = b"") -> bytes:

@@ -8,7 +8,7 @@ import logging
 import os
 import struct
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from kubeedge.errors import PeerError
 from kubeedge.kit.tasks import cancel_and_wait
@@ -66,7 +66,9 @@ class LeConnection:
                     data = await future
             finally:
                 self._waiting = None
-                if not future.done() or future.cancelled():  # an answer that comes later would be taken for the next one's
+                if (
+                    not future.done() or future.cancelled()
+                ):  # an answer that comes later would be taken for the next one's
                     self._host.drop(self, "the device does not answer")
             return att.answer(request, data)
 
@@ -163,7 +165,8 @@ class HciHost:
         """What a command gives. Raises PeerError when the controller refuses it, OSError."""
         async with self._turn:
             self._check()
-            future = self._answers[opcode] = asyncio.get_running_loop().create_future()
+            future: asyncio.Future[HciAnswer] = asyncio.get_running_loop().create_future()
+            self._answers[opcode] = future
             try:
                 self._transport.write(hci.command(opcode, parameters))
                 async with asyncio.timeout(_ANSWER):
@@ -293,7 +296,10 @@ class HciHost:
             connection.end(self.lost)
         self._connections.clear()
         self._has_room.set()
-        for future in (*self._answers.values(), *filter(None, (self._connected,))):
+        waiting: list[asyncio.Future[Any]] = [*self._answers.values()]
+        if self._connected is not None:
+            waiting.append(self._connected)
+        for future in waiting:
             if not future.done():
                 future.set_exception(ConnectionResetError(self.lost))
                 future.exception()  # whoever waits has it; nobody may

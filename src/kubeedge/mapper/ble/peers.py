@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from kubeedge.errors import Invalid
-from kubeedge.mapper.ble.core import BlePlace
 from kubeedge.mapper.ble.att import BleCharacteristic
+from kubeedge.mapper.ble.core import BlePlace
 from kubeedge.mapper.ble.gatt import GattClient
 
 
