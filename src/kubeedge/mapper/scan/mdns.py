@@ -114,9 +114,7 @@ class MdnsFinder:
         finally:
             transport.close()
 
-    async def _send(
-        self, transport: asyncio.DatagramTransport, names: list[tuple[str, int]], scope: ScanScope
-    ) -> None:
+    async def _send(self, transport: asyncio.DatagramTransport, names: list[tuple[str, int]], scope: ScanScope) -> None:
         await scope.packet()
         transport.sendto(dns_records.question(names), (GROUP, PORT))
 

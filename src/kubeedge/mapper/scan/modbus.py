@@ -114,5 +114,3 @@ def identification(pdu: bytes) -> dict[str, str]:
             found[_TEXTS[number]] = text
         position += 2 + size
     return found
-
-
