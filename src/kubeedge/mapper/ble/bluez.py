@@ -46,6 +46,7 @@ class Bluez:
         self._bus: DbusConnection | None = None
         self._changed = asyncio.Event()
         self._peers: set[BluezPeer] = set()
+        self._users = 0
         self._owner = ""  # BlueZ's own name: anybody may send us signals
         self._turn, self._looking = asyncio.Lock(), asyncio.Lock()
 
@@ -76,14 +77,27 @@ class Bluez:
 
     async def aclose(self) -> None:
         """Ends it."""
-        if self._bus is not None:
-            await self._bus.aclose()
-            self._bus = None
+        bus, self._bus = self._bus, None
+        if bus is not None:
+            await bus.aclose()
 
     async def connect(self, where: BleAddress) -> BluezPeer:
         """A device whose services are known. Raises Invalid for an adapter that there is not, OSError and PeerError; a device that is not there is
         waited for `where.timeout` seconds."""
-        bus = await self.open()
+        self._users += 1
+        try:
+            return await self._connect(where, await self.open())
+        except BaseException:
+            await self.give_back()
+            raise
+
+    async def give_back(self) -> None:
+        """One user less: the last one ends the connection to the bus."""
+        self._users -= 1
+        if not self._users:
+            await self.aclose()
+
+    async def _connect(self, where: BleAddress, bus: DbusConnection) -> BluezPeer:
         adapter = f"/org/bluez/{where.adapter}"
         if _ADAPTER not in self.objects.get(adapter, {}):
             raise Invalid(f"this machine has no adapter {where.adapter}")
@@ -102,9 +116,7 @@ class Bluez:
                 raise ConnectionRefusedError(f"{where.address}: {exc}") from exc
             except BaseException:
                 self._peers.discard(peer)
-                with contextlib.suppress(Invalid, OSError):
-                    async with asyncio.timeout(where.timeout):
-                        await bus.call(_BLUEZ, path, _DEVICE, "Disconnect")
+                await peer.disconnect()
                 raise
         return peer
 
@@ -263,11 +275,18 @@ class BluezPeer:
     async def aclose(self) -> None:
         """See BlePeer."""
         self._bluez.forget(self)
-        if not self._lost:
-            self.end("ended here")
-            with contextlib.suppress(Invalid, OSError):
-                async with asyncio.timeout(self._where.timeout):
-                    await self._bus.call(_BLUEZ, self._path, _DEVICE, "Disconnect")
+        try:
+            if not self._lost:
+                self.end("ended here")
+                await self.disconnect()
+        finally:
+            await self._bluez.give_back()
+
+    async def disconnect(self) -> None:
+        """Has BlueZ end the connection, as well as it can."""
+        with contextlib.suppress(Invalid, OSError):
+            async with asyncio.timeout(self._where.timeout):
+                await self._bus.call(_BLUEZ, self._path, _DEVICE, "Disconnect")
 
     def changed(self, path: str, interface: str, values: Mapping[str, Any]) -> None:
         """BlueZ says that something has another value."""

@@ -18,6 +18,7 @@ from kubeedge.mapper.ble.hci import HciAnswer, LeAdvertised
 log = logging.getLogger("kubeedge.mapper.ble")
 
 _ANSWER = 5.0  # seconds of the controller for a command
+_CANCELLED = 1.0  # seconds in which it says that it does not look for a device any more, or that it has just found it
 _READ = 4096
 _MAX_FOUND = 256  # devices of a scan
 _INTERVAL = (24, 40)  # of a connection, in 1.25 ms: 30 to 50 ms
@@ -215,7 +216,7 @@ class HciHost:
         """Whether there is a connection all the same: it was made while nobody waited any more."""
         with contextlib.suppress(OSError, PeerError):
             await self._do(hci.LE_CREATE_CONNECTION_CANCEL)
-            async with asyncio.timeout(_ANSWER):
+            async with asyncio.timeout(_CANCELLED):
                 return (await future).status == 0
         return False
 
