@@ -18,9 +18,9 @@ _MAX = 2048  # characters of a challenge that are looked at
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Credentials:
-    """A user of a device. `basic`: the password may be sent as it is, where the device knows nothing better."""
+    """A user of a device, whose password is in no log. `basic`: it may be sent as it is, where the device knows nothing better."""
 
     user: str
     password: str
