@@ -1,4 +1,5 @@
-"""`make bench NAME=mapper`: what the Modbus mapper costs with 20 devices of 10 properties, each read once a second.
+"""`make bench NAME=mapper`: what the Modbus mapper costs with 20 devices of 10 properties, each read once a second; those of cameras and of Bluetooth
+with one device (peripherals.py).
 
     python -m bench.mapper [--rounds 3] [--seconds 10]
 
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from bench.demo.memory import pss
 from bench.devices.__main__ import broker
+from bench.mapper import peripherals
 from bench.report import Report
 from kubeedge.api import keys
 from kubeedge.store.sqlite import open_sqlite
@@ -94,6 +96,8 @@ def main() -> int:
     report = Report("mapper")
     for _ in range(options.rounds):
         asyncio.run(one_round(report, options.seconds))
+        asyncio.run(peripherals.cameras(report))
+        asyncio.run(peripherals.bluetooth(report))
     return 0 if report.finish() else 1
 
 

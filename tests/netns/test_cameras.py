@@ -25,7 +25,7 @@ IMAGE = (
 )
 MOUNTED = [path for path in ("/usr", "/lib", "/lib64", str(ROOT)) if Path(path).exists()]
 COMMAND = [*KUBEEDGE, "mapper", "onvif", "--listen", "$(HOST_IP):8085", "--metrics", "127.0.0.1:10021"]
-FIND = f"""
+FIND = """
 import asyncio, json
 from kubeedge.mapper.scan import core, driver
 request = core.ScanRequest(networks=core.networks(["203.0.113.0/24"]), finders=["onvif"], seconds=20)

@@ -111,7 +111,12 @@ async def main() -> None:
     for path, one in ((SERVICE, Service()), (f"{SERVICE}/char0", temperature), (f"{SERVICE}/char1", target)):
         objects.export_with_manager(path, one)
     advertisement.export_to_dbus("/adv")
-    await GattManager.new_proxy("org.bluez", "/org/bluez/hci1").RegisterApplication("/app", {})
+    while True:
+        try:
+            await GattManager.new_proxy("org.bluez", "/org/bluez/hci1").RegisterApplication("/app", {})
+            break
+        except sdbus.SdBusBaseError:  # BlueZoo is not there yet
+            await asyncio.sleep(0.1)
     await AdvertisingManager.new_proxy("org.bluez", "/org/bluez/hci1").RegisterAdvertisement("/adv", {})
     print("ready", flush=True)
     number = 0

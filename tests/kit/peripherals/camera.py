@@ -4,9 +4,11 @@ import sys
 import time
 
 import numpy
-from ipycam import CameraConfig, IPCamera
+from ipycam import CameraConfig, IPCamera, WSDiscoveryServer
 
 address, http, rtsp, *user = sys.argv[1:]
+if address.startswith("127."):
+    WSDiscoveryServer.start = lambda self: None  # it announces itself to a network, and this one is none
 config = CameraConfig(
     name="Gate", local_ip=address, onvif_port=int(http), rtsp_port=int(rtsp),
     main_width=320, main_height=240, main_fps=10, main_bitrate="512K", sub_width=160, sub_height=120,

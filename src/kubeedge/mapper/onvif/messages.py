@@ -8,10 +8,10 @@ from __future__ import annotations
 import datetime
 import math
 from urllib.parse import urlsplit
-from xml.sax.saxutils import escape
 
 from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import dataclass, field
+from kubeedge.mapper.markup import escape
 from kubeedge.mapper.onvif.elements import XmlElement
 
 _MAX_PROFILES = 64

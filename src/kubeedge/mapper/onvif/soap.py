@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from xml.sax.saxutils import escape
 
 from kubeedge.errors import Invalid
+from kubeedge.mapper.markup import escape
 from kubeedge.mapper.onvif.elements import XmlElement, parse
 
 CONTENT_TYPE = "application/soap+xml; charset=utf-8"

@@ -3,8 +3,9 @@ Media Source Extensions."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable
+
+from kubeedge.mapper.markup import escape
 
 _PAGE = """<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>body{{margin:0;background:#111;color:#ccc;font:14px sans-serif}}video,img{{max-width:100%;max-height:96vh;display:block;margin:auto}}
@@ -52,10 +53,10 @@ _LIST = '<!doctype html><meta charset="utf-8"><title>cameras</title><ul>{items}<
 
 def page_of(name: str) -> bytes:
     """The page of one camera, at a URL that ends in a slash: "stream" is beside it."""
-    return _PAGE.format(title=html.escape(name)).encode()
+    return _PAGE.format(title=escape(name)).encode()
 
 
 def list_of(names: Iterable[str]) -> bytes:
     """Links to the cameras, NAMESPACE/NAME."""
-    items = "".join(f'<li><a href="{html.escape(name)}/">{html.escape(name)}</a>' for name in names)
+    items = "".join(f'<li><a href="{escape(name)}/">{escape(name)}</a>' for name in names)
     return _LIST.format(items=items).encode()

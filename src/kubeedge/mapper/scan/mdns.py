@@ -13,7 +13,7 @@ from typing import Any
 from kubeedge.errors import PeerError
 from kubeedge.mapper.scan import dns_records
 from kubeedge.mapper.scan.core import Finding, ScanRequest
-from kubeedge.mapper.scan.dns_records import A, PTR, SRV, TXT, DnsRecord
+from kubeedge.mapper.scan.dns_records import PTR, SRV, TXT, A, DnsRecord
 from kubeedge.mapper.scan.finder import ScanScope
 
 GROUP, PORT = "224.0.0.251", 5353
