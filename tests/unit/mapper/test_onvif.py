@@ -129,6 +129,12 @@ def test_damaged_answers_are_refused_or_understood(seed: int) -> None:
             pass
 
 
+def test_who_sets_one_of_pan_and_tilt_leaves_the_other_one() -> None:
+    now = PtzVector(0.1, 0.2, 0.3)
+    assert '<tt:PanTilt x="0.5" y="0.2"/>' in core.move_of(prop("pan"), 0.5, "p", now).xml
+    assert '<tt:PanTilt x="0.1" y="0.5"/>' in core.move_of(prop("tilt"), 0.5, "p", now).xml
+
+
 def prop(item: str) -> MappedProperty:
     return MappedProperty("default/gate", "x", visitor={"item": item})
 

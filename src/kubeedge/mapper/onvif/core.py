@@ -118,12 +118,18 @@ def item_of(prop: MappedProperty) -> str:
     return str(found)
 
 
-def move_of(prop: MappedProperty, value: TypedValue, profile: str) -> OnvifRequest:
-    """The request for a value of pan, tilt, zoom, position, step or move. Raises Invalid for a value that says no move."""
-    item = item_of(prop)
+def move_of(prop: MappedProperty, value: TypedValue, profile: str, now: PtzVector | None = None) -> OnvifRequest:
+    """The request for a value of pan, tilt, zoom, position, step or move. `now`: where it looks, for pan and tilt, of which ONVIF moves both or none.
+    Raises Invalid for a value that says no move."""
+    item, now = item_of(prop), now or PtzVector()
     if item in _RANGES:
         axis = _axis(prop, item, str(value))
-        return messages.absolute_move(profile, PtzVector(**{item: axis}))
+        match item:
+            case "pan":
+                return messages.absolute_move(profile, PtzVector(axis, now.tilt))
+            case "tilt":
+                return messages.absolute_move(profile, PtzVector(now.pan, axis))
+        return messages.absolute_move(profile, PtzVector(zoom=axis))
     if item == "move" and value == "stop":
         return messages.stop(profile)
     parts = str(value).split(",")

@@ -86,7 +86,8 @@ class CameraDevice:
             same = {name: token for token, name in (await client.presets()).items()}
             await client.ask(messages.set_preset(client.profile.token, str(value)[:64], same.get(str(value), "")))
         else:
-            await client.ask(core.move_of(prop, value, client.profile.token))
+            now = (await client.status()).position if item in ("pan", "tilt") else None
+            await client.ask(core.move_of(prop, value, client.profile.token, now))
         if item in core.ACTIONS:
             self._done[item] = str(value)
 

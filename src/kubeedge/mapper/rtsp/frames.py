@@ -36,9 +36,10 @@ class VideoFrame:
 class FrameAssembler(Protocol):
     """Puts frames together."""
 
-    #: for the header Content-Type of what shows the frames; "": not known before more has come
     @property
-    def codec(self) -> str: ...
+    def codec(self) -> str:
+        """For the header Content-Type of what shows the frames; "": not known before more has come."""
+        ...
 
     def packet(self, packet: RtpPacket) -> VideoFrame | None:
         """The frame that this packet completes. Raises PeerError for what no camera sends."""
