@@ -1,4 +1,5 @@
-"""`make bench NAME=mapper`: what the Modbus mapper costs with 20 devices of 10 properties, each read once a second, and the memory of others.
+"""`make bench NAME=mapper`: what the Modbus mapper costs with 20 devices of 10 properties, each read once a second, and the memory of others; those of
+cameras and of Bluetooth with one device (peripherals.py).
 
     python -m bench.mapper [--rounds 3] [--seconds 10]
 
@@ -22,6 +23,7 @@ from typing import Any
 
 from bench.demo.memory import pss
 from bench.devices.node import broker
+from bench.mapper import peripherals
 from bench.report import Report
 from kubeedge.api import keys
 from kubeedge.devices.core import Device
@@ -167,6 +169,8 @@ def main() -> int:
     for _ in range(options.rounds):
         asyncio.run(one_round(report, options.seconds))
         others(report)
+        asyncio.run(peripherals.cameras(report))
+        asyncio.run(peripherals.bluetooth(report))
     return 0 if report.finish() else 1
 
 

@@ -9,7 +9,7 @@ say() { printf '\033[1m== %s\033[0m\n' "$*"; }
 
 packages="gcc libc6-dev libssl-dev python3-dev python3-venv openssl ca-certificates
           iproute2 nftables iptables iputils-ping iputils-tracepath traceroute curl busybox-static
-          crun runc conmon containernetworking-plugins libcjson1 libdlt2 libwrap0 zstd
+          crun runc conmon containernetworking-plugins libcjson1 libdlt2 libwrap0 zstd dbus-daemon
           socat qemu-system-arm u-boot-qemu e2fsprogs mtools dosfstools squashfs-tools kmod binutils"
 missing=
 for package in $packages; do

@@ -107,6 +107,8 @@ def _add_mapper(add: Callable[..., argparse.ArgumentParser]) -> None:
             ("gpio", "run the mapper of GPIO lines in the foreground"),
             ("serial", "run the mapper of devices that speak lines of text on a serial line in the foreground"),
             ("can", "run the mapper of CAN buses in the foreground"),
+            ("ble", "run the mapper of Bluetooth Low Energy devices in the foreground"),
+            ("onvif", "run the mapper of ONVIF cameras in the foreground"),
             ("virtual", "run the mapper of devices without hardware in the foreground"),
             ("run", "run the mapper of a Python file in the foreground"),
             ("new", "make a mapper: program, test, manifests"),
@@ -114,13 +116,16 @@ def _add_mapper(add: Callable[..., argparse.ArgumentParser]) -> None:
         )
     }
     made["run"].add_argument("file", help="a Python file with a Mapper of the name `mapper`")
-    for verb in ("modbus", "http", "mqtt", "opcua", "gpio", "serial", "can", "virtual", "run"):
+    for verb in ("modbus", "http", "mqtt", "opcua", "gpio", "serial", "can", "ble", "onvif", "virtual", "run"):
         made[verb].add_argument(
             "--metrics", metavar="HOST:PORT", default="", help="serve /metrics, /healthz and /readyz there"
         )
         _broker(made[verb])
     made["http"].add_argument(
         "--listen", metavar="HOST:PORT", default="", help="devices with a pushToken may send values to this address"
+    )
+    made["onvif"].add_argument(
+        "--listen", metavar="HOST:PORT", default="", help="browsers see cameras with `video: true` at this address"
     )
     made["new"].add_argument("name", help="of the protocol, as Devices will name it")
     made["new"].add_argument("--directory", default="", help="a new or empty directory (default: NAME)")

@@ -66,6 +66,14 @@ def _mapper(options: argparse.Namespace) -> Mapper:
             from kubeedge.mapper.can.driver import can_mapper
 
             return can_mapper()
+        case "ble":
+            from kubeedge.mapper.ble.driver import ble_mapper
+
+            return ble_mapper()
+        case "onvif":
+            from kubeedge.mapper.onvif.driver import onvif_mapper
+
+            return onvif_mapper(endpoint(options.listen) if options.listen else None)
         case "run":
             return _of_file(Path(options.file))
     from kubeedge.mapper.virtual.driver import virtual_mapper

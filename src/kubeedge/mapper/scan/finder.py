@@ -16,6 +16,8 @@ RATE = 250.0  # packets a second, of all finders together
 FINDERS = {
     "modbus": "kubeedge.mapper.scan.modbus:ModbusFinder",
     "mdns": "kubeedge.mapper.scan.mdns:MdnsFinder",
+    "onvif": "kubeedge.mapper.scan.onvif:OnvifFinder",
+    "ble": "kubeedge.mapper.scan.ble:BleFinder",
 }
 
 
