@@ -13,7 +13,7 @@ from kubeedge.api.names import NamespacedName, NodeName, Object
 from kubeedge.api.resources import NODES
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put
 from kubeedge_cloud.controllers.queue import WorkQueue
-from kubeedge_cloud.edgecontroller import claims, node_objects, policies, services, token_issuer
+from kubeedge_cloud.edgecontroller import claims, node_objects, policies, policy_pods, services, token_issuer
 from kubeedge_cloud.edgecontroller.copies import Copies
 from kubeedge_cloud.edgecontroller.data_rows import DataRows
 from kubeedge_cloud.edgecontroller.gateway_needs import GATEWAYS, NO_NEEDS, GatewayNeeds, gateway_needs
@@ -88,7 +88,7 @@ class DesiredState:
 
     def pod_changed(self, before: Object | None, after: Object | None) -> None:
         """Queues the nodes of the pod before and after, unless only its status has changed."""
-        if policies.differs(before, after):
+        if policy_pods.differs(before, after):
             self._policies_depend("pod", before, after)
         # What a node reports about a pod changes nothing else that it should have.
         if before is not None and after is not None and node_objects.pod(before) == node_objects.pod(after):
@@ -217,7 +217,7 @@ class DesiredState:
         prefix, have = await self._stored(name)
         due = await self._tokens.renew(name, have)
         if self._has_proxy(name):
-            await _in_turns(self._policies.encode(policies.isolated_namespaces(self._state.pods_of(name))))
+            await _in_turns(self._policies.encode(policy_pods.isolated_namespaces(self._state.pods_of(name))))
         if name not in self._state.records:
             return None  # it was removed meanwhile, and what was known of it is forgotten
         # from here to the transaction nothing waits: answers to writes go down with what the writes have changed
@@ -255,7 +255,7 @@ class DesiredState:
             wanted[token_issuer.ROW] = row
         self._namespaces[name] = self._namespaces_of(name, pods)
         wanted |= self._catalogue.of(self._namespaces[name])
-        self._isolated[name] = policies.isolated_namespaces(pods) if self._has_proxy(name) else frozenset()
+        self._isolated[name] = policy_pods.isolated_namespaces(pods) if self._has_proxy(name) else frozenset()
         wanted |= self._policies.of(self._isolated[name])
         wanted |= self._not_listed_yet(have)
         wanted |= self._answered(name, have)

@@ -25,6 +25,7 @@ from kubeedge.api.validation_networkpolicies import MAX_PEERS, MAX_PORTS, MAX_RU
 from kubeedge.errors import Invalid
 from kubeedge_cloud.controllers.objects import key_of
 from kubeedge_cloud.edgecontroller.node_objects import canonical
+from kubeedge_cloud.edgecontroller.policy_pods import addresses
 
 PREFIX = "networkpolicies/"
 ALL = "*"
@@ -100,7 +101,7 @@ class _Rule:
         }
         numbers = found or _NO_PORTS
         node = str((pod.get("spec") or {}).get("nodeName") or "")
-        return [(address, node, numbers) for address in _addresses(pod)]
+        return [(address, node, numbers) for address in addresses(pod)]
 
     def value(self) -> Object:
         """As a node gets it."""
@@ -216,7 +217,7 @@ class PolicyCatalogue:
     def pod_changed(self, namespace: str, name: str, after: Object | None) -> Steps:
         """A pod came, went (None), or has another address, node or other labels."""
         key = (namespace, name)
-        there = after is not None and bool(_addresses(after))
+        there = after is not None and bool(addresses(after))
         found, looks = set(), 0
         for space, policies in self._policies.items():
             for policy_name, policy in policies.items():
@@ -298,7 +299,7 @@ class PolicyCatalogue:
         rules = [(policy, rule) for policy in policies for rule in policy.rules if rule.peers or rule.everybody]
         looks = 0
         for pod in list(self._pods()) if rules else ():
-            if (of and meta.namespace_of(pod) != of) or not _addresses(pod):
+            if (of and meta.namespace_of(pod) != of) or not addresses(pod):
                 continue
             key = key_of(pod)
             for policy, rule in rules:
@@ -385,27 +386,3 @@ def _cut(rule: _Rule, looks: int) -> bool:
         rule.peers.pop()
     rule.left_out += had - len(rule.peers)
     return had > len(rule.peers) or rule.weight > looks
-
-
-def differs(before: Object | None, after: Object | None) -> bool:
-    """Whether a pod is another one for rules."""
-    return before is None or after is None or _seen(before) != _seen(after)
-
-
-def isolated_namespaces(pods: Iterable[Object]) -> frozenset[str]:
-    """Those whose policies concern a node: of its pods that have a network of their own."""
-    return frozenset(meta.namespace_of(pod) for pod in pods if not (pod.get("spec") or {}).get("hostNetwork"))
-
-
-def _addresses(pod: Object) -> list[str]:
-    """What others see of it: none of a pod in the network of its node, which is the node, nor of one that has ended."""
-    spec, status = pod.get("spec") or {}, pod.get("status") or {}
-    if spec.get("hostNetwork") or status.get("phase") in ("Succeeded", "Failed"):
-        return []
-    listed = [entry.get("ip") for entry in status.get("podIPs") or ()] or [status.get("podIP")]
-    return [address for address in listed[:2] if isinstance(address, str) and address]
-
-
-def _seen(pod: Object) -> Any:
-    """What rules depend on. Ports of containers do not change."""
-    return _addresses(pod), meta.labels_of(pod), (pod.get("spec") or {}).get("nodeName")

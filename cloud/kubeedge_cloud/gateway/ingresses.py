@@ -46,7 +46,7 @@ def class_of(ingress: Object) -> str:
 
 
 def controller_of(found: Object) -> str:
-    """Of an IngressClass."""
+    """The controller that an IngressClass names, ours or another one; "": none."""
     return str((found.get("spec") or {}).get("controller") or "")
 
 

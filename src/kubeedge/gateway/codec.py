@@ -57,7 +57,7 @@ def encoded(routes: CompiledRoutes) -> bytes:
 
 
 def decoded(tenant: TenantId, row: bytes) -> CompiledRoutes:
-    """Raises Invalid."""
+    """The table in a row. Raises Invalid for one that is too large, or in another form."""
     document = _document(row)
     try:
         rules = [_rule(found) for found in document["rules"]]

@@ -41,7 +41,7 @@ def encoded(report: ListenReport) -> bytes:
 
 
 def decoded(row: bytes) -> ListenReport:
-    """Raises Invalid."""
+    """What a node says, cut to what one may say. Raises Invalid for what is too large, or in another form."""
     if len(row) > _MAX_REPORT:
         raise Invalid("a report of listeners that is too large")
     found = strict_json.loads(row, what="a report of listeners", bounds=_BOUNDS)

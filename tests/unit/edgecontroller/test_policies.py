@@ -14,8 +14,8 @@ from kubeedge_cloud.edgecontroller.policies import (
     MAX_LOOKS,
     MAX_PODS,
     PolicyCatalogue,
-    isolated_namespaces,
 )
+from kubeedge_cloud.edgecontroller.policy_pods import isolated_namespaces
 from tests.kit.steps import at_once
 from tests.unit.controllers.world import World, in_world
 from tests.unit.edgecontroller.test_edgecontroller import pod_on
