@@ -11,14 +11,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kubeedge.api.names import JsonObject
+from kubeedge.api.service_labels import OTHER_PROXY
 from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kit.ip import IpAddress, address_of
 
 MAX_PORTS = 100  # of one Service
 MAX_ENDPOINTS = 1000  # of one port that this node uses; connections go to those
 MAX_ADDRESSES = 32  # external ones of one Service
-#: labels by which kube-proxy, and so we, leave a Service, or a slice of one, to another proxy; names are answered all the same
-OTHERS = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 _AFFINITY = 10_800  # seconds; the default of Kubernetes
 _LABEL = re.compile(r"[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?")
@@ -110,7 +109,7 @@ def service_of(namespace: str, name: str, value: JsonObject) -> Service | None:
 
 def _is_ours(value: JsonObject) -> bool:
     labels = mapping(mapping(value.get("metadata")).get("labels"))
-    return not any(label in labels for label in OTHERS)
+    return not any(label in labels for label in OTHER_PROXY)
 
 
 def endpoints_of(value: JsonObject) -> tuple[str, list[Endpoint]]:

@@ -8,6 +8,7 @@ As in the kubelet a refusal is final for the pod. Lives elsewhere: keys, the row
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -81,6 +82,20 @@ class PodCertificate:
 def clean(chain: str) -> str:
     """The certificates in the text, without what is between them."""
     return "".join(f"{match[0]}\n" for match in _PEM.finditer(chain))
+
+
+def encoded(row: Mapping[str, Any]) -> bytes:
+    """Compact JSON: equal rows have equal bytes."""
+    return json.dumps(row, sort_keys=True, separators=(",", ":")).encode()
+
+
+def decoded(value: bytes) -> dict[str, Any]:
+    """The JSON object in `value`; {} when it is anything else."""
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def row(uid: str, sources: Mapping[str, PodCertificate]) -> dict[str, Any]:

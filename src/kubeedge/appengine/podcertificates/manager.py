@@ -18,7 +18,6 @@ from kubeedge.api.names import NamespacedName, Object
 from kubeedge.api.pod_certificates import RESOURCE, Answer, WantedCertificate, answers_of, request_row, wanted_by
 from kubeedge.appengine.podcertificates import core
 from kubeedge.appengine.podcertificates.core import PodCertificate
-from kubeedge.appengine.reports import canonical, json_object
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.dataclasses import dataclass, field, replace
 from kubeedge.pki.csr import pem
@@ -75,7 +74,7 @@ class PodCertificates:
         for prefix, take in ((keys.LOCAL, self._read), (keys.DESIRED, self._answered)):
             kept = await self._store.get(f"{prefix}{RESOURCE}/{namespace}/{name}")
             if kept is not None:
-                take((namespace, name), pod, json_object(kept.value))
+                take((namespace, name), pod, core.decoded(kept.value))
         self._pods[namespace, name] = pod
         self._wake.set()
 
@@ -159,10 +158,10 @@ class PodCertificates:
         """In one transaction with what is asked for: a request whose key is not kept would be for nobody."""
         local, reported = _rows(*key)
         requests = {source: base64.b64decode(kept.request) for source, kept in has.items() if kept.request}
-        asked: Op = Put(reported, canonical(request_row(pod.uid, requests))) if requests else Delete(reported)
+        asked: Op = Put(reported, core.encoded(request_row(pod.uid, requests))) if requests else Delete(reported)
         if self._pods.get(key) is not pod:
             return  # it went while keys were made
-        await self._store.txn((), [Put(local, canonical(core.row(pod.uid, has))), asked])
+        await self._store.txn((), [Put(local, core.encoded(core.row(pod.uid, has))), asked])
         pod.has = has
         self._changed(*key, core.row(pod.uid, has))
 
