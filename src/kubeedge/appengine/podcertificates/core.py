@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kubeedge.api.pod_certificates import DENIED, ISSUED, Answer, digest
+from kubeedge.api.pod_certificates import DENIED, ISSUED, SignerAnswer, digest
 from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import asdict, dataclass, field
 
@@ -49,7 +49,7 @@ class PodCertificate:
         """A request is under way."""
         self.next_key, self.request = key, request
 
-    def answered(self, answer: Answer, request: bytes, delay: float) -> tuple[str, str] | None:
+    def answered(self, answer: SignerAnswer, request: bytes, delay: float) -> tuple[str, str] | None:
         """An answer came to that request: (reason, message) of a warning. The next request is due `delay` seconds after the signer wants it."""
         if answer.request != digest(request):
             return None  # to an earlier one

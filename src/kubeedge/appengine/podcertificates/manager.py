@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from kubeedge._fastpath import keys as new_keys
 from kubeedge.api import keys
 from kubeedge.api.names import NamespacedName, Object
-from kubeedge.api.pod_certificates import RESOURCE, Answer, WantedCertificate, answers_of, request_row, wanted_by
+from kubeedge.api.pod_certificates import RESOURCE, SignerAnswer, WantedCertificate, answers_of, request_row, wanted_by
 from kubeedge.appengine.podcertificates import core
 from kubeedge.appengine.podcertificates.core import PodCertificate
 from kubeedge.errors import Invalid, KubeEdgeError
@@ -101,7 +101,7 @@ class PodCertificates:
             await self._store.txn((), [Delete(key) for key in _rows(namespace, name)])
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Look at what is due, and at what has come, until cancelled."""
         while True:
             self._wake.clear()
             now = self._wall()
@@ -143,7 +143,7 @@ class PodCertificates:
                 await self._warn(pod.uid, *warning)
         return min((due for kept in has.values() if (due := kept.due(now)) is not None), default=None)
 
-    def _answers_to(self, key: NamespacedName, pod: _CertifiedPod) -> dict[str, Answer]:
+    def _answers_to(self, key: NamespacedName, pod: _CertifiedPod) -> dict[str, SignerAnswer]:
         row = self._answers.get(key)
         if row is None:
             return {}
