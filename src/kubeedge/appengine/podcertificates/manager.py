@@ -71,8 +71,9 @@ class PodCertificates:
         if known is not None and known.uid == uid:
             return  # its volumes do not change
         pod = _CertifiedPod(uid, {wanted.source: wanted for wanted in wanted_by(obj)})
-        for prefix, take in ((keys.LOCAL, self._read), (keys.DESIRED, self._answered)):
-            kept = await self._store.get(f"{prefix}{RESOURCE}/{namespace}/{name}")
+        ours, answers = keys.local_certificates(namespace, name), keys.desired(RESOURCE, namespace, name)
+        for place, take in ((ours, self._read), (answers, self._answered)):
+            kept = await self._store.get(place)
             if kept is not None:
                 take((namespace, name), pod, core.decoded(kept.value))
         self._pods[namespace, name] = pod
@@ -167,4 +168,4 @@ class PodCertificates:
 
 
 def _rows(namespace: str, name: str) -> tuple[str, str]:
-    return f"{keys.LOCAL}{RESOURCE}/{namespace}/{name}", keys.reported(RESOURCE, namespace, name)
+    return keys.local_certificates(namespace, name), keys.reported(RESOURCE, namespace, name)
