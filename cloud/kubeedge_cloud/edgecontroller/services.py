@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from kubeedge.api import keys, meta
+from kubeedge.api.known_services import OTHER_PROXY
 from kubeedge.api.names import Object
-from kubeedge.api.service_labels import OTHER_PROXY
 from kubeedge_cloud.edgecontroller.node_objects import canonical
 
 ALL = "*"

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kubeedge.api.known_services import OTHER_PROXY
 from kubeedge.api.names import JsonObject
-from kubeedge.api.service_labels import OTHER_PROXY
 from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kit.ip import IpAddress, address_of
 

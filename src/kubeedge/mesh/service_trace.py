@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from kubeedge.api.service_labels import OTHER_PROXY
+from kubeedge.api.known_services import OTHER_PROXY
 from kubeedge.errors import NotFound
 from kubeedge.kit.ip import IpAddress
 from kubeedge.mesh.model import Endpoint, Service, ServicePort
