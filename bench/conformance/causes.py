@@ -21,16 +21,6 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "12 times here), and its second attempt asks without TLS, since the first has changed the URL",
     ),
     (
-        r"Port forwarding.*over websockets",
-        "bad status",
-        "ours: port forwarding by WebSocket is not spoken in its oldest form, v4.channel.k8s.io with the ports in the query",
-    ),
-    (
-        r"Projected PodCertificate",
-        "",
-        "ours: podCertificate sources of projected volumes are not there; their pods wait with an Event that says so",
-    ),
-    (
         r"HostPort validates",
         "Failed to connect",
         "ours, by design: the first InternalIP of a node is the cloud's, where the API server finds its kubelet, and the suite sends from that "
@@ -52,21 +42,6 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "timed out",
         "ours, by design: the first InternalIP of a node is the cloud's, where the API server finds its kubelet, and the suite asks there for the "
         "node port; no endpoint is on that machine",
-    ),
-    (
-        r"compacted away|not schedule jobs when suspended|should happen in predictable order",
-        "interrupted",
-        "the run: it had 200 s for each spec on a busy machine, and this one waits for minutes by itself",
-    ),
-    (
-        r"ImageVolume.*policy of Always",
-        "failed to execute command",
-        "the image: its file etc/os-release was not there (archives.py has it since)",
-    ),
-    (
-        r"Services should (implement service.kubernetes.io|be able to up and down|work after the service has been recreated)",
-        "service verification failed",
-        "the image: Debian's static busybox dies of `wget -T` (archives.py has another wget since)",
     ),
     (r"a container with a new image", "", "no registry: what is not preloaded cannot be pulled"),
 )

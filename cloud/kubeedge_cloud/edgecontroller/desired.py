@@ -108,9 +108,10 @@ class DesiredState:
         was, now = (None if obj is None else node_objects.linked_service(obj) for obj in versions)
         if was == now:
             return
-        namespace = meta.namespace_of(after or before or {})
+        service = after or before or {}
+        namespace, everywhere = meta.namespace_of(service), node_objects.is_api_server(service)
         for name in self._state.records:
-            if any(self._is_linked(pod, namespace) for pod in self._state.pods_of(name)):
+            if any(everywhere or self._is_linked(pod, namespace) for pod in self._state.pods_of(name)):
                 self.queue.add(name)
 
     @staticmethod

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from kubeedge.api import edge_writes, keys, meta
+from kubeedge.api.known_services import API_SERVER
 from kubeedge.api.names import Object
 from kubeedge.kubebus.http.access import MAX_TOKENS, MIN_TOKEN, hashed
 from kubeedge_cloud.edgecontroller.core import UNREACHABLE
@@ -82,6 +83,11 @@ def linked_service(obj: Object) -> bytes | None:
 def has_service_links(obj: Object) -> bool:
     """The pod's containers have variables for the Services of its namespace."""
     return (obj.get("spec") or {}).get("enableServiceLinks") is not False
+
+
+def is_api_server(service: Object) -> bool:
+    """The Service whose address every container has in its environment."""
+    return (meta.namespace_of(service), meta.name_of(service)) == API_SERVER
 
 
 def node(obj: Object) -> bytes:
@@ -198,7 +204,8 @@ def desired(
     linked = {meta.namespace_of(obj) for obj in pods if has_service_links(obj)}
     for service in services:
         namespace = meta.namespace_of(service)
-        if namespace in linked and (copy := linked_service(service)) is not None:
+        told = namespace in linked or (bool(pods) and is_api_server(service))
+        if told and (copy := linked_service(service)) is not None:
             wanted[key("services", namespace, meta.name_of(service))] = copy
     for obj in pods:
         namespace = meta.namespace_of(obj)

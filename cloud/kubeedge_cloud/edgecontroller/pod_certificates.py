@@ -14,7 +14,7 @@ from typing import Any
 
 from kubeedge.api import meta, pod_certificates, service_accounts
 from kubeedge.api.names import NodeName, Object
-from kubeedge.api.pod_certificates import DENIED, FAILED, ISSUED, Answer, WantedCertificate
+from kubeedge.api.pod_certificates import DENIED, FAILED, ISSUED, SignerAnswer, WantedCertificate
 from kubeedge.api.resources import PODCERTIFICATEREQUESTS, SERVICEACCOUNTS
 from kubeedge.api.status import AlreadyExists, Forbidden, InvalidObject, NoSuchPath, ObjectNotFound
 from kubeedge.kit.backoff import Backoff
@@ -35,7 +35,7 @@ class PodCertificateRequests:
         self._changed = changed
         self._asked: dict[NodeName, set[str]] = {}  # rows with which nodes ask, by what follows reported/
         #: by node and row: uid of the pod, and answers by source
-        self._answers: dict[NodeName, dict[str, tuple[str, dict[str, Answer]]]] = {}
+        self._answers: dict[NodeName, dict[str, tuple[str, dict[str, SignerAnswer]]]] = {}
         self._looks: dict[tuple[NodeName, str], int] = {}
 
     def forget(self, node: NodeName) -> None:
@@ -94,24 +94,24 @@ class PodCertificateRequests:
         self._looks[node, rest] = looks = self._looks.get((node, rest), 0) + 1
         return _LOOK.delay(looks)
 
-    async def _ask(self, node: NodeName, pod: Object, wanted: WantedCertificate, request: bytes) -> Answer | None:
+    async def _ask(self, node: NodeName, pod: Object, wanted: WantedCertificate, request: bytes) -> SignerAnswer | None:
         """None: there is no answer yet."""
         digest = pod_certificates.digest(request)
         if not self._state.cluster:
-            return Answer(digest, FAILED, "NotServed", _UNSERVED)
+            return SignerAnswer(digest, FAILED, "NotServed", _UNSERVED)
         name = f"req-{hashlib.sha256(f'{uid_of(pod)}/{wanted.source}/{digest}'.encode()).hexdigest()[:40]}"
         client = self._state.client_of(node)
         try:
             found = await client.get(PODCERTIFICATEREQUESTS, meta.namespace_of(pod), name)
         except NoSuchPath:
-            return Answer(digest, FAILED, "NotServed", _UNSERVED)
+            return SignerAnswer(digest, FAILED, "NotServed", _UNSERVED)
         except (ObjectNotFound, Forbidden):  # nodes may not read what is not there
             return await self._create(node, pod, wanted, request, name)
         return answer_in(found, digest)
 
     async def _create(
         self, node: NodeName, pod: Object, wanted: WantedCertificate, request: bytes, name: str
-    ) -> Answer | None:
+    ) -> SignerAnswer | None:
         client, namespace = self._state.client_of(node), meta.namespace_of(pod)
         account = service_accounts.account_of(pod)
         found = await client.get(SERVICEACCOUNTS, namespace, account)
@@ -133,14 +133,14 @@ class PodCertificateRequests:
         except AlreadyExists:
             pass  # it was made, and the authorizer has not heard of it yet
         except NoSuchPath:
-            return Answer(pod_certificates.digest(request), FAILED, "NotServed", _UNSERVED)
+            return SignerAnswer(pod_certificates.digest(request), FAILED, "NotServed", _UNSERVED)
         except InvalidObject as exc:
             message = str(exc)[: pod_certificates.MAX_MESSAGE]
-            return Answer(pod_certificates.digest(request), FAILED, "Invalid", message)
+            return SignerAnswer(pod_certificates.digest(request), FAILED, "Invalid", message)
         return None
 
 
-def answer_in(found: Object, digest: str) -> Answer | None:
+def answer_in(found: Object, digest: str) -> SignerAnswer | None:
     """What a PodCertificateRequest says of the request with that digest; None: nothing yet."""
     status = found.get("status")
     status = status if isinstance(status, dict) else {}
@@ -148,16 +148,16 @@ def answer_in(found: Object, digest: str) -> Answer | None:
         outcome, said = condition.get("type"), condition.get("status")
         if outcome in (DENIED, FAILED) and said == "True":
             reason, message = (str(condition.get(part) or "") for part in ("reason", "message"))
-            return Answer(digest, outcome, reason[:256], message[: pod_certificates.MAX_MESSAGE])
+            return SignerAnswer(digest, outcome, reason[:256], message[: pod_certificates.MAX_MESSAGE])
         if outcome == ISSUED and said == "True":
             return _issued(status, digest)
     return None
 
 
-def _issued(status: Mapping[str, Any], digest: str) -> Answer:
+def _issued(status: Mapping[str, Any], digest: str) -> SignerAnswer:
     chain = str(status.get("certificateChain") or "")
     times = [meta.parse_timestamp(status.get(name)) for name in ("notBefore", "beginRefreshAt", "notAfter")]
     not_before, refresh, not_after = times
     if len(chain) > pod_certificates.MAX_CHAIN or not_before is None or refresh is None or not_after is None:
-        return Answer(digest, FAILED, "Unusable", "the signer has issued what is too long, or has no times")
-    return Answer(digest, ISSUED, chain=chain, not_before=not_before, refresh=refresh, not_after=not_after)
+        return SignerAnswer(digest, FAILED, "Unusable", "the signer has issued what is too long, or has no times")
+    return SignerAnswer(digest, ISSUED, chain=chain, not_before=not_before, refresh=refresh, not_after=not_after)

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from kubeedge.api import keys, meta
+from kubeedge.api.known_services import OTHER_PROXY
 from kubeedge.api.names import Object
-from kubeedge.mesh.model import OTHERS
 from kubeedge_cloud.edgecontroller.node_objects import canonical
 
 ALL = "*"
@@ -54,7 +54,7 @@ def service(obj: Object) -> bytes:
     status = {}
     if ingress := ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress"):
         status = {"status": {"loadBalancer": {"ingress": ingress}}}
-    labels = {name: value for name, value in meta.labels_of(obj).items() if name in OTHERS}
+    labels = {name: value for name, value in meta.labels_of(obj).items() if name in OTHER_PROXY}
     inner = {**_metadata(obj), **({"labels": labels} if labels else {})}
     return canonical({"metadata": inner, "spec": spec, **status})
 

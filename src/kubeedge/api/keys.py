@@ -57,6 +57,7 @@ REPORTED = "/reported/"
 LOCAL = "/local/"
 WRITTEN = f"{LOCAL}written/"
 LOCAL_DEVICES = f"{LOCAL}devices/"
+LOCAL_CERTIFICATES = f"{LOCAL}podcertificates/"
 MAPPERS = f"{LOCAL}mappers/"
 SYNC_DOWN = "/sync/down"
 TENANTS = "/tenants/"
@@ -84,6 +85,11 @@ def reported(resource: str, namespace: str, name: str) -> str:
 def local_device(namespace: str, name: str) -> str:
     """Key in the edge store of what a device reports and its node keeps for itself."""
     return f"{LOCAL_DEVICES}{namespace}/{name}"
+
+
+def local_certificates(namespace: str, pod: str) -> str:
+    """Key in the edge store of what a node has of a pod's certificates: keys, and what came of requests."""
+    return f"{LOCAL_CERTIFICATES}{namespace}/{pod}"
 
 
 def split(key: str) -> tuple[str, str, str]:

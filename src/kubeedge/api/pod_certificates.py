@@ -3,7 +3,7 @@
 The key of a pod is made on its node and never leaves it. Of each pod there may be three rows, all named RESOURCE/NAMESPACE/POD:
 
     /reported/  {uid, requests: {SOURCE: request}}      base64 of a PKCS #10 request; only while an answer is waited for
-    /desired/   {uid, answers: {SOURCE: Answer}}        only while it is asked for
+    /desired/   {uid, answers: {SOURCE: SignerAnswer}}  only while it is asked for
     /local/     {uid, sources: {SOURCE: ...}}           the keys, certificates and times (kubeedge.appengine.podcertificates.core), encrypted as Secrets are
 
 SOURCE is VOLUME/INDEX: a pod may ask several signers, or one for several certificates.
@@ -43,7 +43,7 @@ class WantedCertificate:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SignerAnswer:
     """How a request ended. `request` is its digest(); times are in seconds since 1970, 0.0 of one that was not issued."""
 
     request: str
@@ -108,15 +108,15 @@ def requests_of(row: Mapping[str, Any]) -> tuple[str, dict[str, bytes]]:
     return uid, found
 
 
-def answer_row(uid: str, answers: Mapping[str, Answer]) -> Object:
+def answer_row(uid: str, answers: Mapping[str, SignerAnswer]) -> Object:
     """What the cloud tells a node."""
     return {"uid": uid, "answers": {source: asdict(answer) for source, answer in answers.items()}}
 
 
-def answers_of(row: Mapping[str, Any]) -> tuple[str, dict[str, Answer]]:
+def answers_of(row: Mapping[str, Any]) -> tuple[str, dict[str, SignerAnswer]]:
     """The uid and the answers in a row of the cloud. Raises Invalid."""
     try:
-        answers = {str(source): Answer(**answer) for source, answer in row["answers"].items()}
+        answers = {str(source): SignerAnswer(**answer) for source, answer in row["answers"].items()}
         for answer in answers.values():
             if answer.outcome not in (ISSUED, DENIED, FAILED) or len(answer.chain) > MAX_CHAIN:
                 raise ValueError(answer.outcome)

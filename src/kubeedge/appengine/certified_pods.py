@@ -59,7 +59,7 @@ class CertifiedPods:
 
     async def sweep(self) -> None:
         """Every desired pod is known: keys of others go."""
-        for prefix in (f"{keys.LOCAL}{pod_certificates.RESOURCE}/", f"{keys.REPORTED}{pod_certificates.RESOURCE}/"):
+        for prefix in (keys.LOCAL_CERTIFICATES, f"{keys.REPORTED}{pod_certificates.RESOURCE}/"):
             for kv in (await self._store.range(prefix, keys.prefix_end(prefix), keys_only=True)).kvs:
                 if keys.split(kv.key)[1:] not in self._asking:
                     await self._store.txn((), [Delete(kv.key)])

@@ -75,6 +75,9 @@ class PodDriver:
                     if (pod := worker.desired) is not None:  # until it is deleted meanwhile
                         await self._prepare.refresh(pod, worker.observed.ips)
                         await self._let_grow(worker, pod)
+                if worker.stale_limits:
+                    worker.stale_limits = False
+                    await resize.update_pod(self._runtime, self._prepare, worker)
                 action = core.plan(worker.desired, worker.observed, self._clock())
                 if isinstance(action, core.ReportRemoved):
                     if await self._gone(worker):

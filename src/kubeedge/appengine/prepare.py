@@ -14,6 +14,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from kubeedge.api.known_services import API_SERVER
 from kubeedge.api.names import Object
 from kubeedge.api.pod import Container, Pod, ResourceRequirements
 from kubeedge.api.resources import PERSISTENTVOLUMECLAIMS
@@ -67,11 +68,13 @@ class Preparer:
         """A ConfigMap or Secret as it was last seen; None when this node has none of this name."""
         return self._objects.get((resource, namespace, name))
 
-    def _services(self, namespace: str) -> list[Object]:
-        return [
+    def _services(self, pod: Pod) -> list[Object]:
+        """The API server comes first: a Service of that name in the pod's own namespace has the variables, as with the kubelet."""
+        found = [] if (api := self.find("services", *API_SERVER)) is None else [api]
+        return found + [
             obj
             for (kind, of, _), obj in sorted(self._objects.items(), key=lambda item: item[0])
-            if (kind, of) == ("services", namespace)
+            if pod.service_links and (kind, of) == ("services", pod.namespace)
         ]
 
     def sandbox(self, pod: Pod, observed: PodObservation) -> SandboxConfig:
@@ -85,7 +88,7 @@ class Preparer:
     async def configure(self, pod: Pod, container: Container, attempt: int, ip: str) -> ContainerConfig:
         """Raises Missing or Invalid for what cannot be resolved, StartError or OSError for what cannot be on disk."""
         ip = self._host_ip if pod.host_network else ip
-        services = self._services(pod.namespace) if pod.service_links else ()
+        services = self._services(pod)
         files = await self._files_of_variables(pod, container)
         env = resolve.environment(
             pod, container, self.find, pod_ip=ip, host_ip=self._host_ip, node=self._node, services=services,

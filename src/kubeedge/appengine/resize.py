@@ -29,7 +29,7 @@ async def perform(
         await reports.event(worker, "Warning", "ResizeInfeasible", problem, container.name)
         return
     try:
-        await _update_pod(runtime, prepare, worker)
+        await update_pod(runtime, prepare, worker)
         await runtime.update_container(state.id, runs)
     except NotRunning:
         return  # its exit is on the way
@@ -40,12 +40,13 @@ async def perform(
             await reports.event(worker, "Warning", "ResizeError", str(exc), container.name)
         return
     state.resources, state.resize_error, state.resize_refused = runs, "", None
-    await _update_pod(runtime, prepare, worker)
+    await update_pod(runtime, prepare, worker)
     await reports.event(worker, "Normal", "ResizeCompleted", f"Resized container {container.name}", container.name)
 
 
-async def _update_pod(runtime: Runtime, prepare: Preparer, worker: Worker) -> None:
-    if worker.desired is not None:
+async def update_pod(runtime: Runtime, prepare: Preparer, worker: Worker) -> None:
+    """The pod's own limits, by what it asks for now and what its containers have."""
+    if worker.desired is not None and worker.observed.sandbox:
         await runtime.update_sandbox(prepare.sandbox(worker.desired, worker.observed))
 
 

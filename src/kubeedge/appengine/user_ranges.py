@@ -1,11 +1,13 @@
 """Which users of the machine are those of a pod with hostUsers: false: a range for each, kept for as long as the pod is on this node.
 
-A file named by the pod's uid has the first of the range. They are beyond what systemd and /etc/subuid give away (0x70000000 and on, of 31 bits).
+A file named by the pod's uid has the first of the range. Which one is free is looked for from a place that the uid chooses: what one pod leaves behind on
+the machine is not the next one's, and pods of two nodes have other users as a rule. They are beyond what systemd and /etc/subuid give away (0x70000000 and on, of 31 bits).
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Collection
 from pathlib import Path
 
@@ -27,7 +29,9 @@ class UserRanges:
         known = self._all()
         if uid not in known:
             taken = set(known.values())
-            free = next((first for n in range(COUNT) if (first := FIRST + n * RANGE) not in taken), None)
+            begin = int.from_bytes(hashlib.blake2b(uid.encode(), digest_size=4).digest(), "big")
+            ranges = (FIRST + (begin + n) % COUNT * RANGE for n in range(COUNT))
+            free = next((first for first in ranges if first not in taken), None)
             if free is None:
                 raise StartError("FailedCreatePodSandBox", f"all {COUNT} ranges of users are taken")
             private.directory(self._directory)

@@ -43,6 +43,7 @@ class Worker:
     last: Pod | None = None  # as it was last desired
     ending: asyncio.Event = field(default_factory=asyncio.Event)  # what takes long is given up for it
     stale_volumes: bool = False  # a ConfigMap or Secret changed
+    stale_limits: bool = False  # what the pod asks for as a whole changed
     mirror: dict[str, Any] | None = None  # of a static pod: what the API is to show
 
     @property
@@ -54,6 +55,7 @@ class Worker:
         """Desired, or desired otherwise. A pod that was on its way out and is desired after all, because its node was removed and joined again,
         say, goes on with what is left of it."""
         revived = self.desired is None and not pod.deleting
+        self.stale_limits |= self.desired is not None and self.desired.resources != pod.resources
         self.desired = self.last = pod
         self.invalid = ""
         self.observed.grace = pod.grace

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kubeedge.api.known_services import OTHER_PROXY
 from kubeedge.api.names import JsonObject
 from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.kit.ip import IpAddress, address_of
@@ -17,8 +18,6 @@ from kubeedge.kit.ip import IpAddress, address_of
 MAX_PORTS = 100  # of one Service
 MAX_ENDPOINTS = 1000  # of one port that this node uses; connections go to those
 MAX_ADDRESSES = 32  # external ones of one Service
-#: labels by which kube-proxy, and so we, leave a Service, or a slice of one, to another proxy; names are answered all the same
-OTHERS = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 _VERSIONS = {"IPv4": 4, "IPv6": 6}
 _AFFINITY = 10_800  # seconds; the default of Kubernetes
@@ -115,7 +114,7 @@ def service_of(namespace: str, name: str, value: JsonObject) -> Service | None:
 
 def _is_ours(value: JsonObject) -> bool:
     labels = mapping(mapping(value.get("metadata")).get("labels"))
-    return not any(label in labels for label in OTHERS)
+    return not any(label in labels for label in OTHER_PROXY)
 
 
 def endpoints_of(value: JsonObject) -> tuple[str, list[Endpoint]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from kubeedge.api.known_services import OTHER_PROXY
 from kubeedge.errors import NotFound
 from kubeedge.kit.ip import IpAddress
-from kubeedge.mesh.model import OTHERS, Endpoint, Service, ServicePort
+from kubeedge.mesh.model import Endpoint, Service, ServicePort
 from kubeedge.mesh.network_policy import AllowedTraffic, PolicyPod
 from kubeedge.mesh.table import MeshTable, choose
 
@@ -65,7 +66,7 @@ def _why_of_name(table: MeshTable, service: Service, domain: str) -> str:
     if service.headless:
         return "headless: the name has the addresses of the ready endpoints, and clients choose among them"
     if not service.proxied:
-        return f"another proxy has its addresses: it has a label of {' or '.join(OTHERS)}"
+        return f"another proxy has its addresses: it has a label of {' or '.join(OTHER_PROXY)}"
     if not service.addresses:
         return "it has no cluster IP that is used here"
     return "cluster IP: connections are translated on this node"

@@ -41,6 +41,7 @@ MADE = {
     "/sync/down": keys.SYNC_DOWN,
     "/local/written/RESOURCE/NAMESPACE/NAME": keys.WRITTEN + "RESOURCE/NAMESPACE/NAME",
     "/local/devices/NAMESPACE/NAME": keys.local_device("NAMESPACE", "NAME"),
+    "/local/podcertificates/NAMESPACE/POD": keys.local_certificates("NAMESPACE", "POD"),
     "/local/mappers/NAME": keys.MAPPERS + "NAME",
 }
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from kubeedge.api.pod import Pod
-from kubeedge.appengine import core
+from kubeedge.appengine import core, qos
 from kubeedge.appengine.core import PodObservation
 from kubeedge.appengine.driver import PodDriver
 from kubeedge.appengine.runtime.base import StartError
 from kubeedge.appengine.worker import Worker, Workers
-from tests.unit.appengine.world import pod
+from tests.unit.appengine.world import container, pod
 
 
 class Driver(PodDriver):
@@ -84,3 +84,35 @@ def test_pods_with_users_of_their_own_are_counted_and_what_could_not_start_of_th
     driver = Driver(parts, workers, parts, parts, parts, parts, clock=lambda: 0.0, wall=lambda: 0.0)
     asyncio.run(driver._perform(worker, core.CreateSandbox()))
     assert (workers.with_own_users, workers.failed_with_own_users) == (1, 1)
+
+
+def test_a_pod_that_asks_for_more_as_a_whole_gets_it_while_it_runs() -> None:
+    """Also where each container has limits of its own, which stay."""
+    resources = {"limits": {"memory": "1Mi"}}
+    before, after = (
+        pod(resources={"limits": {"memory": f"{n}Mi"}}, containers=[container(resources=resources)]) for n in (10, 20)
+    )
+    worker = Worker("u1", "default", "web", before, PodObservation("u1", sandbox=True))
+    told: list[Any] = []
+
+    async def update(config: Any) -> None:
+        told.append(config)
+        worker.end()
+
+    def sandbox(wanted: Pod, observed: PodObservation) -> Any:
+        return qos.pod_resources(wanted, {}).memory_limit
+
+    parts: Any = SimpleNamespace(
+        images=None, update_sandbox=update, sandbox=sandbox, end_all=lambda *_: None, note_last_status=lambda *_: None,
+        remove_pod=_nothing, remove=_nothing,
+    )  # fmt: skip
+    worker.want(before)
+    assert not worker.stale_limits
+    worker.want(after)
+    driver = Driver(parts, Workers(), parts, parts, parts, parts, clock=lambda: 0.0, wall=lambda: 0.0)
+    asyncio.run(asyncio.wait_for(driver.drive(worker), 60))
+    assert told == [20 << 20]
+
+
+async def _nothing(*_: Any) -> None:
+    pass

@@ -131,7 +131,7 @@ def test_fields_without_effect_are_listed_with_their_path() -> None:
     p = pod(
         hostIPC=False,
         setHostnameAsFQDN=False,
-        resources={"limits": {"memory": "1Mi"}},
+        resources={"limits": {"memory": "1Mi", "example.com/thing": "1"}},
         securityContext={"seccompProfile": {"type": "RuntimeDefault"}},
         containers=[
             container(
@@ -142,7 +142,7 @@ def test_fields_without_effect_are_listed_with_their_path() -> None:
         ],
     )
     assert set(p.unsupported) == {
-        "spec.resources",
+        "spec.resources.limits.example.com/thing",
         "spec.containers[0].lifecycle.preStop.httpGet.protocol",
         "spec.containers[0].securityContext.windowsOptions",
     }

@@ -15,7 +15,7 @@ import pytest
 from kubeedge.api import keys, pod_certificates
 from kubeedge.api.names import Object
 from kubeedge.api.pod import VolumeSpec
-from kubeedge.api.pod_certificates import DENIED, FAILED, ISSUED, Answer, answer_row, digest, requests_of
+from kubeedge.api.pod_certificates import DENIED, FAILED, ISSUED, SignerAnswer, answer_row, digest, requests_of
 from kubeedge.appengine.certified_pods import CertifiedPods
 from kubeedge.appengine.podcertificates import core
 from kubeedge.appengine.podcertificates.core import PodCertificate
@@ -77,7 +77,7 @@ class Node:
 
     async def answered(self, **answer: Any) -> None:
         """The cloud answers the request that is under way."""
-        made = Answer(**{"request": digest(await self.request()), "outcome": ISSUED, **answer})
+        made = SignerAnswer(**{"request": digest(await self.request()), "outcome": ISSUED, **answer})
         self.certificates.answer("default", "web", answer_row("u1", {"v/1": made}))
         await settled()
 
@@ -169,7 +169,7 @@ def test_a_certificate_is_renewed_with_a_new_key_and_the_old_one_serves_until_th
 def test_a_certificate_of_an_hour_is_asked_for_again_before_it_ends() -> None:
     kept = PodCertificate()
     kept.asked("k", base64.b64encode(b"r").decode())
-    answer = Answer(digest(b"r"), ISSUED, chain=CHAIN, refresh=3500.0, not_after=3600.0)
+    answer = SignerAnswer(digest(b"r"), ISSUED, chain=CHAIN, refresh=3500.0, not_after=3600.0)
     assert kept.answered(answer, b"r", 300.0) is None
     assert kept.refresh == 3550.0 and kept.due(0.0) == 3550.0 and kept.is_due(3551.0)
 
@@ -203,7 +203,7 @@ def test_a_restart_goes_on_with_the_key_that_was_asked_for_and_takes_the_answer_
         async with node() as before:
             await before.certificates.pod("default", "web", asking())
             await settled()
-            made = Answer(
+            made = SignerAnswer(
                 digest(b"request 1"), ISSUED, chain=CHAIN, refresh=before.now + DAY, not_after=before.now + 2 * DAY
             )
             await before.ends()

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from kubeedge.api.pod import Pod
+from kubeedge.api.pod_parser import parse
 from kubeedge.appengine.prepare import Preparer
 from kubeedge.appengine.service_links import variables
-from tests.unit.appengine.world import container, pod
+from tests.unit.appengine.world import container, manifest, pod
 
 
 def service(name: str, address: str = "10.96.0.7", *ports: dict[str, Any]) -> dict[str, Any]:
@@ -61,6 +62,12 @@ def test_a_container_has_them_before_its_own_and_may_do_without(tmp_path: Path) 
     without = pod(enableServiceLinks=False)
     env = environment(without)
     assert not any(name.startswith("WEB_") for name in env)
+    prepare.keep("services", "default", "kubernetes", service("kubernetes", "10.96.0.1", {"port": 443}))
+    elsewhere = manifest(enableServiceLinks=False)
+    elsewhere["metadata"]["namespace"] = "other"
+    env = environment(parse(elsewhere))
+    assert (env["KUBERNETES_SERVICE_HOST"], env["KUBERNETES_SERVICE_PORT"]) == ("10.96.0.1", "443")
+    prepare.keep("services", "default", "kubernetes", None)
     prepare.keep("services", "default", "web", None)
     env = environment(pod())
     assert "WEB_SERVICE_HOST" not in env

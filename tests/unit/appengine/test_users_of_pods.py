@@ -19,12 +19,13 @@ from tests.unit.appengine.world import container, pod
 
 def test_a_range_is_kept_until_its_pod_is_gone_also_over_a_restart(tmp_path: Path) -> None:
     ranges = UserRanges(tmp_path / "users")
-    assert [ranges.of(uid) for uid in ("a", "b", "a")] == [FIRST, FIRST + RANGE, FIRST]
+    first, second, same = [ranges.of(uid) for uid in ("a", "b", "a")]
+    assert first == same != second and abs(first - second) >= RANGE
     again = UserRanges(tmp_path / "users")
-    assert again.of("b") == FIRST + RANGE
+    assert again.of("b") == second
     again.release("a")
     again.release("a")
-    assert again.of("c") == FIRST and sorted(f.name for f in (tmp_path / "users").iterdir()) == ["b", "c"]
+    assert again.of("c") not in (first, second) and sorted(f.name for f in (tmp_path / "users").iterdir()) == ["b", "c"]
     UserRanges(tmp_path / "users").sweep(["c", "d"])
     assert [f.name for f in (tmp_path / "users").iterdir()] == ["c"]
 
@@ -43,7 +44,12 @@ def test_no_two_pods_have_one_range_whatever_the_files_say(tmp_path: Path) -> No
     (directory / "other").write_text(str(FIRST))
     ranges = UserRanges(directory)
     found = [ranges.of(uid) for uid in ("empty", "zero", "huge", "words", "other")]
-    assert len(set(found)) == 5 and found[-1] == FIRST and all(FIRST <= first < 2**31 for first in found)
+    assert (
+        len(set(found)) == 5
+        and found[-1] == FIRST
+        and all((first - FIRST) % RANGE == 0 for first in found)
+        and all(FIRST <= first < 2**31 for first in found)
+    )
 
 
 def test_there_are_so_many_ranges(tmp_path: Path) -> None:
@@ -54,11 +60,20 @@ def test_there_are_so_many_ranges(tmp_path: Path) -> None:
     assert FIRST + COUNT * RANGE == 2**31
 
 
+def test_pods_of_two_nodes_have_other_users_and_a_range_is_taken_once(tmp_path: Path) -> None:
+    """Where they begin to look is chosen by the uid."""
+    found = {UserRanges(tmp_path / uid).of(uid) for uid in map(str, range(20))}
+    assert len(found) == 20
+    ranges = UserRanges(tmp_path / "full")
+    ranges._known = {f"u{n}": FIRST + n * RANGE for n in range(COUNT - 1)}
+    assert ranges.of("the last") == FIRST + (COUNT - 1) * RANGE
+
+
 def test_only_a_pod_that_asks_for_it_has_one(tmp_path: Path) -> None:
     preparer = Preparer(node="edge1", host_ip="10.0.0.1", state=tmp_path, log_root=tmp_path / "logs")
     assert preparer.sandbox(pod(), PodObservation("u1")).first_user == 0 and not (tmp_path / "users").exists()
     mine = preparer.sandbox(pod(hostUsers=False), PodObservation("u1"))
-    assert mine.first_user == FIRST == preparer.sandbox(pod(hostUsers=False), PodObservation("u1")).first_user
+    assert FIRST <= mine.first_user == preparer.sandbox(pod(hostUsers=False), PodObservation("u1")).first_user
 
 
 @pytest.mark.parametrize("shared", ["hostNetwork", "hostPID", "hostIPC"])
@@ -90,5 +105,6 @@ def test_a_cri_runtime_is_told_as_well(tmp_path: Path) -> None:
         made = configs.sandbox(sandbox, node="edge1", attempt=0, cgroup_parent="/x")
         return made["linux"]["security_context"]["namespace_options"].get("userns_options")
 
-    mapping = [{"host_id": FIRST, "container_id": 0, "length": 65536}]
+    first = preparer.users.of("u1")
+    mapping = [{"host_id": first, "container_id": 0, "length": 65536}]
     assert options() is None and options(hostUsers=False) == {"mode": 0, "uids": mapping, "gids": mapping}

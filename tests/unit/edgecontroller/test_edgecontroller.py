@@ -575,10 +575,15 @@ async def test_a_node_knows_the_services_whose_variables_its_containers_have(wor
         await world.settle()
         assert set(await linked("edge1")) == {"services/default/web", "services/default/later"}
         assert (await linked("edge1"))["services/default/web"]["ports"][0]["port"] == 81
+        api = {"metadata": {"name": "kubernetes"}, "spec": {"ports": [{"port": 443}]}}
+        await world.api().create(SERVICES, "default", api)
+        await world.settle()
+        assert set(await linked("edge2")) == {"services/default/kubernetes"}  # every container is told of that
+        await world.api().delete(SERVICES, "default", "kubernetes")
         await world.api().delete(SERVICES, "default", "web")
         await world.api().delete(PODS, "default", "p", grace_period=0)
         await world.settle()
-        assert await linked("edge1") == {}
+        assert await linked("edge1") == await linked("edge2") == {}
 
 
 @in_world

@@ -8,11 +8,12 @@ As in the kubelet a refusal is final for the pod. Lives elsewhere: keys, the row
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kubeedge.api.pod_certificates import DENIED, ISSUED, Answer, digest
+from kubeedge.api.pod_certificates import DENIED, ISSUED, SignerAnswer, digest
 from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import asdict, dataclass, field
 
@@ -48,7 +49,7 @@ class PodCertificate:
         """A request is under way."""
         self.next_key, self.request = key, request
 
-    def answered(self, answer: Answer, request: bytes, delay: float) -> tuple[str, str] | None:
+    def answered(self, answer: SignerAnswer, request: bytes, delay: float) -> tuple[str, str] | None:
         """An answer came to that request: (reason, message) of a warning. The next request is due `delay` seconds after the signer wants it."""
         if answer.request != digest(request):
             return None  # to an earlier one
@@ -81,6 +82,20 @@ class PodCertificate:
 def clean(chain: str) -> str:
     """The certificates in the text, without what is between them."""
     return "".join(f"{match[0]}\n" for match in _PEM.finditer(chain))
+
+
+def encoded(row: Mapping[str, Any]) -> bytes:
+    """Compact JSON: equal rows have equal bytes."""
+    return json.dumps(row, sort_keys=True, separators=(",", ":")).encode()
+
+
+def decoded(value: bytes) -> dict[str, Any]:
+    """The JSON object in `value`; {} when it is anything else."""
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def row(uid: str, sources: Mapping[str, PodCertificate]) -> dict[str, Any]:

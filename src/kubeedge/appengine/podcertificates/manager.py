@@ -15,10 +15,9 @@ from collections.abc import Awaitable, Callable
 from kubeedge._fastpath import keys as new_keys
 from kubeedge.api import keys
 from kubeedge.api.names import NamespacedName, Object
-from kubeedge.api.pod_certificates import RESOURCE, Answer, WantedCertificate, answers_of, request_row, wanted_by
+from kubeedge.api.pod_certificates import RESOURCE, SignerAnswer, WantedCertificate, answers_of, request_row, wanted_by
 from kubeedge.appengine.podcertificates import core
 from kubeedge.appengine.podcertificates.core import PodCertificate
-from kubeedge.appengine.reports import canonical, json_object
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.dataclasses import dataclass, field, replace
 from kubeedge.pki.csr import pem
@@ -72,10 +71,11 @@ class PodCertificates:
         if known is not None and known.uid == uid:
             return  # its volumes do not change
         pod = _CertifiedPod(uid, {wanted.source: wanted for wanted in wanted_by(obj)})
-        for prefix, take in ((keys.LOCAL, self._read), (keys.DESIRED, self._answered)):
-            kept = await self._store.get(f"{prefix}{RESOURCE}/{namespace}/{name}")
+        ours, answers = keys.local_certificates(namespace, name), keys.desired(RESOURCE, namespace, name)
+        for place, take in ((ours, self._read), (answers, self._answered)):
+            kept = await self._store.get(place)
             if kept is not None:
-                take((namespace, name), pod, json_object(kept.value))
+                take((namespace, name), pod, core.decoded(kept.value))
         self._pods[namespace, name] = pod
         self._wake.set()
 
@@ -102,7 +102,7 @@ class PodCertificates:
             await self._store.txn((), [Delete(key) for key in _rows(namespace, name)])
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Look at what is due, and at what has come, until cancelled."""
         while True:
             self._wake.clear()
             now = self._wall()
@@ -144,7 +144,7 @@ class PodCertificates:
                 await self._warn(pod.uid, *warning)
         return min((due for kept in has.values() if (due := kept.due(now)) is not None), default=None)
 
-    def _answers_to(self, key: NamespacedName, pod: _CertifiedPod) -> dict[str, Answer]:
+    def _answers_to(self, key: NamespacedName, pod: _CertifiedPod) -> dict[str, SignerAnswer]:
         row = self._answers.get(key)
         if row is None:
             return {}
@@ -159,13 +159,13 @@ class PodCertificates:
         """In one transaction with what is asked for: a request whose key is not kept would be for nobody."""
         local, reported = _rows(*key)
         requests = {source: base64.b64decode(kept.request) for source, kept in has.items() if kept.request}
-        asked: Op = Put(reported, canonical(request_row(pod.uid, requests))) if requests else Delete(reported)
+        asked: Op = Put(reported, core.encoded(request_row(pod.uid, requests))) if requests else Delete(reported)
         if self._pods.get(key) is not pod:
             return  # it went while keys were made
-        await self._store.txn((), [Put(local, canonical(core.row(pod.uid, has))), asked])
+        await self._store.txn((), [Put(local, core.encoded(core.row(pod.uid, has))), asked])
         pod.has = has
         self._changed(*key, core.row(pod.uid, has))
 
 
 def _rows(namespace: str, name: str) -> tuple[str, str]:
-    return f"{keys.LOCAL}{RESOURCE}/{namespace}/{name}", keys.reported(RESOURCE, namespace, name)
+    return keys.local_certificates(namespace, name), keys.reported(RESOURCE, namespace, name)
