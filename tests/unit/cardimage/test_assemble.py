@@ -46,7 +46,9 @@ def test_a_card_has_its_first_slot_where_its_record_says(tmp_path: Path) -> None
     serial = mbr.signature(raw.read_bytes()[:512])
     assert slot_image.part(raw, "cmdline.txt").decode() == f"{image.arguments(TINY)} card.id={serial:08x} card.slot=a\n"
     board = fat.get(raw, image.BOARD)
-    assert board is not None and TINY.description.encode() in board, "whoever has another board reads it on any computer"
+    assert board is not None and TINY.description.encode() in board, (
+        "whoever has another board reads it on any computer"
+    )
     script = fat.get(raw, "boot.scr")
     assert (
         script is not None

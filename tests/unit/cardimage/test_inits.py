@@ -17,7 +17,14 @@ def root(tmp_path: Path) -> Path:
     for name in ("etc", "usr/sbin", "usr/lib/systemd/system-generators", "usr/lib/systemd/system/sysinit.target.wants"):
         (tmp_path / name).mkdir(parents=True)
     own = tmp_path / "usr/lib/systemd"
-    for name in ("systemd", "systemd-executor", "systemd-journald", "systemd-shutdown", "systemd-cgroups-agent", "systemd-networkd"):
+    for name in (
+        "systemd",
+        "systemd-executor",
+        "systemd-journald",
+        "systemd-shutdown",
+        "systemd-cgroups-agent",
+        "systemd-networkd",
+    ):
         (own / name).write_text("")
     (own / "system-generators/systemd-fstab-generator").write_text("")
     (own / "systemd-sysroot-fstab-check").symlink_to("system-generators/systemd-fstab-generator")
