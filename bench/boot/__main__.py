@@ -91,6 +91,7 @@ class Boot:
         elif self.steps == "short":
             self._run_pods()
             self.until(self._all_run, "three pods run")
+            self.say(f"three pods run {self.since_on():.1f} s after power-on")
             self._memory()
         if self.steps != "update":
             self._works_again()
