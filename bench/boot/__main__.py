@@ -280,9 +280,13 @@ class Boot:
         return {container.get("containerID", "") for of_pod in statuses for container in of_pod}
 
     def _settle(self) -> None:
-        """The machine's own clock says when: 40 s after the pods were seen, whatever this machine's speed."""
-        seen = len(self.machine.console())
-        self.until(lambda: self.machine.console()[seen:].count(b"card: memory") >= 20, "40 s of the machine's clock")
+        """The machine's own clock says when, whatever this machine's speed: cold memory is compressed (files/settle), and 20 s have passed."""
+        for mark, count in ((b"card: settled", 1), (b"card: memory", 10)):
+            seen = len(self.machine.console())
+            self.until(
+                lambda mark=mark, count=count, seen=seen: self.machine.console()[seen:].count(mark) >= count,
+                f"{count} times {mark.decode()}",
+            )
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         until(lambda: condition() or not self.machine.alive(), timeout=_TIMEOUT, what=what)
