@@ -71,7 +71,7 @@ EMULATED = {
         devices=_RPI3,
         disk=("if=sd",),
         tree="bcm2837-rpi-3-b.dtb",
-        arguments_more="mem=128M",
+        arguments_more="mem=128M maxcpus=1",
     ),
 }
 

@@ -15,6 +15,45 @@ def parse(modules_dep: str) -> dict[str, list[str]]:
     return found
 
 
+def with_soft(dependencies: Mapping[str, list[str]], softdep: str, alias: str) -> dict[str, list[str]]:
+    """The same, and what modules ask for by name while they are loaded or used, which modprobe loads before them and insmod does not:
+    `modules.softdep`, whose names may be those of `modules.alias`. ext4 asks for crypto-crc32c, and mounts nothing without."""
+    by_name = {name(path): path for path in dependencies}
+    called: dict[str, list[str]] = {}
+    for line in alias.splitlines():
+        words = line.split()
+        if len(words) == 3 and words[0] == "alias" and words[2] in by_name:
+            called.setdefault(words[1].replace("-", "_"), []).append(by_name[words[2]])
+    found = {path: list(needed) for path, needed in dependencies.items()}
+    for line in softdep.splitlines():
+        words = line.split()
+        if len(words) < 4 or words[0] != "softdep" or (path := by_name.get(words[1].replace("-", "_"))) is None:
+            continue
+        for word in _before(words[2:]):
+            for soft in [by_name[word]] if word in by_name else called.get(word, ()):
+                found[path] += [p for p in (soft, *dependencies[soft]) if p not in (path, *found[path])]
+    return _closed(found)
+
+
+def _before(words: list[str]) -> list[str]:
+    """Of "pre: a b post: c" a and b."""
+    wanted, where = [], ""
+    for word in words:
+        if word.endswith(":"):
+            where = word
+        elif where == "pre:":
+            wanted.append(word.replace("-", "_"))
+    return wanted
+
+
+def _closed(dependencies: dict[str, list[str]]) -> dict[str, list[str]]:
+    """What a needed module asks for is needed, too."""
+    for path, needed in dependencies.items():
+        for other in list(needed):
+            needed += [p for p in dependencies[other] if p != path and p not in needed]
+    return dependencies
+
+
 def name(path: str) -> str:
     """As modprobe has it: kernel/net/802/stp.ko.xz is stp."""
     return path.rpartition("/")[2].partition(".ko")[0].replace("-", "_")

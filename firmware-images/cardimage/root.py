@@ -142,7 +142,7 @@ def initramfs(board: Board, root: Path, release: str) -> bytes:
     archive.programs |= {"bin/busybox", "init"}
     archive.files["data-partition"] = (FILES / "data-partition").read_bytes()
     directory = root / "usr/lib/modules" / release
-    paths = modules.order(modules.parse((directory / "modules.dep").read_text()), board.early)
+    paths = modules.order(_dependencies(directory), board.early)
     for path in paths:
         archive.files[f"modules/{path.rpartition('/')[2]}"] = (directory / path).read_bytes()
     archive.files["modules/order"] = "".join(f"{path.rpartition('/')[2]}\n" for path in paths).encode()
@@ -163,11 +163,17 @@ def missing_libraries(root: Path) -> list[str]:
     return sorted(needed - there)
 
 
+def _dependencies(directory: Path) -> dict[str, list[str]]:
+    """As depmod has written them there."""
+    texts = ((directory / f"modules.{name}").read_text() for name in ("softdep", "alias"))
+    return modules.with_soft(modules.parse((directory / "modules.dep").read_text()), *texts)
+
+
 def _take_modules(board: Board, root: Path, release: str) -> None:
     """Those of the board stay, uncompressed: squashfs packs them better, and busybox loads them as they are."""
     directory = root / "usr/lib/modules" / release
     subprocess.run(["depmod", "-b", str(root / "usr"), release], check=True)
-    dependencies = modules.parse((directory / "modules.dep").read_text())
+    dependencies = _dependencies(directory)
     kept = modules.closure(dependencies, board.module_directories, (*board.module_names, *board.early))
     for path in dependencies:
         if path not in kept:

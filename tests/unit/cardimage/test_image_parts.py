@@ -77,6 +77,18 @@ def test_modules_are_loaded_after_what_they_need() -> None:
     assert names == ["overlay", "llc", "stp", "bridge", "br_netfilter", "fat", "vfat"]
 
 
+def test_what_modules_ask_for_by_name_is_loaded_before_them() -> None:
+    """ext4 finds its checksum by an alias, when it mounts."""
+    dep = "fs/jbd2.ko:\nfs/ext4.ko: fs/jbd2.ko\nlib/c.ko: lib/d.ko\nlib/d.ko:\nlib/e.ko:\n"
+    soft = "# of depmod\nsoftdep jbd2 pre: crypto-crc32c post: e\nsoftdep gone pre: e\nsoftdep ext4 pre: none\n"
+    alias = "alias crypto-crc32c c\nalias crypto-crc32c gone\n"
+    found = modules.with_soft(modules.parse(dep), soft, alias)
+    assert found["fs/jbd2.ko"] == ["lib/c.ko", "lib/d.ko"]
+    assert modules.order(found, ["ext4"]) == ["lib/d.ko", "lib/c.ko", "fs/jbd2.ko", "fs/ext4.ko"]
+    assert modules.closure(found, (), ["ext4"]) == {"lib/d.ko", "lib/c.ko", "fs/jbd2.ko", "fs/ext4.ko"}
+    assert modules.with_soft(modules.parse(dep), "", "") == modules.parse(dep)
+
+
 def test_a_board_has_the_modules_of_its_directories_and_what_they_need() -> None:
     chosen = modules.closure(modules.parse(DEP), ["kernel/net/bridge"], ["vfat"])
     assert {modules.name(path) for path in chosen} == {"br_netfilter", "bridge", "stp", "llc", "vfat", "fat"}
