@@ -8,6 +8,7 @@ from bench.conformance.suite import Outcome
 
 #: (name of the spec, its message, cause): the first whose both parts are found
 CAUSES: tuple[tuple[str, str, str], ...] = (
+    (r"SCTPConnectivity", "", "the machine: its kernel has no SCTP"),
     (r"PrivilegedPod", "Operation not supported", "the machine: its kernel has no network device of type dummy"),
     (
         r"read only busybox container",

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.node_ipv6 import NONE, NodeIpv6
 from kubeedge.kit import logs
 from kubeedge.kit.metrics import exposition
 from kubeedge.kubebus.core import KubeBusSettings, RouterSettings
@@ -57,6 +58,7 @@ class Record:
     pod_cidr: str
     tenant_number: int = 1
     join: str = ""  # as in certificates that name no join
+    ipv6: NodeIpv6 = NONE
 
 
 class Directory:

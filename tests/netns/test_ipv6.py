@@ -358,13 +358,21 @@ def test_pods_start_with_both_addresses_while_the_cloud_is_away(site: DualSite) 
         edge.host.run("ip", "link", "delete", link, check=False)
     edge.agent = edge.host.spawn(*KUBEEDGE, "edge", "--root-dir", str(edge.root), log=site.directory / "offline.log")
 
-    def addresses(uid: str) -> str:
-        network = f"--net={edge.root}/run/kubeedge/ns/{uid}/net"
-        return edge.host.run("nsenter", network, "ip", "-o", "addr", "show", "dev", "eth0", check=False)
+    def of_bridge() -> str:
+        return edge.host.run("ip", "-o", "addr", "show", "dev", "cni0", check=False)
 
+    def answers(uid: str) -> bool:
+        """The pod, at both of its addresses."""
+        network = f"--net={edge.root}/run/kubeedge/ns/{uid}/net"
+        said = edge.host.run(
+            "nsenter", network, "ip", "-o", "addr", "show", "dev", "eth0", "scope", "global", check=False
+        )
+        found = [line.split()[3].split("/")[0] for line in said.splitlines()]
+        return sorted(":" in a for a in found) == [False, True] and all(edge.fetch(a, 8080) for a in found)
+
+    until(lambda: "fd00:10:244:1::1/64" in of_bridge() and "10.244.1.1/24" in of_bridge(), what="the pods' bridge")
     for uid in uids:
-        until(lambda u=uid: "fd00:10:244:1::" in addresses(u) and "10.244.1." in addresses(u), what="both addresses")
-    assert "fd00:10:244:1::1/64" in edge.host.run("ip", "-6", "addr", "show", "dev", "cni0")
+        until(lambda u=uid: answers(u), what="a pod at both of its addresses")
     site.start_cloud(f"{{podsIpv6: '{PODS}', servicesIpv6: '{SERVICES}'}}")
     until(lambda: edge.status().get("link", {}).get("up"), what="the link")
     until_ready(site, "a", "b")

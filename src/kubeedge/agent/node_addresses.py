@@ -14,7 +14,7 @@ from kubeedge.kit import ipv6
 from kubeedge.kit.dataclasses import replace
 from kubeedge.pki.files import write_secret
 
-log = logging.getLogger("kubeedge")
+log = logging.getLogger("kubeedge.agent")
 
 
 def save(path: Path, found: NodeIpv6) -> None:

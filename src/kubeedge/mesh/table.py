@@ -77,7 +77,7 @@ class MeshTable:
 
     @property
     def cluster_ips(self) -> Collection[IpAddress]:
-        """All of them."""
+        """Of all Services, of both versions of IP."""
         return self._owners
 
     def service_at(self, address: IpAddress) -> Service | None:
