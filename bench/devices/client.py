@@ -2,16 +2,20 @@
 
 python -m bench.devices.client updates ADDRESS PORT COUNT TURN     twin/update messages of QoS 1, 512 in flight: messages a second
 python -m bench.devices.client round-trip ADDRESS PORT COUNT        200 bytes of QoS 1 to itself, one after the other: p50 and p99 in ms
+    python -m bench.devices.client mapper ADDRESS PORT COUNT        the same by the client that mappers have, a thousand a second
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import statistics
 import sys
 import time
 from collections.abc import Iterator
+
+from kubeedge.mqtt.client import MqttClient
 
 IN_FLIGHT = 512
 ECHO = b"bench/echo"
@@ -88,7 +92,7 @@ def updates(at: tuple[str, int], count: int, turn: int) -> float:
 
 
 def round_trip(to: tuple[str, int], count: int) -> tuple[float, float]:
-    """The median, and the one that 1 of 100 exceeds, in milliseconds."""
+    """Quantiles of what messages took."""
     connection = Connection(to, b"echo")
     connection.socket.sendall(packet(0x82, b"\0\1" + len(ECHO).to_bytes(2, "big") + ECHO + b"\1"))
     answers, took = connection.packets(), []
@@ -101,13 +105,41 @@ def round_trip(to: tuple[str, int], count: int) -> tuple[float, float]:
             if first >> 4 == 3:
                 took.append(time.perf_counter() - at)
                 connection.socket.sendall(b"\x40\x02" + data[2 + len(ECHO) : 4 + len(ECHO)])
+    return quantiles(took)
+
+
+def quantiles(took: list[float]) -> tuple[float, float]:
+    """The median, and the one that 1 of 100 exceeds, in milliseconds."""
     return statistics.median(took) * 1000, sorted(took)[len(took) * 99 // 100] * 1000
+
+
+async def mapper(to: tuple[str, int], count: int) -> tuple[float, float]:
+    """As round_trip, by kubeedge.mqtt.client."""
+    came = asyncio.Event()
+    client = await MqttClient.open(*to, "mapper-echo", lambda message: came.set())
+    serving = asyncio.create_task(client.serve())
+    await client.subscribe(ECHO.decode())
+    took = []
+    for _ in range(count):
+        came.clear()
+        at = time.perf_counter()
+        sent = asyncio.create_task(client.publish(ECHO.decode(), b"x" * 200))
+        await came.wait()
+        took.append(time.perf_counter() - at)
+        await sent
+        await asyncio.sleep(max(0.0, 0.001 - (time.perf_counter() - at)))
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    await client.close()
+    return quantiles(took)
 
 
 def main() -> None:
     what, address, port, count, *more = sys.argv[1:]
     if what == "updates":
         print(json.dumps([updates((address, int(port)), int(count), int(more[0]))]))
+    elif what == "mapper":
+        print(json.dumps(asyncio.run(mapper((address, int(port)), int(count)))))
     else:
         print(json.dumps(round_trip((address, int(port)), int(count))))
 

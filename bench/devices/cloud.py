@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.report import Report
+from bench.report import ROOT, Report
 from kubeedge.appengine.runtime import cgroups
 from tests.kit.topology import Topology, until
 from tests.netns.test_join import PREFIX, Site
@@ -59,7 +59,7 @@ def measure(report: Report) -> None:
 
 
 def _measure(report: Report, site: Site) -> None:
-    probe = (sys.executable, "-m", "bench.devices.probe")
+    probe = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "bench.devices.probe")
     kubeconfig = str(site.directory / "state/kubeconfig-default")
     edge = _started(site.machine.command(*probe, "edge", str(COUNT)))
     assert _line(edge) == {"ready": True}

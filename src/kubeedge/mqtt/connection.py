@@ -90,6 +90,7 @@ class MqttConnection:
         self._helpers: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
+        """Until the client, or something that it does wrong, ends it."""
         try:
             async with asyncio.timeout(_CONNECT):
                 while (connect := self._decoder.next()) is None:

@@ -29,8 +29,8 @@ class SinkCredentials:
     user: str = ""
     password: str = field(default="", repr=False)
     ca_file: str = ""
-    secret: str = ""  # NAMESPACE/NAME of a Secret: userName, password, token, ca.crt
-    config_map: str = ""  # NAMESPACE/NAME of a ConfigMap: ca.crt
+    user_object: str = ""  # NAMESPACE/NAME of a Secret: userName, password, token, ca.crt
+    ca_object: str = ""  # NAMESPACE/NAME of a ConfigMap: ca.crt
     ca: str = ""  # PEM
 
     def context(self) -> ssl.SSLContext:

@@ -23,14 +23,17 @@ _CA = "ca.crt"
 
 async def completed(own: SinkCredentials, store: Store) -> SinkCredentials:
     """With what the objects have that it names. Raises Unavailable when the node does not have one, Invalid for one that lacks what it is for."""
-    if own.secret:
-        data = {name: _decoded(own.secret, text) for name, text in (await _data(store, "secrets", own.secret)).items()}
+    if own.user_object:
+        data = {
+            name: _decoded(own.user_object, text)
+            for name, text in (await _data(store, "secrets", own.user_object)).items()
+        }
         known = {"user": "userName", "password": "password", "token": "token", "ca": _CA}
         own = replace(own, **{field: data[name] for field, name in known.items() if name in data})
-    if own.config_map:
-        found = await _data(store, "configmaps", own.config_map)
+    if own.ca_object:
+        found = await _data(store, "configmaps", own.ca_object)
         if _CA not in found:
-            raise Invalid(f"ConfigMap {own.config_map} has no {_CA}")
+            raise Invalid(f"ConfigMap {own.ca_object} has no {_CA}")
         own = replace(own, ca=found[_CA])
     return own
 

@@ -43,7 +43,7 @@ class SenderSettings:
     async def credentials(self, destination: Destination) -> SinkCredentials:
         """Read anew for each connection: an administrator changes a password without a restart. Raises OSError, Invalid, Unavailable."""
         own = await asyncio.to_thread(credentials.read, self._file, destination.endpoint)
-        if self._store is None or not (own.secret or own.config_map):
+        if self._store is None or not (own.user_object or own.ca_object):
             return own
         from kubeedge.devices.sinks.objects import completed
 
