@@ -89,6 +89,7 @@ class MqttConnection:
         self._helpers: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
+        """Serves the client until its connection ends."""
         try:
             async with asyncio.timeout(_CONNECT):
                 while (connect := self._decoder.next()) is None:
