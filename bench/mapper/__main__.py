@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from bench.demo.memory import pss
-from bench.devices.__main__ import broker
+from bench.devices.node import broker
 from bench.report import Report
 from kubeedge.api import keys
 from kubeedge.store.sqlite import open_sqlite

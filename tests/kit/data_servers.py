@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.kit.certs import Credentials
 from tests.kit.ports import ADDRESS, ports
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,23 +74,38 @@ async def _done(*arguments: str | Path, folder: Path, user: str | None = None) -
 
 
 @contextlib.asynccontextmanager
-async def redis(folder: Path, port: int = 0, *, password: str = "") -> AsyncIterator[DataServer]:
+async def redis(
+    folder: Path, port: int = 0, *, password: str = "", tls: Credentials | None = None
+) -> AsyncIterator[DataServer]:
     """Debian's redis-server is redis-check-rdb under another name."""
     port = port or ports(1)[0]
     program = folder / "redis-server"
     if not program.exists():
         program.symlink_to(DEBIAN / "usr/bin/redis-check-rdb")
     more = ("--requirepass", password) if password else ()
-    arguments = (program, "--port", str(port), "--bind", ADDRESS, "--appendonly", "yes", "--dir", folder, *more)
+    listen: tuple[str | Path, ...] = ("--port", str(port))
+    if tls is not None:
+        files = ("--tls-cert-file", tls.cert, "--tls-key-file", tls.key, "--tls-auth-clients", "no")
+        listen = ("--port", "0", "--tls-port", str(port), *files)
+    arguments = (program, *listen, "--bind", ADDRESS, "--appendonly", "yes", "--dir", folder, *more)
     async with _running(arguments, port, folder) as server:
         yield server
 
 
 @contextlib.asynccontextmanager
-async def mosquitto(folder: Path, port: int = 0, *, login: tuple[str, str] | None = None) -> AsyncIterator[DataServer]:
-    """With a password file where a user has to log in."""
+async def mosquitto(
+    folder: Path,
+    port: int = 0,
+    *,
+    login: tuple[str, str] | None = None,
+    tls: Credentials | None = None,
+    more: Sequence[str] = (),
+) -> AsyncIterator[DataServer]:
+    """With a password file where a user has to log in. `more`: lines of its configuration."""
     port = port or ports(1)[0]
-    lines = [f"listener {port} {ADDRESS}", "user root", f"allow_anonymous {'false' if login else 'true'}"]
+    lines = [f"listener {port} {ADDRESS}", "user root", f"allow_anonymous {'false' if login else 'true'}", *more]
+    if tls is not None:
+        lines += [f"certfile {tls.cert}", f"keyfile {tls.key}"]
     if login:
         await _done(DEBIAN / "usr/bin/mosquitto_passwd", "-b", "-c", folder / "users", *login, folder=folder)
         lines.append(f"password_file {folder / 'users'}")
@@ -99,7 +115,7 @@ async def mosquitto(folder: Path, port: int = 0, *, login: tuple[str, str] | Non
 
 
 @contextlib.asynccontextmanager
-async def mariadb(folder: Path, port: int = 0) -> AsyncIterator[DataServer]:
+async def mariadb(folder: Path, port: int = 0, *, tls: Credentials | None = None) -> AsyncIterator[DataServer]:
     """The database `plant`, whose user `edge` has the password `secret`."""
     port = port or ports(1)[0]
     program, share = DEBIAN / "usr/sbin/mariadbd", DEBIAN / "usr/share/mysql"
@@ -129,13 +145,15 @@ async def mariadb(folder: Path, port: int = 0) -> AsyncIterator[DataServer]:
             "GRANT ALL ON plant.* TO edge@'%';\n"
         )
     more = ("--skip-name-resolve", f"--init-file={folder / 'init.sql'}")
+    if tls is not None:
+        more += (f"--ssl-cert={tls.cert}", f"--ssl-key={tls.key}", "--require-secure-transport=ON")
     arguments = (*common, f"--port={port}", f"--bind-address={ADDRESS}", f"--socket={folder / 's'}", *more)
     async with _running(arguments, port, folder) as server:
         yield server
 
 
 @contextlib.asynccontextmanager
-async def postgres(folder: Path, port: int = 0) -> AsyncIterator[DataServer]:
+async def postgres(folder: Path, port: int = 0, *, tls: Credentials | None = None) -> AsyncIterator[DataServer]:
     """The database `postgres`, whose user `edge` has the password `secret`. It does not run as root, so `folder` is below no folder of root's alone."""
     port = port or ports(1)[0]
     user = "nobody" if os.geteuid() == 0 else None
@@ -159,14 +177,22 @@ async def postgres(folder: Path, port: int = 0) -> AsyncIterator[DataServer]:
             "--no-sync",
         )
         await _done(programs / "initdb", "-D", data, *options, folder=folder, user=user)
-    arguments = (programs / "postgres", "-D", data, "-p", str(port), "-h", ADDRESS, "-k", folder, "-c", "fsync=off")
+    arguments = [programs / "postgres", "-D", data, "-p", str(port), "-h", ADDRESS, "-k", folder, "-c", "fsync=off"]
+    if tls is not None:
+        for name, source in (("cert", tls.cert), ("key", tls.key)):
+            (folder / name).write_bytes(source.read_bytes())
+            (folder / name).chmod(0o600)
+            if user is not None:
+                shutil.chown(folder / name, user)
+        arguments += ["-c", "ssl=on", "-c", f"ssl_cert_file={folder / 'cert'}", "-c", f"ssl_key_file={folder / 'key'}"]
+        (data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
     # SIGTERM would wait for those who are connected
     async with _running(arguments, port, folder, user=user, stop=signal.SIGINT) as server:
         yield server
 
 
 @contextlib.asynccontextmanager
-async def victoria(folder: Path, port: int = 0) -> AsyncIterator[DataServer]:
+async def victoria(folder: Path, port: int = 0, *, tls: Credentials | None = None) -> AsyncIterator[DataServer]:
     """Takes InfluxDB's writes at /api/v2/write."""
     port = port or ports(1)[0]
     arguments = (
@@ -175,6 +201,7 @@ async def victoria(folder: Path, port: int = 0) -> AsyncIterator[DataServer]:
         f"-storageDataPath={folder / 'data'}",
         "-retentionPeriod=100y",
         "-memory.allowedBytes=64MB",
+        *(("-tls", f"-tlsCertFile={tls.cert}", f"-tlsKeyFile={tls.key}") if tls is not None else ()),
     )
     async with _running(arguments, port, folder) as server:
         yield server

@@ -55,7 +55,7 @@ class DeviceController:
         self._served: dict[TenantId, TenantDeviceController] = {}  # that this process leads
 
     def families(self) -> list[Family]:
-        """For the metrics."""
+        """Figures of the devices of all tenants that this process leads, for the metrics."""
         return observe.families({tenant: one.figures for tenant, one in self._served.items()})
 
     async def run(self, ready: asyncio.Event) -> None:

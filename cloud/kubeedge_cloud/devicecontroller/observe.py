@@ -12,10 +12,9 @@ from kubeedge_cloud.devicecontroller.core import DeviceFigures
 
 OF_TENANT = 1_000  # devices of a tenant with series of their own
 OF_ALL = 20_000  # of all tenants together
-Figures = Mapping[TenantId, Mapping[NamespacedName, DeviceFigures]]
 
 
-def families(tenants: Figures) -> list[Family]:
+def families(tenants: Mapping[TenantId, Mapping[NamespacedName, DeviceFigures]]) -> list[Family]:
     """Which devices have series: those that came first. A tenant that makes more takes none from another but for OF_ALL, which is shared evenly."""
     share = min(OF_TENANT, OF_ALL // max(1, len(tenants)))
     states = [

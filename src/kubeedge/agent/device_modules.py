@@ -33,7 +33,7 @@ def device_modules(parts: Parts) -> list[Module]:
         from kubeedge.devices.sinks.queue import PushQueue
 
         queue = PushQueue(state / "push.db", c.push_queue_max_mib * 1024 * 1024, c.push_queue_max_days * 86400.0)
-        parts.push = DevicePush(queue, node, c.push_credentials, wall=time.time)
+        parts.push = DevicePush(queue, node, c.push_credentials, wall=time.time, store=parts.store)
         push.append(parts.push)
     twins = DeviceTwins(parts.store, wall=time.time, history=history, push=parts.push)
     parts.methods = DeviceMethods(twins, dict(map(method_server, c.method_servers)))

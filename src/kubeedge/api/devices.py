@@ -8,6 +8,7 @@ check by the same function: the model may change between the two.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -45,6 +46,9 @@ def number(text: str) -> float | int | None:
     return None
 
 
+_bound = functools.lru_cache(256)(number)  # of a few models, for each value of their devices
+
+
 def refusal(prop: Mapping[str, Any], text: str) -> str:
     """Why the value is none of a property of that type and range; "": it is one. `prop` is the property in the DeviceModel."""
     if len(text) > MAX_TEXT or len(text.encode("utf-8", "replace")) > MAX_TEXT:
@@ -59,7 +63,7 @@ def refusal(prop: Mapping[str, Any], text: str) -> str:
         return "must be an integer" if kind == "INT" else "must be a finite number"
     if kind == "INT" and not -(1 << 63) <= value < 1 << 63:
         return "must fit into 64 bits"
-    low, high = (number(str(prop.get(key) or "")) for key in ("minimum", "maximum"))
+    low, high = (_bound(str(prop.get(key) or "")) for key in ("minimum", "maximum"))
     if low is not None and value < low:
         return f"is less than the minimum, {prop['minimum']}"
     if high is not None and value > high:

@@ -152,7 +152,7 @@ class Taken:
 
 
 def encode_taken(taken: Taken) -> bytes:
-    """As a row."""
+    """What decode_taken reads, as a row."""
     return json.dumps({"queues": dict(taken.queues), "next": taken.next}, separators=(",", ":")).encode()
 
 

@@ -22,7 +22,7 @@ def loads(data: bytes, *, what: str = "it", bounds: JsonBounds = json_bounds.DEF
     json_bounds.check(data, bounds, what=what)
     try:
         # decoded here, because json.loads would let half of a surrogate pair pass
-        value = json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
+        value = _DECODER.decode(data.decode())
     except (ValueError, RecursionError) as exc:
         raise Invalid(f"{what} is not JSON: {str(exc)[:200]}") from exc
     if b"\\u" in data:  # the only way by which half a surrogate pair gets in: it could not be encoded again
@@ -42,3 +42,8 @@ def _finite(text: str) -> float:
     if math.isinf(value):
         raise ValueError(f"{text[:32]} is too large a number")
     return value
+
+
+_DECODER = json.JSONDecoder(
+    parse_constant=_no_constant, parse_float=_finite
+)  # making one takes as long as a small document

@@ -33,7 +33,7 @@ _BODY = 1024  # bytes
 
 
 class MessageCalls:
-    """Of all tenants."""
+    """How many requests for messages are open, of all tenants, and their answers."""
 
     def __init__(self, log: Callable[[TenantId], MessageLog]) -> None:
         self._log = log

@@ -28,6 +28,7 @@ log = logging.getLogger("kubeedge.devices")
 _DESIRED = f"{keys.DESIRED}devices/"
 _REPORTED = f"{keys.REPORTED}devices/"
 _PAUSE = 0.25  # seconds that a report waits whose client does not ask for durability (QoS 0)
+_GATHER = 0.01  # seconds that a commit waits while more comes
 _RETRY = 1.0  # seconds, on a full disk
 _LOOK = 15.0  # seconds between two looks for mappers that are silent
 _SILENT, _CYCLES = 60.0, 5  # seconds, and cycles of the device, without a word: the longer of both
@@ -179,6 +180,7 @@ class DeviceTwins:
     async def _commit(self) -> None:
         while True:
             await self._wake.wait()
+            await self._gathered()
             self._wake.clear()
             if self._later is not None:
                 self._later.cancel()
@@ -197,6 +199,15 @@ class DeviceTwins:
             for future in waiters:
                 if not future.done():
                     future.set_result(None)
+
+    async def _gathered(self) -> None:
+        """While reports keep coming they join this commit: a device's row is written once for all of them."""
+        loop = asyncio.get_running_loop()
+        end, before = loop.time() + _GATHER, -1
+        while len(self._waiters) > before and loop.time() < end:
+            before = len(self._waiters)
+            await asyncio.sleep(0)  # what has come is read
+            await asyncio.sleep(0)  # and taken in
 
     async def _keep_history(self) -> None:
         """Before the rows: whoever waits for these then has both."""

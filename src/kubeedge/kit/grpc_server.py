@@ -66,8 +66,9 @@ class _ServedConnection:
 
     async def serve(self) -> None:
         try:
-            self._flush()
-            while data := await self._read():
+            while (
+                data := await self._read()
+            ):  # our greeting goes out with the first answer: mappers make a connection for each call
                 for event in self._http.receive_data(data):
                     self._take(event)
                 self._flush()

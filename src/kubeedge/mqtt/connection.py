@@ -85,11 +85,12 @@ class MqttConnection:
         self.wake = asyncio.Event()
         #: packet identifier, code, what has to be done first
         self._acks: asyncio.Queue[tuple[int, int, asyncio.Future[None] | None]] = asyncio.Queue(answers.RECEIVE_MAX)
+        self._is_acknowledging = False  # one that was taken out of these is not written yet
         self._bye: Disconnect | None = None
         self._helpers: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
-        """Serves the client until its connection ends."""
+        """Until the client, or something that it does wrong, ends it."""
         try:
             async with asyncio.timeout(_CONNECT):
                 while (connect := self._decoder.next()) is None:
@@ -188,8 +189,8 @@ class MqttConnection:
                 future = self._server.received(packet, session.client_id) if may else None
                 if not may:
                     self._refused(packet)
-                if packet.qos:  # waits when the client has too many in flight
-                    await self._acks.put((packet.packet_id, 0 if may else codec.NOT_AUTHORIZED, future))
+                if packet.qos:
+                    await self._to_acknowledge(packet.packet_id, 0 if may else codec.NOT_AUTHORIZED, future)
             case Puback():
                 broker.acknowledged(session, packet.packet_id)
                 self.wake.set()
@@ -205,6 +206,13 @@ class MqttConnection:
                 self._writer.write(answers.pingresp())
             case Disconnect():
                 self._bye = packet
+
+    async def _to_acknowledge(self, packet_id: int, code: int, future: asyncio.Future[None] | None) -> None:
+        """At once where nothing has to be waited for; waits when the client has too many in flight."""
+        if future is None and self._acks.empty() and not self._is_acknowledging:
+            self._writer.write(answers.puback(self._decoder.version, packet_id, code))
+        else:
+            await self._acks.put((packet_id, code, future))
 
     def _refused(self, packet: Publish) -> None:
         """MQTT 3.1.1 has no answer for it but the one to what was taken."""
@@ -228,6 +236,7 @@ class MqttConnection:
         """In the order of arrival. Those that one commit has made durable go out together: a system call for each costs more than the rest."""
         while True:
             packet_id, code, future = await self._acks.get()
+            self._is_acknowledging = True
             ready = bytearray()
             while True:
                 if future is not None and not future.done():
@@ -243,12 +252,32 @@ class MqttConnection:
                     break
                 packet_id, code, future = self._acks.get_nowait()
             self._writer.write(ready)
+            self._is_acknowledging = False
+
+    def push(self) -> None:
+        """Send what the session has: at once, if the client has taken all that was sent before."""
+        session, transport = self._session, self._writer.transport
+        if session is None or not self._helpers or transport.get_write_buffer_size() or transport.is_closing():
+            self.wake.set()
+            return
+        if some := self._next_messages(session):
+            self._writer.write(some)
+        if size := transport.get_write_buffer_size():
+            self._server.held.hold(self, "out", size)
+        if size or session.queue:
+            self.wake.set()
 
     async def _send(self) -> None:
         assert self._session is not None
         while True:
             await self.wake.wait()
             self.wake.clear()
+            try:
+                await self._drain()
+            except TimeoutError:
+                self._cut()
+                return
+            self._server.held.hold(self, "out", self._writer.transport.get_write_buffer_size())
             while some := self._next_messages(self._session):
                 self._writer.write(some)
                 self._server.held.hold(self, "out", self._writer.transport.get_write_buffer_size())

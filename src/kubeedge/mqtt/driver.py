@@ -105,7 +105,7 @@ class MqttServer:
         woken, self.broker.woken = self.broker.woken, set()
         for client in woken:
             if (connection := self._connections.get(client)) is not None:
-                connection.wake.set()
+                connection.push()
 
     async def turn(self) -> None:
         """Returns when it is the caller's: in each turn of the loop one client has its packets worked on, in the order of asking."""

@@ -24,6 +24,8 @@ MADE = {
     "/t/T/registry/GROUP/RESOURCE[/NAMESPACE]/NAME": keys.registry(T) + "GROUP/RESOURCE[/NAMESPACE]/NAME",
     "/t/T/edge/N/desired/RESOURCE/NAMESPACE/NAME": keys.edge_desired(T, N) + "RESOURCE/NAMESPACE/NAME",
     "/t/T/edge/N/reported/RESOURCE/NAMESPACE/NAME": keys.edge_reported(T, N) + "RESOURCE/NAMESPACE/NAME",
+    "/t/T/edge/N/messages/log/POSITION": keys.message_log(T, N) + "POSITION",
+    "/t/T/edge/N/messages/readers/NAME": keys.message_readers(T, N) + "NAME",
     "/t/T/edge/N/sync/up": keys.edge_sync_up(T, N),
     "/t/T/edge/N/writes/done": keys.edge_writes_done(T, N),
     "/authority": keys.AUTHORITY,

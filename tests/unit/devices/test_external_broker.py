@@ -14,6 +14,7 @@ from typing import Any
 import aiomqtt
 import pytest
 
+from kubeedge.api import node_messages
 from kubeedge.config.devices import DevicesConfig, ExternalBrokerConfig
 from kubeedge.config.forms import broker
 from kubeedge.devices import topics
@@ -21,10 +22,13 @@ from kubeedge.devices.eventbus import external
 from kubeedge.devices.eventbus.external import external_broker
 from kubeedge.devices.eventbus.module import EventBus
 from kubeedge.devices.module import DeviceTwins
+from kubeedge.devices.upstream.module import MessageUpstream
+from kubeedge.devices.upstream.queue import UpstreamQueue
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.store.model import Store
 from kubeedge.store.sqlite import open_sqlite
 from tests.kit import certs
+from tests.unit.devices.modules import running, until
 from tests.unit.devices.test_twins import REPORT, ROW, desired
 
 MOSQUITTO = Path("build/debian/usr/sbin/mosquitto").resolve()
@@ -206,6 +210,65 @@ def test_nothing_is_lost_while_the_agent_is_away_and_wishes_are_said_again_when_
                     pass
 
     mosquitto.start()
+    run(scenario, directory, mosquitto)
+
+
+def test_messages_for_the_cloud_come_once_also_what_was_not_acknowledged_and_topics_of_rules(directory: Path) -> None:
+    """The agent ends between the disk and the acknowledgement: the broker sends them again."""
+    mosquitto = Mosquitto(directory / "broker")
+    mosquitto.start()
+    config = ExternalBrokerConfig(url=mosquitto.url)
+
+    async def scenario(store: Store) -> None:
+        waiting = UpstreamQueue(directory / "messages.db", 1 << 20, 1e9)
+
+        @asynccontextmanager
+        async def agent() -> AsyncIterator[MessageUpstream]:
+            upstream = MessageUpstream(store, waiting, wall=lambda: 1_790_000_000.0)
+            found = external_broker(config, "edge1", messages=True)
+            assert found is not None
+            bus = EventBus(
+                DeviceTwins(store, wall=lambda: 1_790_000_000.0), "edge1", "", 0, external=found, upstream=upstream
+            )
+            async with running(upstream, bus._twins, bus):
+                await attached(found)
+                yield upstream
+
+        def kept() -> list[tuple[str, bytes]]:
+            return [(m.topic, m.payload) for m in waiting.after(0, 100, 1 << 20)]
+
+        async with program(mosquitto) as client:
+            async with agent() as upstream:
+                acknowledge = asyncio.Event()
+
+                async def late(*arguments: Any, **more: Any) -> None:
+                    await acknowledge.wait()
+
+                real = upstream.append
+
+                def append(*arguments: Any, **more: Any) -> asyncio.Future[None]:
+                    real(*arguments, **more)
+                    return asyncio.ensure_future(late())
+
+                upstream.append = append  # type: ignore[method-assign]
+                for n in range(5):
+                    await client.publish("SYS/dis/upload_records", f"{n}", qos=1)
+                await until(lambda: len(kept()) == 5)
+            async with agent():  # and it has them again
+                await client.publish("me/user/x", "5", qos=1)
+                await client.publish("default/test", "for no rule", qos=1)
+                await until(lambda: len(kept()) == 6)
+                await store.put(
+                    node_messages.ANSWERS + node_messages.TOPICS, node_messages.encode_topics(["default/#"])
+                )
+                for n in range(6, 1000):
+                    await client.publish("default/test", f"{n}", qos=1)
+                    if len(kept()) == 7:
+                        break
+                    await asyncio.sleep(0.05)
+            assert [payload for _, payload in kept()[:6]] == [b"0", b"1", b"2", b"3", b"4", b"5"]
+            assert kept()[6][0] == "default/test"
+
     run(scenario, directory, mosquitto)
 
 

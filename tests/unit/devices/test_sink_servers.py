@@ -4,6 +4,7 @@ back, and has every one of them once; also those that were sent twice."""
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import tempfile
@@ -16,16 +17,21 @@ from urllib.request import Request, urlopen
 import paho.mqtt.client as paho
 import pg8000.native
 import pymysql
+import pytest
 
+from kubeedge.api import keys
 from kubeedge.devices.sinks import formats
 from kubeedge.devices.sinks.module import DevicePush
+from kubeedge.devices.sinks.queue import PushQueue
 from kubeedge.devices.sinks.redis import command
 from kubeedge.kit.streams import close_writer, splice
+from kubeedge.store.memory import MemoryStore
 from tests.kit import data_servers
+from tests.kit.certs import TestAuthority
 from tests.kit.data_servers import DataServer
 from tests.kit.ports import ADDRESS, ports
 from tests.unit.devices.modules import running, until
-from tests.unit.devices.test_sinks import NOON, listening, pusher, spec, value
+from tests.unit.devices.test_sinks import NOON, QUICK, listening, pusher, spec, value
 
 Server = Callable[..., contextlib.AbstractAsyncContextManager[DataServer]]
 COUNT = 40
@@ -217,3 +223,72 @@ def test_the_protocol_of_influxdb(tmp_path: Path) -> None:
         await through_an_outage(push, to, lambda: data_servers.victoria(folder, port), check)
 
     asyncio.run(inside())
+
+
+# TLS
+
+
+def tls_methods(port: int) -> dict[str, Any]:
+    """Each method with the address of a server with TLS."""
+    influx = {
+        "influxdb2ClientConfig": {"url": f"https://{ADDRESS}:{port}", "org": "o", "bucket": "b"},
+        "influxdb2DataConfig": {"measurement": "plant", "fieldKey": "t"},
+    }
+    at = f"tls://{ADDRESS}:{port}"
+    return {
+        "redis": {"dbMethod": {"redis": {"redisClientConfig": {"addr": at}}}},
+        "mosquitto": {"mqtt": {"address": f"mqtts://{ADDRESS}:{port}", "topic": "plant/hall", "qos": 1}},
+        "mariadb": {"dbMethod": {"mysql": {"mysqlClientConfig": {"addr": at, "database": "plant"}}}},
+        "postgres": {"dbMethod": {"postgres": {"postgresClientConfig": {"addr": at, "database": "postgres"}}}},
+        "victoria": {"dbMethod": {"influxdb2": influx}},
+    }
+
+
+@pytest.mark.parametrize("name", tls_methods(1))
+def test_a_certificate_counts_by_the_authority_of_a_config_map_and_a_wrong_one_is_said(
+    name: str, tmp_path: Path
+) -> None:
+    """First the server has a certificate of somebody else's, then one of another name, then the right one; users come from a Secret."""
+    authority, stranger = TestAuthority(tmp_path), TestAuthority(tmp_path, "a stranger")
+    good = authority.issue("server", hosts=[ADDRESS])
+    bad = [
+        (stranger.issue("server", hosts=[ADDRESS], file="strange"), "certificate verify failed"),
+        (authority.issue("server", hosts=["10.9.8.7"], file="other"), "IP address mismatch"),
+    ]
+
+    async def inside(folder: Path) -> None:
+        (port,) = ports(1)
+        to, store = spec(tls_methods(port)[name]), MemoryStore()
+        path = tmp_path / "credentials.yaml"
+        path.write_text(
+            json.dumps([{"endpoint": f"{ADDRESS}:{port}", "secret": "plant/it", "caConfigMap": "plant/ca"}])
+        )
+        made = PushQueue(tmp_path / "push.db", 1 << 20, 86400.0)
+        push = DevicePush(made, "edge1", path, wall=lambda: NOON / 1000, backoff=QUICK, store=store)
+        server: Server = getattr(data_servers, name)
+        more = {"redis": {"password": "secret"}, "mosquitto": {"login": ("edge", "secret")}}.get(name, {})
+        user = {"redis": {}, "victoria": {}}.get(name, {"userName": base64.b64encode(b"edge").decode()})
+        data = {**user, "password": base64.b64encode(b"secret").decode()}
+
+        def problem() -> str:
+            return push.problems.get(f"{ADDRESS}:{port}", "")
+
+        async with running(push):
+            await push.append([(to, value(str(n), time=NOON + n)) for n in range(5)], NOON)
+            await until(lambda: "plant/it is not on this node" in problem())
+            await store.put(keys.desired("secrets", "plant", "it"), json.dumps({"data": data}).encode())
+            await until(lambda: "plant/ca is not on this node" in problem())
+            await store.put(keys.desired("configmaps", "plant", "ca"), b'{"data": {"ca.crt": "no PEM"}}')
+            await until(lambda: "PEM" in problem())
+            pem = json.dumps({"data": {"ca.crt": authority.ca.read_text()}}).encode()
+            await store.put(keys.desired("configmaps", "plant", "ca"), pem)
+            for certificate, why in bad:
+                async with server(folder, port, tls=certificate, **more):
+                    await until(lambda why=why: why in problem())  # type: ignore[misc]
+                    assert push.sent == 0 and push.refused == 0
+            async with server(folder, port, tls=good, **more):
+                await until(lambda: not push.queue.waiting())
+                assert push.sent == 5 and not problem()
+
+    with tempfile.TemporaryDirectory() as folder:  # of postgres, which is not root
+        asyncio.run(inside(Path(folder)))

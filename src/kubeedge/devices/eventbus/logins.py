@@ -47,7 +47,7 @@ class MqttLogins:
         self.refused = 0  # since the start
 
     async def admit(self, packet: Connect, peer: MqttPeer) -> ClientRights:
-        """As kubeedge.mqtt.admission.Admit."""
+        """The rights of who has logged in. Raises MqttError for all others."""
         await self.look()
         if packet.user is None:
             user = None if peer.is_remote or peer.uid is None else self._users.get(peer.uid)

@@ -1,4 +1,4 @@
-"""Users of the node's broker, and their rights. What the administrator's file says comes in, rights go out.
+"""Users of the node's broker, and their rights: what the administrator's file says in, rights out.
 
     - {user: modbus, password: "scrypt:...", protocol: modbus}                    # a mapper: the devices of its protocol
     - {user: panel, password: "scrypt:...", devices: [default/hall, lab/*], read: true}

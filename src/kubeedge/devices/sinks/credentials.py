@@ -2,8 +2,9 @@
 
     - {endpoint: "influx.example:8086", token: ...}
     - {endpoint: "10.0.0.5:3306", userName: ..., password: ..., caFile: /etc/kubeedge/mysql-ca.crt}
+    - {endpoint: "10.0.0.5:6379", secret: plant/redis, caConfigMap: plant/authorities}
 
-They are not in the Device, which many may read. A server gets those of its own address and no others.
+The last ones are of the cluster, as far as the node has them: those of its pods (objects.py). They are not in the Device, which many may read. A server gets those of its own address and no others.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import dataclass, field
 
 _MAX_FILE = 256 * 1024  # bytes
-_FIELDS = ("token", "userName", "password", "caFile")
+_FIELDS = ("token", "userName", "password", "caFile", "secret", "caConfigMap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,16 @@ class SinkCredentials:
     user: str = ""
     password: str = field(default="", repr=False)
     ca_file: str = ""
+    secret: str = ""  # NAMESPACE/NAME of a Secret: userName, password, token, ca.crt
+    config_map: str = ""  # NAMESPACE/NAME of a ConfigMap: ca.crt
+    ca: str = ""  # PEM
 
     def context(self) -> ssl.SSLContext:
-        """For TLS, with the authorities of the machine or the one of the file. Raises OSError."""
-        return ssl.create_default_context(cafile=self.ca_file or None)
+        """For TLS, with the authorities of the machine or those that are named. Raises OSError, Invalid for what is no PEM."""
+        try:
+            return ssl.create_default_context(cafile=self.ca_file or None, cadata=self.ca or None)
+        except (ssl.SSLError, ValueError) as exc:
+            raise Invalid("the authorities of the server are no certificates in PEM") from exc
 
 
 NONE = SinkCredentials()

@@ -22,6 +22,7 @@ from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.dataclasses import dataclass, field, replace
 from kubeedge.kit.tasks import TaskSet
+from kubeedge.store.model import Store
 
 if TYPE_CHECKING:
     from kubeedge.devices.sinks.sender import Sender
@@ -62,8 +63,11 @@ class DevicePush:
         *,
         wall: Callable[[], float],
         backoff: Backoff = _BACKOFF,
+        store: Store | None = None,
     ) -> None:
+        """`store`: where Secrets and ConfigMaps are that the file of credentials names."""
         self.queue = queue
+        self._store = store
         self.sent = 0  # values, since the start
         self.refused = 0  # that a server will never take
         self._node, self._credentials, self._wall, self._backoff = node, credentials, wall, backoff
@@ -142,7 +146,7 @@ class DevicePush:
                     from kubeedge.devices.sinks.choice import sender_for
                     from kubeedge.devices.sinks.sender import SenderSettings
 
-                    settings = SenderSettings(self._node, self.queue.uid, self._credentials)
+                    settings = SenderSettings(self._node, self.queue.uid, self._credentials, self._store)
                     active.sender = sender_for(active.destination, settings)
                 await self._deliver(spec, active.sender, values)
         except ValueRefused as exc:

@@ -13,6 +13,7 @@ from typing import Protocol
 from kubeedge.devices.sinks import credentials
 from kubeedge.devices.sinks.core import Destination, PushedValue
 from kubeedge.devices.sinks.credentials import SinkCredentials
+from kubeedge.store.model import Store
 
 _READ = 64 * 1024
 
@@ -36,17 +37,22 @@ class Sender(Protocol):
 class SenderSettings:
     """What all senders of a node need to know."""
 
-    def __init__(self, node: str, queue: str, credentials_file: Path | None) -> None:
-        self.node, self.queue, self._file = node, queue, credentials_file
+    def __init__(self, node: str, queue: str, credentials_file: Path | None, store: Store | None = None) -> None:
+        self.node, self.queue, self._file, self._store = node, queue, credentials_file, store
 
     async def credentials(self, destination: Destination) -> SinkCredentials:
-        """Read anew for each connection: an administrator changes a password without a restart. Raises OSError, Invalid."""
-        return await asyncio.to_thread(credentials.read, self._file, destination.endpoint)
+        """Read anew for each connection: an administrator changes a password without a restart. Raises OSError, Invalid, Unavailable."""
+        own = await asyncio.to_thread(credentials.read, self._file, destination.endpoint)
+        if self._store is None or not (own.secret or own.config_map):
+            return own
+        from kubeedge.devices.sinks.objects import completed
+
+        return await completed(own, self._store)
 
 
 async def connected(
     destination: Destination, own: SinkCredentials
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection, with TLS where the destination says so. Raises OSError."""
+    """A connection, with TLS where the destination says so. Raises OSError, and Invalid for authorities that are none."""
     context = await asyncio.to_thread(own.context) if destination.tls else None
     return await asyncio.open_connection(destination.host, destination.port, ssl=context, limit=_READ)
