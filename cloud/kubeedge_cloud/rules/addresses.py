@@ -10,13 +10,13 @@ import ipaddress
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+TargetNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _UNICAST = ipaddress.IPv6Network("2000::/3")  # all of IPv6 that is routed in the Internet
 
 
-def refusal(text: str, allowed: Sequence[Network], is_own: Callable[[str], bool]) -> str:
+def refusal(text: str, allowed: Sequence[TargetNetwork], is_own: Callable[[str], bool]) -> str:
     """Why that address may not be connected to; "": it may. `is_own`: this machine has the address."""
     try:
         address = _meant(ipaddress.ip_address(text.partition("%")[0]))
@@ -32,7 +32,7 @@ def refusal(text: str, allowed: Sequence[Network], is_own: Callable[[str], bool]
     return ""
 
 
-def _meant(address: Address) -> Address:
+def _meant(address: _Address) -> _Address:
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address.ipv4_mapped is not None:

@@ -20,7 +20,7 @@ from kubeedge.errors import Invalid, KubeEdgeError, Unavailable
 from kubeedge.kit.http1 import BodyTooLarge, Connection
 from kubeedge.kit.streams import StreamPair, abort_writer
 from kubeedge_cloud.rules import addresses
-from kubeedge_cloud.rules.addresses import Network
+from kubeedge_cloud.rules.addresses import TargetNetwork
 from kubeedge_cloud.rules.core import MessageRoute
 
 _TIMEOUT = 30.0  # seconds for one message
@@ -38,7 +38,10 @@ class RuleDelivery:
     """`secret_of` gives the data of the route's Secret, decoded. `allowed`: networks beyond the Internet."""
 
     def __init__(
-        self, route: MessageRoute, allowed: Sequence[Network], secret_of: Callable[[], Awaitable[dict[str, bytes]]]
+        self,
+        route: MessageRoute,
+        allowed: Sequence[TargetNetwork],
+        secret_of: Callable[[], Awaitable[dict[str, bytes]]],
     ) -> None:
         self._route = route
         self._allowed = allowed

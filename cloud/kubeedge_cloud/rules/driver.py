@@ -32,7 +32,7 @@ from kubeedge.store.reflector import reflect
 from kubeedge_cloud.controllers.informer.client import CachedClient
 from kubeedge_cloud.controllers.objects import key_of
 from kubeedge_cloud.rules import core
-from kubeedge_cloud.rules.addresses import Network
+from kubeedge_cloud.rules.addresses import TargetNetwork
 from kubeedge_cloud.rules.core import MessageRoute
 from kubeedge_cloud.rules.delivery import MessageRefused, RuleDelivery, secret_data
 from kubeedge_cloud.rules.objects import ClientRules
@@ -64,7 +64,7 @@ class TenantRules:
         tenants: TenantManager,
         counts: RuleCounts,
         *,
-        allowed: Sequence[Network],
+        allowed: Sequence[TargetNetwork],
         wall: Callable[[], float],
         fence: Callable[[], Sequence[Compare]] = tuple,
     ) -> None:

@@ -53,7 +53,7 @@ class DeviceObjects(Protocol):
         ...
 
 
-class MethodFailed(StatusError, KubeEdgeError):
+class DeviceMethodFailed(StatusError, KubeEdgeError):
     """500: the mapper, or the device, has not done it."""
 
     code = 500
@@ -176,7 +176,7 @@ def _result(status: int, text: bytes, node: str, key: tuple[str, str]) -> Any:
             raise ServerUnavailable(why)
         case 504:
             raise NodeUnreachable(why)
-    raise MethodFailed(why)
+    raise DeviceMethodFailed(why)
 
 
 def _name(key: tuple[str, str]) -> str:

@@ -41,7 +41,7 @@ from kubeedge.store.model import Store
 from kubeedge.store.sqlite import open_sqlite
 from kubeedge_cloud.messages.driver import TenantMessages
 from kubeedge_cloud.rules import addresses, core
-from kubeedge_cloud.rules.addresses import Network
+from kubeedge_cloud.rules.addresses import TargetNetwork
 from kubeedge_cloud.rules.core import MessageRoute
 from kubeedge_cloud.rules.delivery import MessageRefused, RuleDelivery, is_own
 from kubeedge_cloud.rules.driver import TenantRules
@@ -51,7 +51,7 @@ from tests.unit.devices.test_rules import endpoint
 from tests.unit.devices.test_upstream import NODE, TENANT, line
 
 NOON = 1_790_000_000.0
-LOOPBACK: list[Network] = [ipaddress.ip_network("127.0.0.0/8")]
+LOOPBACK: list[TargetNetwork] = [ipaddress.ip_network("127.0.0.0/8")]
 URL = "http://shop.example/orders"
 
 
@@ -125,7 +125,7 @@ class World:
             await self.api.create(RULEENDPOINTS, "default", obj)
 
     @contextlib.asynccontextmanager
-    async def cloud(self, allowed: list[Network] = LOOPBACK) -> AsyncIterator[None]:
+    async def cloud(self, allowed: list[TargetNetwork] = LOOPBACK) -> AsyncIterator[None]:
         serving = TenantRules(
             TENANT,
             self.store,
@@ -270,7 +270,7 @@ def test_addresses_that_are_not_of_the_internet_are_refused_in_every_form(addres
 
 
 def test_addresses_of_the_internet_and_those_of_the_operator_are_taken() -> None:
-    allowed: list[Network] = [ipaddress.ip_network("10.1.0.0/16"), ipaddress.ip_network("fd00::/8")]
+    allowed: list[TargetNetwork] = [ipaddress.ip_network("10.1.0.0/16"), ipaddress.ip_network("fd00::/8")]
     for address in ("8.8.8.8", "2606:4700::1111", "10.1.2.3", "fd00::5", "::ffff:10.1.2.3"):
         assert not addresses.refusal(address, allowed, lambda text: False)
     assert "is this machine" in addresses.refusal("8.8.8.8", [], lambda text: True)
