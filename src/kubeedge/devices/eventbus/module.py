@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kubeedge.devices.eventbus.external import ExternalBroker
 
 _ASKING = 4  # history requests and findings at once; a thread reads the files for each
-Found: TypeAlias = Callable[[Any], Awaitable[list[str]]]
+TakeFindings: TypeAlias = Callable[[Any], Awaitable[list[str]]]
 
 
 class EventBus:
@@ -40,7 +40,7 @@ class EventBus:
         port: int,
         *,
         external: ExternalBroker | None = None,
-        found: Found | None = None,
+        found: TakeFindings | None = None,
     ) -> None:
         """`found` takes what a scan has found, and gives its names once they are on the disk."""
         self.port = port  # 0: any; the real one once it is ready
@@ -142,7 +142,7 @@ class EventBus:
         busy = topics.failure(_event(message.payload), self._twins.now(), 503, "others are asking: try again")
         self._publish(f"{message.topic}/result", busy)
 
-    async def _keep_found(self, message: Publish, found: Found) -> None:
+    async def _keep_found(self, message: Publish, found: TakeFindings) -> None:
         now = self._twins.now()
         try:
             value = topics.event_of(message.payload)
