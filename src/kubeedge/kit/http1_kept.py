@@ -49,7 +49,7 @@ class KeptConnection:
             await connection.close()
 
     def cut(self) -> None:
-        """Likewise, at once."""
+        """Ends the connection at once, whatever is on its way."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abort()

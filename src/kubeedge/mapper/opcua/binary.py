@@ -121,7 +121,7 @@ class OpcuaEncoder:
         self.data = bytearray()
 
     def pack(self, layout: str, *values: Any) -> OpcuaEncoder:
-        """Numbers, little-endian."""
+        """Numbers in the layout of `struct`, the lowest byte first."""
         self.data += struct.pack("<" + layout, *values)
         return self
 
@@ -136,7 +136,7 @@ class OpcuaEncoder:
         return self.blob(None if value is None else value.encode("utf-8", "replace"))
 
     def node(self, node: NodeId) -> OpcuaEncoder:
-        """A NodeId."""
+        """A NodeId, in the shortest form that it has."""
         match node.identifier:
             case int(number) if node.namespace == 0 and number < 256:
                 return self.pack("BB", 0, number)
@@ -186,7 +186,7 @@ class OpcuaDecoder:
         return len(self._data) - self._at
 
     def take(self, size: int) -> bytes:
-        """So many bytes."""
+        """The next so many bytes. Raises PeerError where they are not there."""
         if not 0 <= size <= self.left:
             raise PeerError("a message of the server ends too early")
         found = self._data[self._at : self._at + size]
@@ -194,16 +194,16 @@ class OpcuaDecoder:
         return found
 
     def unpack(self, layout: str) -> tuple[Any, ...]:
-        """Numbers, little-endian."""
+        """Numbers in the layout of `struct`, the lowest byte first. Raises PeerError."""
         return struct.unpack("<" + layout, self.take(struct.calcsize("<" + layout)))
 
     def number(self, layout: str = "I") -> int:
-        """One of them."""
+        """One number of that layout. Raises PeerError."""
         found: int = self.unpack(layout)[0]
         return found
 
     def blob(self) -> bytes | None:
-        """A ByteString."""
+        """A ByteString; None: null. Raises PeerError."""
         size = self.number("i")
         return None if size < 0 else self.take(size)
 
@@ -219,7 +219,7 @@ class OpcuaDecoder:
         return max(0, size)
 
     def items(self, one: Callable[[], Any]) -> list[Any]:
-        """An array."""
+        """An array, each of whose items `one` reads. Raises PeerError."""
         return [one() for _ in range(self.count())]
 
     def node(self) -> NodeId:

@@ -136,7 +136,7 @@ def opened_channel(decoder: OpcuaDecoder) -> tuple[int, int, float, bytes]:
 
 
 def get_endpoints(url: str) -> bytes:
-    """GetEndpoints."""
+    """GetEndpoints of the server with that URL."""
     return bytes(OpcuaEncoder().text(url).pack("ii", -1, -1).data)
 
 
@@ -181,12 +181,12 @@ def created_session(decoder: OpcuaDecoder) -> CreatedSession:
 
 
 def signature(algorithm: str | None, value: bytes | None) -> bytes:
-    """A SignatureData."""
+    """A SignatureData; None twice: nothing is signed."""
     return bytes(OpcuaEncoder().text(algorithm).blob(value).data)
 
 
 def activate_session(client_signature: bytes, identity: bytes, user_signature: bytes) -> bytes:
-    """ActivateSession."""
+    """ActivateSession, with what proves who the client and its user are."""
     return client_signature + bytes(OpcuaEncoder().pack("ii", -1, -1).data) + identity + user_signature
 
 
