@@ -89,6 +89,8 @@ from kubeedge_cloud.tenants.registries import Registries
 
 log = logging.getLogger("kubeedge")
 
+_LOCAL_NAMES = ("127.0.0.1", "localhost")
+
 
 def main(config: CloudConfig, *, new_authority: bool = False) -> int:
     """Runs the process until it is interrupted; the exit status. `new_authority`: the CA of this machine replaces that of the store."""

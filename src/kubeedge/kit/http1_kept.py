@@ -8,14 +8,14 @@ from typing import TypeAlias
 
 from kubeedge.kit.http1_client import Connection
 
-Connect: TypeAlias = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+OpenStreams: TypeAlias = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 
 class KeptConnection:
     """`connect` makes one. One request at a time, and time limits, are the caller's: a request that is cancelled cuts the connection, so an answer that
     comes too late is nobody's."""
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: OpenStreams) -> None:
         self._connect = connect
         self._connection: Connection | None = None
 
@@ -49,7 +49,7 @@ class KeptConnection:
             await connection.close()
 
     def cut(self) -> None:
-        """Likewise, at once."""
+        """Ends the connection at once, whatever is on its way."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abort()

@@ -1,4 +1,4 @@
-"""Signals of CAN frames against cantools, an implementation of DBC files that nobody here wrote, and what lies. With a bus: tests/machine."""
+"""Signals of CAN frames against cantools, an implementation of DBC files that nobody here wrote, and what lies."""
 
 from __future__ import annotations
 

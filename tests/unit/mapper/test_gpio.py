@@ -1,4 +1,4 @@
-"""The structures of Linux's GPIO interface, as a C compiler and the kernel's own header have them. With a chip: tests/machine."""
+"""The structures of Linux's GPIO interface, as a C compiler and the kernel's own header have them."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kubeedge.errors import Invalid, PeerError
 from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.opcua import binary, channel, core, messages
-from kubeedge.mapper.opcua.binary import DataValue, Decoder, NodeId, TypedVariant
+from kubeedge.mapper.opcua.binary import DataValue, NodeId, OpcuaDecoder, TypedVariant
 from kubeedge.mapper.opcua.channel import SecureChannel
 from kubeedge.mapper.opcua.driver import OpcuaClient, opcua_mapper
 from kubeedge.mapper.opcua.security import NONE, NoSuite
@@ -271,14 +271,14 @@ def test_a_server_that_lies_is_an_error_of_its_device(lie: bytes) -> None:
 
 @given(st.binary(max_size=400))
 def test_bytes_of_a_server_are_read_or_refused(data: bytes) -> None:
-    readers: list[Callable[[Decoder], Any]] = [
-        Decoder.variant, Decoder.data_value, Decoder.node, Decoder.extension, Decoder.diagnostic, messages.endpoints,
+    readers: list[Callable[[OpcuaDecoder], Any]] = [
+        OpcuaDecoder.variant, OpcuaDecoder.data_value, OpcuaDecoder.node, OpcuaDecoder.extension, OpcuaDecoder.diagnostic, messages.endpoints,
         messages.created_session, messages.opened_channel, messages.notification, lambda d: messages.values(d, 1),
         lambda d: messages.created_items(d, 1),
     ]  # fmt: skip
     for reader in readers:
         with contextlib.suppress(PeerError):
-            reader(Decoder(data))
+            reader(OpcuaDecoder(data))
     with contextlib.suppress(PeerError, Invalid, ConnectionError):
         messages.answer(data, messages.READ[1])
     made = SecureChannel(NoSuite(), NONE, None, None, 65536)
@@ -295,9 +295,9 @@ def test_what_nests_or_promises_too_much_is_refused() -> None:
         b"\x8c" + struct.pack("<i", 5000) + b"\xff" * 20000,
     ):
         with pytest.raises(PeerError):
-            Decoder(bomb).variant()
+            OpcuaDecoder(bomb).variant()
     with pytest.raises(PeerError):
-        Decoder(b"\x40" * 5000).diagnostic()
+        OpcuaDecoder(b"\x40" * 5000).diagnostic()
     made = SecureChannel(NoSuite(), NONE, None, None, 65536)
     made.use(7, 9, NoSuite())
 
@@ -343,7 +343,7 @@ def test_large_messages_are_sent_in_chunks_and_put_together() -> None:
 )
 def test_node_ids_are_as_everybody_writes_them(text: str, node: NodeId) -> None:
     assert str(binary.Guid(GUID.bytes_le)) == str(GUID)
-    assert NodeId.parse(text) == node == Decoder(bytes(binary.Encoder().node(node).data)).node()
+    assert NodeId.parse(text) == node == OpcuaDecoder(bytes(binary.OpcuaEncoder().node(node).data)).node()
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _CALLING = 16  # calls of methods by programs at once
 _ASKING = 4  # history requests and findings at once; a thread reads the files for each
-Found: TypeAlias = Callable[[Any], Awaitable[list[str]]]
+TakeFindings: TypeAlias = Callable[[Any], Awaitable[list[str]]]
 
 
 class EventBus:
@@ -50,7 +50,7 @@ class EventBus:
         upstream: MessageUpstream | None = None,
         logins: MqttLogins | None = None,
         lan: MqttListener | None = None,
-        found: Found | None = None,
+        found: TakeFindings | None = None,
     ) -> None:
         """`upstream`: takes messages for the cloud; None: there is nowhere to send them. `logins`: who may do what; None: everyone everything. `lan`:
         where other machines connect. `found` takes what a scan has found, and gives its names once they are on the disk."""
@@ -222,7 +222,7 @@ class EventBus:
         else:
             self._publish(f"{topic}/result", payload)
 
-    async def _keep_found(self, message: Publish, client: str, found: Found) -> None:
+    async def _keep_found(self, message: Publish, client: str, found: TakeFindings) -> None:
         now = self._twins.now()
         try:
             value = topics.event_of(message.payload)

@@ -69,7 +69,7 @@ class CanSignal:
 
 
 def interface_of(device: MappedDevice) -> str:
-    """Raises Invalid."""
+    """The interface's name. Raises Invalid for what is none."""
     found = device.config.get("interface")
     if not isinstance(found, str) or not _INTERFACE.fullmatch(found):
         raise device.invalid("interface must be a CAN interface, like can0")

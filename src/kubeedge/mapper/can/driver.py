@@ -88,7 +88,7 @@ class CanClient:
         self._latest[signal.id] = data
 
     def close(self) -> None:
-        """Leaves the bus."""
+        """Closes the socket; the bus goes on without us."""
         self._socket.close()
 
 

@@ -126,7 +126,7 @@ def value_of(values: bytes) -> bool:
 
 
 def asking(offset: int) -> bytes:
-    """A gpio_v2_line_info."""
+    """A gpio_v2_line_info that asks for the line with that offset."""
     return _INFO.pack(b"", b"", offset, 0, 0)
 
 
@@ -143,7 +143,7 @@ def lines_of(chip: bytes) -> int:
 
 
 def chip_info() -> bytes:
-    """An empty gpiochip_info."""
+    """A gpiochip_info, for the kernel to fill in."""
     return bytes(_CHIP.size)
 
 

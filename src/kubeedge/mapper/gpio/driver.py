@@ -45,7 +45,7 @@ class GpioClient:
         return core.value_of(self._ask(prop, file, core.GET_VALUES, core.reading()))
 
     def write(self, prop: MappedProperty, value: TypedValue) -> None:
-        """Likewise."""
+        """Makes the line an output with that level. Raises as `read`."""
         line, file = self._line(prop)
         self._ask(prop, file, core.SET_CONFIG, core.writing(line, core.level(prop, value)))
 

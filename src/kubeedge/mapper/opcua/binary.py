@@ -114,29 +114,29 @@ class DataValue:
     status: int = 0
 
 
-class Encoder:
+class OpcuaEncoder:
     """What is written, in order."""
 
     def __init__(self) -> None:
         self.data = bytearray()
 
-    def pack(self, layout: str, *values: Any) -> Encoder:
-        """Numbers, little-endian."""
+    def pack(self, layout: str, *values: Any) -> OpcuaEncoder:
+        """Numbers in the layout of `struct`, the lowest byte first."""
         self.data += struct.pack("<" + layout, *values)
         return self
 
-    def blob(self, value: bytes | None) -> Encoder:
+    def blob(self, value: bytes | None) -> OpcuaEncoder:
         """A ByteString; None: null."""
         self.pack("i", -1 if value is None else len(value))
         self.data += value or b""
         return self
 
-    def text(self, value: str | None) -> Encoder:
+    def text(self, value: str | None) -> OpcuaEncoder:
         """A String; None: null."""
         return self.blob(None if value is None else value.encode("utf-8", "replace"))
 
-    def node(self, node: NodeId) -> Encoder:
-        """A NodeId."""
+    def node(self, node: NodeId) -> OpcuaEncoder:
+        """A NodeId, in the shortest form that it has."""
         match node.identifier:
             case int(number) if node.namespace == 0 and number < 256:
                 return self.pack("BB", 0, number)
@@ -151,7 +151,7 @@ class Encoder:
                 self.data += guid.raw
                 return self
 
-    def variant(self, variant: TypedVariant) -> Encoder:
+    def variant(self, variant: TypedVariant) -> OpcuaEncoder:
         """A number, text or bytes, or an array of them. Raises Invalid for a value that does not fit into its type."""
         values = variant.value if isinstance(variant.value, list) else [variant.value]
         self.pack("B", variant.type | (0x80 if isinstance(variant.value, list) else 0))
@@ -173,7 +173,7 @@ class Encoder:
                 raise Invalid(f"{str(value)[:40]!r} does not fit into the type of the node") from exc
 
 
-class Decoder:
+class OpcuaDecoder:
     """Reads what a server has sent. Raises PeerError for what is cut off, or larger than it may be."""
 
     def __init__(self, data: bytes) -> None:
@@ -186,7 +186,7 @@ class Decoder:
         return len(self._data) - self._at
 
     def take(self, size: int) -> bytes:
-        """So many bytes."""
+        """The next so many bytes. Raises PeerError where they are not there."""
         if not 0 <= size <= self.left:
             raise PeerError("a message of the server ends too early")
         found = self._data[self._at : self._at + size]
@@ -194,16 +194,16 @@ class Decoder:
         return found
 
     def unpack(self, layout: str) -> tuple[Any, ...]:
-        """Numbers, little-endian."""
+        """Numbers in the layout of `struct`, the lowest byte first. Raises PeerError."""
         return struct.unpack("<" + layout, self.take(struct.calcsize("<" + layout)))
 
     def number(self, layout: str = "I") -> int:
-        """One of them."""
+        """One number of that layout. Raises PeerError."""
         found: int = self.unpack(layout)[0]
         return found
 
     def blob(self) -> bytes | None:
-        """A ByteString."""
+        """A ByteString; None: null. Raises PeerError."""
         size = self.number("i")
         return None if size < 0 else self.take(size)
 
@@ -219,7 +219,7 @@ class Decoder:
         return max(0, size)
 
     def items(self, one: Callable[[], Any]) -> list[Any]:
-        """An array."""
+        """An array, each of whose items `one` reads. Raises PeerError."""
         return [one() for _ in range(self.count())]
 
     def node(self) -> NodeId:
@@ -329,7 +329,7 @@ class Decoder:
 
 def texts(values: Sequence[str]) -> bytes:
     """An array of Strings."""
-    encoder = Encoder().pack("i", len(values))
+    encoder = OpcuaEncoder().pack("i", len(values))
     for value in values:
         encoder.text(value)
     return bytes(encoder.data)

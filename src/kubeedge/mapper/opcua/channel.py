@@ -10,7 +10,7 @@ import struct
 from kubeedge.errors import PeerError
 from kubeedge.kit.dataclasses import dataclass
 from kubeedge.mapper.opcua import messages
-from kubeedge.mapper.opcua.binary import Decoder, Encoder
+from kubeedge.mapper.opcua.binary import OpcuaDecoder, OpcuaEncoder
 from kubeedge.mapper.opcua.security import SealingSuite
 
 HEADER = 8  # bytes: type, whether it is the last chunk, size
@@ -33,7 +33,7 @@ class ChannelMessage:
 def hello(url: str) -> bytes:
     """The first message of a connection."""
     body = bytes(
-        Encoder().pack("IIIII", 0, MAX_CHUNK, MAX_CHUNK, MAX_MESSAGE, MAX_MESSAGE // _MIN_CHUNK).text(url).data
+        OpcuaEncoder().pack("IIIII", 0, MAX_CHUNK, MAX_CHUNK, MAX_MESSAGE, MAX_MESSAGE // _MIN_CHUNK).text(url).data
     )
     return b"HELF" + struct.pack("<I", HEADER + len(body)) + body
 
@@ -52,7 +52,7 @@ def acknowledged(header: bytes, body: bytes) -> int:
         raise refusal(body)
     if header[:4] != b"ACKF":
         raise PeerError("the server does not acknowledge the connection")
-    _, receive, _, _, _ = Decoder(body).unpack("IIIII")
+    _, receive, _, _, _ = OpcuaDecoder(body).unpack("IIIII")
     if receive < _MIN_CHUNK:
         raise PeerError(f"the server takes chunks of {receive} bytes only")
     return min(int(receive), MAX_CHUNK)
@@ -60,7 +60,7 @@ def acknowledged(header: bytes, body: bytes) -> int:
 
 def refusal(body: bytes) -> PeerError:
     """What an error message of the connection protocol says."""
-    decoder = Decoder(body)
+    decoder = OpcuaDecoder(body)
     status, why = decoder.number(), "".join(c if c.isprintable() else "?" for c in decoder.text()[:200])
     return PeerError(f"the server ends the connection: {messages.status_name(status)} {why}")
 
@@ -74,7 +74,7 @@ class SecureChannel:
     ) -> None:
         self.id = 0
         self._opening = opening
-        self._head = bytes(Encoder().text(policy).blob(certificate).blob(thumbprint).data)
+        self._head = bytes(OpcuaEncoder().text(policy).blob(certificate).blob(thumbprint).data)
         self._largest = largest
         self._tokens: dict[int, SealingSuite] = {}  # the two newest
         self._token = 0
@@ -120,7 +120,7 @@ class SecureChannel:
         kind, mark = header[:3], header[3:4]
         if kind == b"ERR":
             raise refusal(rest)
-        decoder = Decoder(rest)
+        decoder = OpcuaDecoder(rest)
         channel = decoder.number()
         if self.id and channel != self.id:
             raise PeerError("a chunk of another channel")
@@ -132,7 +132,7 @@ class SecureChannel:
         else:
             raise PeerError("a chunk of no token of this channel")
         at = len(rest) - decoder.left
-        plain = Decoder(suite.opened(header + rest[:at], rest[at:]))
+        plain = OpcuaDecoder(suite.opened(header + rest[:at], rest[at:]))
         sequence, request = plain.unpack("II")
         if self._received and sequence != self._received + 1 and not (self._received > 0xFFFF_FBFF and sequence < 1024):
             raise PeerError("a chunk is missing, or comes again")

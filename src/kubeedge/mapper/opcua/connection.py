@@ -10,7 +10,7 @@ from kubeedge.errors import KubeEdgeError, PeerError
 from kubeedge.kit.streams import abort_writer
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.mapper.opcua import channel, messages, security
-from kubeedge.mapper.opcua.binary import Decoder, NodeId
+from kubeedge.mapper.opcua.binary import NodeId, OpcuaDecoder
 from kubeedge.mapper.opcua.channel import ChannelMessage, SecureChannel
 from kubeedge.mapper.opcua.security import AsymmetricSuite, NoSuite, SealingSuite, SymmetricKeys, SymmetricSuite
 
@@ -87,7 +87,9 @@ class OpcuaConnection:
         self._channel.use(number, token, suite)
         self._renew_at = asyncio.get_running_loop().time() + max(lifetime, 10.0) * _EARLY
 
-    async def call(self, kind: tuple[int, int], token: NodeId, body: bytes, *, timeout: float | None = None) -> Decoder:
+    async def call(
+        self, kind: tuple[int, int], token: NodeId, body: bytes, *, timeout: float | None = None
+    ) -> OpcuaDecoder:
         """What follows the header of the answer. Raises Invalid for a refusal, OSError (TimeoutError included), EOFError or PeerError when the
         connection is of no use any more."""
         if asyncio.get_running_loop().time() >= self._renew_at:
@@ -98,7 +100,7 @@ class OpcuaConnection:
 
     async def _ask(
         self, kind: tuple[int, int], token: NodeId, body: bytes, timeout: float, *, opens: bool = False
-    ) -> Decoder:
+    ) -> OpcuaDecoder:
         if self._error is not None:
             raise self._error
         self._request = self._request % 0x7FFF_FFFF + 1

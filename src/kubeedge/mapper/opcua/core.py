@@ -187,7 +187,7 @@ def variant_of(prop: MappedProperty, node: OpcuaNode, kind: int, value: TypedVal
         raise prop.invalid(f"a {prop.type} cannot be written to a node of type {kind} of OPC-UA")
     variant = TypedVariant(kind, [found] if node.index else found)
     try:
-        binary.Encoder().variant(variant)
+        binary.OpcuaEncoder().variant(variant)
     except Invalid as exc:
         raise prop.invalid(str(exc)) from exc
     return variant
@@ -207,7 +207,7 @@ def type_of(declared: DataValue, current: DataValue) -> int:
     return 0 if declared.variant is None or not isinstance(declared.variant.value, int) else declared.variant.value
 
 
-def chosen(endpoints: list[messages.Endpoint], policy: str, mode: int) -> messages.Endpoint:
+def chosen(endpoints: list[messages.OpcuaEndpoint], policy: str, mode: int) -> messages.OpcuaEndpoint:
     """The server's endpoint with that security. Raises Invalid when it has none."""
     for endpoint in endpoints:
         if (endpoint.policy_uri, endpoint.mode) == (policy, mode) and endpoint.url.startswith("opc.tcp:"):

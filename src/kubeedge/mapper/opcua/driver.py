@@ -215,7 +215,7 @@ def _identity(
     mapped: MappedDevice,
     device: OpcuaDevice,
     session: messages.CreatedSession,
-    endpoint: messages.Endpoint,
+    endpoint: messages.OpcuaEndpoint,
     suite: AsymmetricSuite | None,
 ) -> tuple[bytes, bytes]:
     """(identity token, signature of the user)."""

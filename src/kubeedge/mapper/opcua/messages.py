@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from kubeedge.errors import Invalid, PeerError
 from kubeedge.kit.dataclasses import dataclass
 from kubeedge.mapper.opcua import binary
-from kubeedge.mapper.opcua.binary import DataValue, Decoder, Encoder, NodeId, TypedVariant
+from kubeedge.mapper.opcua.binary import DataValue, NodeId, OpcuaDecoder, OpcuaEncoder, TypedVariant
 
 # type ids of messages, request and answer, in namespace 0 (NodeIds.csv)
 OPEN_CHANNEL, CLOSE_CHANNEL, GET_ENDPOINTS = (446, 449), (452, 455), (428, 431)
@@ -67,7 +67,7 @@ class UserTokenPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class OpcuaEndpoint:
     """One way to a server. `mode`: 1 None, 2 Sign, 3 SignAndEncrypt."""
 
     url: str
@@ -85,7 +85,7 @@ class CreatedSession:
     timeout: float
     nonce: bytes
     certificate: bytes
-    endpoints: Sequence[Endpoint]
+    endpoints: Sequence[OpcuaEndpoint]
     signature: bytes
 
 
@@ -101,13 +101,13 @@ class Notification:
 
 def request(kind: int, token: NodeId, handle: int, timeout: float, body: bytes) -> bytes:
     """A whole request. `timeout` in seconds."""
-    head = Encoder().node(NodeId(0, kind)).node(token).pack("qII", 0, handle, 0).text(None)
+    head = OpcuaEncoder().node(NodeId(0, kind)).node(token).pack("qII", 0, handle, 0).text(None)
     return bytes(head.pack("I", int(timeout * 1000)).data) + _NO_EXTENSION + body
 
 
-def answer(message: bytes, kind: int) -> Decoder:
+def answer(message: bytes, kind: int) -> OpcuaDecoder:
     """What follows the header of an answer. Raises OpcuaRefusal for a fault, ConnectionResetError for one of the session, PeerError."""
-    decoder = Decoder(message)
+    decoder = OpcuaDecoder(message)
     found = decoder.node()
     decoder.unpack("qI")
     result = decoder.number()
@@ -125,10 +125,10 @@ def answer(message: bytes, kind: int) -> Decoder:
 
 def open_channel(renew: bool, mode: int, nonce: bytes, lifetime: float) -> bytes:
     """OpenSecureChannel. `lifetime` in seconds."""
-    return bytes(Encoder().pack("III", 0, int(renew), mode).blob(nonce).pack("I", int(lifetime * 1000)).data)
+    return bytes(OpcuaEncoder().pack("III", 0, int(renew), mode).blob(nonce).pack("I", int(lifetime * 1000)).data)
 
 
-def opened_channel(decoder: Decoder) -> tuple[int, int, float, bytes]:
+def opened_channel(decoder: OpcuaDecoder) -> tuple[int, int, float, bytes]:
     """(channel, token, lifetime in seconds, nonce)."""
     decoder.number()
     channel, token, _, lifetime = decoder.unpack("IIqI")
@@ -136,16 +136,16 @@ def opened_channel(decoder: Decoder) -> tuple[int, int, float, bytes]:
 
 
 def get_endpoints(url: str) -> bytes:
-    """GetEndpoints."""
-    return bytes(Encoder().text(url).pack("ii", -1, -1).data)
+    """GetEndpoints of the server with that URL."""
+    return bytes(OpcuaEncoder().text(url).pack("ii", -1, -1).data)
 
 
-def endpoints(decoder: Decoder) -> list[Endpoint]:
+def endpoints(decoder: OpcuaDecoder) -> list[OpcuaEndpoint]:
     """Of GetEndpoints, and of a session that was created."""
     return decoder.items(lambda: _endpoint(decoder))
 
 
-def _endpoint(decoder: Decoder) -> Endpoint:
+def _endpoint(decoder: OpcuaDecoder) -> OpcuaEndpoint:
     url = decoder.text()
     decoder.text(), decoder.text(), decoder.localized(), decoder.number()
     decoder.text(), decoder.text(), decoder.items(decoder.text)
@@ -156,18 +156,20 @@ def _endpoint(decoder: Decoder) -> Endpoint:
         decoder.text(), decoder.text()
         tokens.append(UserTokenPolicy(token, kind, decoder.text()))
     decoder.text(), decoder.number("B")
-    return Endpoint(url, certificate, mode, policy, tokens)
+    return OpcuaEndpoint(url, certificate, mode, policy, tokens)
 
 
 def create_session(application: str, url: str, nonce: bytes, certificate: bytes | None, timeout: float) -> bytes:
     """CreateSession. `timeout` in seconds."""
-    encoder = Encoder().text(application).text("urn:kubeedge:mapper").pack("B", 2).text("KubeEdge mapper").pack("I", 1)
+    encoder = (
+        OpcuaEncoder().text(application).text("urn:kubeedge:mapper").pack("B", 2).text("KubeEdge mapper").pack("I", 1)
+    )
     encoder.text(None).text(None).pack("i", -1)
     encoder.text(None).text(url).text("kubeedge").blob(nonce).blob(certificate)
     return bytes(encoder.pack("dI", timeout * 1000, 0).data)
 
 
-def created_session(decoder: Decoder) -> CreatedSession:
+def created_session(decoder: OpcuaDecoder) -> CreatedSession:
     """The answer to it."""
     decoder.node()
     token, timeout = decoder.node(), decoder.unpack("d")[0]
@@ -179,47 +181,47 @@ def created_session(decoder: Decoder) -> CreatedSession:
 
 
 def signature(algorithm: str | None, value: bytes | None) -> bytes:
-    """A SignatureData."""
-    return bytes(Encoder().text(algorithm).blob(value).data)
+    """A SignatureData; None twice: nothing is signed."""
+    return bytes(OpcuaEncoder().text(algorithm).blob(value).data)
 
 
 def activate_session(client_signature: bytes, identity: bytes, user_signature: bytes) -> bytes:
-    """ActivateSession."""
-    return client_signature + bytes(Encoder().pack("ii", -1, -1).data) + identity + user_signature
+    """ActivateSession, with what proves who the client and its user are."""
+    return client_signature + bytes(OpcuaEncoder().pack("ii", -1, -1).data) + identity + user_signature
 
 
 def anonymous(policy: str) -> bytes:
     """A user that is nobody."""
-    return _extension(_ANONYMOUS_TOKEN, Encoder().text(policy))
+    return _extension(_ANONYMOUS_TOKEN, OpcuaEncoder().text(policy))
 
 
 def user_name(policy: str, user: str, password: bytes, algorithm: str | None) -> bytes:
     """A user with a password, which was encrypted by that algorithm; None: it was not."""
-    return _extension(_USER_TOKEN, Encoder().text(policy).text(user).blob(password).text(algorithm))
+    return _extension(_USER_TOKEN, OpcuaEncoder().text(policy).text(user).blob(password).text(algorithm))
 
 
 def user_certificate(policy: str, certificate: bytes) -> bytes:
     """A user with a certificate."""
-    return _extension(_CERTIFICATE_TOKEN, Encoder().text(policy).blob(certificate))
+    return _extension(_CERTIFICATE_TOKEN, OpcuaEncoder().text(policy).blob(certificate))
 
 
-def _extension(kind: int, body: Encoder) -> bytes:
-    return bytes(Encoder().node(NodeId(0, kind)).pack("B", 1).blob(bytes(body.data)).data)
+def _extension(kind: int, body: OpcuaEncoder) -> bytes:
+    return bytes(OpcuaEncoder().node(NodeId(0, kind)).pack("B", 1).blob(bytes(body.data)).data)
 
 
-def _to_read(encoder: Encoder, node: NodeId, attribute: int, index: str) -> None:
+def _to_read(encoder: OpcuaEncoder, node: NodeId, attribute: int, index: str) -> None:
     encoder.node(node).pack("I", attribute).text(index or None).pack("H", 0).text(None)
 
 
 def read(nodes: Sequence[tuple[NodeId, int, str]]) -> bytes:
     """Read of (node, attribute, index range) each; "": all of it."""
-    encoder = Encoder().pack("dIi", 0.0, 3, len(nodes))
+    encoder = OpcuaEncoder().pack("dIi", 0.0, 3, len(nodes))
     for one in nodes:
         _to_read(encoder, *one)
     return bytes(encoder.data)
 
 
-def values(decoder: Decoder, count: int) -> list[DataValue]:
+def values(decoder: OpcuaDecoder, count: int) -> list[DataValue]:
     """What was read. Raises PeerError for another number of values."""
     found = decoder.items(decoder.data_value)
     if len(found) != count:
@@ -229,11 +231,11 @@ def values(decoder: Decoder, count: int) -> list[DataValue]:
 
 def write(node: NodeId, index: str, variant: TypedVariant) -> bytes:
     """Write of one value. Raises Invalid for one that does not fit into its type."""
-    encoder = Encoder().pack("i", 1).node(node).pack("I", VALUE).text(index or None).pack("B", 1)
+    encoder = OpcuaEncoder().pack("i", 1).node(node).pack("I", VALUE).text(index or None).pack("B", 1)
     return bytes(encoder.variant(variant).data)
 
 
-def statuses(decoder: Decoder, count: int) -> list[int]:
+def statuses(decoder: OpcuaDecoder, count: int) -> list[int]:
     """What became of what was written."""
     found = decoder.items(decoder.number)
     if len(found) != count:
@@ -243,10 +245,10 @@ def statuses(decoder: Decoder, count: int) -> list[int]:
 
 def create_subscription(interval: float, keep_alive: int) -> bytes:
     """CreateSubscription. `interval` in seconds; after `keep_alive` of them the server says that it lives."""
-    return bytes(Encoder().pack("dIIIBB", interval * 1000, keep_alive * 10, keep_alive, 1000, 1, 0).data)
+    return bytes(OpcuaEncoder().pack("dIIIBB", interval * 1000, keep_alive * 10, keep_alive, 1000, 1, 0).data)
 
 
-def created_subscription(decoder: Decoder) -> tuple[int, float]:
+def created_subscription(decoder: OpcuaDecoder) -> tuple[int, float]:
     """(subscription, seconds after which the server says that it lives)."""
     subscription, interval, _, keep_alive = decoder.unpack("IdII")
     seconds = interval / 1000 * keep_alive
@@ -255,7 +257,7 @@ def created_subscription(decoder: Decoder) -> tuple[int, float]:
 
 def create_items(subscription: int, nodes: Sequence[tuple[NodeId, str, float]], first: int) -> bytes:
     """CreateMonitoredItems of (node, index range, seconds between two samples); their handles count from `first` on."""
-    encoder = Encoder().pack("IIi", subscription, 3, len(nodes))
+    encoder = OpcuaEncoder().pack("IIi", subscription, 3, len(nodes))
     for handle, (node, index, interval) in enumerate(nodes, first):
         _to_read(encoder, node, VALUE, index)
         encoder.pack("IId", 2, handle, interval * 1000)
@@ -264,7 +266,7 @@ def create_items(subscription: int, nodes: Sequence[tuple[NodeId, str, float]], 
     return bytes(encoder.data)
 
 
-def created_items(decoder: Decoder, count: int) -> list[int]:
+def created_items(decoder: OpcuaDecoder, count: int) -> list[int]:
     """The status of each."""
 
     def one() -> int:
@@ -281,13 +283,13 @@ def created_items(decoder: Decoder, count: int) -> list[int]:
 
 def publish(acknowledged: Sequence[tuple[int, int]]) -> bytes:
     """Publish, which acknowledges (subscription, sequence) each."""
-    encoder = Encoder().pack("i", len(acknowledged))
+    encoder = OpcuaEncoder().pack("i", len(acknowledged))
     for one in acknowledged:
         encoder.pack("II", *one)
     return bytes(encoder.data)
 
 
-def notification(decoder: Decoder) -> Notification:
+def notification(decoder: OpcuaDecoder) -> Notification:
     """The answer to it."""
     subscription = decoder.number()
     decoder.items(decoder.number)
@@ -296,7 +298,7 @@ def notification(decoder: Decoder) -> Notification:
     found: list[tuple[int, DataValue]] = []
     ended, data = 0, decoder.items(decoder.extension)
     for kind, body in data:
-        inner = Decoder(body)
+        inner = OpcuaDecoder(body)
         if kind == NodeId(0, _DATA_CHANGE):
             found += [(inner.number(), inner.data_value()) for _ in range(inner.count())]
         elif kind == NodeId(0, _STATUS_CHANGE):

@@ -156,11 +156,11 @@ class NoSuite:
     """Neither signed nor encrypted."""
 
     def sealed(self, head: Callable[[int], bytes], body: bytes) -> bytes:
-        """As it is."""
+        """The head with the size of the whole, and the body as it is."""
         return head(len(head(0)) + len(body)) + body
 
     def opened(self, head: bytes, sealed: bytes) -> bytes:
-        """As it is."""
+        """What was received, as it is."""
         return sealed
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import dataclass, field
 
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+ScanNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_SECONDS = 300.0
 MAX_ADDRESSES = 4096  # of all networks together that are asked one by one
@@ -36,7 +36,7 @@ class ScanRequest:
     """What is asked for. `networks` are those that finders may send to and hear from, `radios` Bluetooth adapters ("hci0"); `finders`: names
     out of finder.FINDERS, () for all that have something to look at. `units`: Modbus units that are tried at each address."""
 
-    networks: Sequence[Network] = ()
+    networks: Sequence[ScanNetwork] = ()
     radios: Sequence[str] = ()
     finders: Sequence[str] = ()
     seconds: float = 20.0
@@ -110,9 +110,9 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text[:_MAX_TEXT])
 
 
-def networks(texts: Iterable[str]) -> list[Network]:
+def networks(texts: Iterable[str]) -> list[ScanNetwork]:
     """The networks of CIDRs or addresses. Raises Invalid for what is none, and for more than a scan may have."""
-    found: list[Network] = []
+    found: list[ScanNetwork] = []
     for text in texts:
         try:
             found.append(ipaddress.ip_network(text, strict=False))

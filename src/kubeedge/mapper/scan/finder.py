@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Protocol
 
 from kubeedge.kit.bucket import Bucket
-from kubeedge.mapper.scan.core import Finding, Network, ScanRequest, ScanResult
+from kubeedge.mapper.scan.core import Finding, ScanNetwork, ScanRequest, ScanResult
 
 RATE = 250.0  # packets a second, of all finders together
 
@@ -47,7 +47,7 @@ class ScanScope:
         """A device has answered."""
         self.result.add(finding)
 
-    def local_address(self, network: Network) -> str:
+    def local_address(self, network: ScanNetwork) -> str:
         """This machine's address in the network, for who sends to a multicast group there. Raises OSError where it has none."""
         family = socket.AF_INET6 if network.version == 6 else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -74,5 +74,5 @@ class Finder(Protocol):
 def finder(name: str) -> Finder:
     """The finder of that name. Raises KeyError."""
     module, _, cls = FINDERS[name].partition(":")
-    made: Finder = getattr(import_module(module), cls)()
+    made: Finder = getattr(import_module(f"kubeedge.mapper.scan.{module.rpartition('.')[2]}"), cls)()
     return made

@@ -74,7 +74,7 @@ class MdnsFinder:
     """One Device for each service."""
 
     def wants(self, request: ScanRequest) -> bool:
-        """It needs networks."""
+        """It sends to a group in each of the networks."""
         return bool(request.networks)
 
     async def find(self, scope: ScanScope) -> None:

@@ -30,7 +30,7 @@ class ModbusFinder:
         self._port = port
 
     def wants(self, request: ScanRequest) -> bool:
-        """It needs addresses."""
+        """It asks each address of the networks."""
         return bool(request.networks)
 
     async def find(self, scope: ScanScope) -> None:

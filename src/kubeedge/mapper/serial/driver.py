@@ -78,7 +78,7 @@ class LineClient:
         return core.value_of(prop, visitor, await self._ask(prop, visitor.request, visitor.start))
 
     async def write(self, prop: MappedProperty, value: TypedValue) -> None:
-        """Likewise."""
+        """Sends the line that sets the value. Raises as `read`."""
         visitor = core.visitor_of(prop)
         line = core.writing(prop, visitor, value)
         if visitor.answer:
