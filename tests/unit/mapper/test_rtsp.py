@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from kubeedge.errors import Invalid, PeerError, Refused, Unavailable
 from kubeedge.mapper.http_digest import Credentials, challenge_of
+from kubeedge.mapper.onvif.driver import onvif_mapper
 from kubeedge.mapper.rtsp import mp4, page
 from kubeedge.mapper.rtsp.core import RtspAnswer, RtspConversation, RtspDemand, RtspPacket, session_of
 from kubeedge.mapper.rtsp.driver import RtspVideo
@@ -27,6 +28,7 @@ from kubeedge.mapper.rtsp.h264 import H264Assembler
 from kubeedge.mapper.rtsp.jpeg import JpegAssembler
 from kubeedge.mapper.rtsp.sdp import VideoDescription, video_of
 from kubeedge.mapper.rtsp.sps import size_of
+from kubeedge.mapper.simulated import SimulatedDevice
 from tests.fuzz.decoders import mutations
 from tests.kit.foreign import ffmpeg
 
@@ -334,6 +336,32 @@ def test_a_video_with_a_password_is_played_and_ended() -> None:
                     await RtspVideo.open(url, Credentials("admin", "wrong"), 10.0)
                 with pytest.raises(Refused, match="userName and password are missing"):
                     await RtspVideo.open(url, None, 10.0)
+
+    asyncio.run(run())
+
+
+def test_a_camera_without_onvif_has_its_video_and_nothing_else() -> None:
+    description, stream = sent(*JPEG)
+    properties = {name: {"type": "STRING"} for name in ("encoding", "model", "position")}
+
+    async def run() -> None:
+        camera = Camera(description, stream)
+        async with asyncio.timeout(30):
+            server = await asyncio.start_server(camera.serve, "127.0.0.1", 0)
+            async with server:
+                url = f"rtsp://127.0.0.1:{server.sockets[0].getsockname()[1]}/video?x=1"
+                config = {"url": url, "userName": "admin", "password": "secret"}
+                async with SimulatedDevice(onvif_mapper(), properties, config=config) as device:
+                    assert await device.read("encoding") == "JPEG"
+                    assert await device._client.client.stream_uri() == url
+                    for name in ("model", "position"):
+                        with pytest.raises(Invalid, match="by rtsp alone|does not say"):
+                            await device.read(name)
+                    with pytest.raises(Invalid, match="by rtsp alone"):
+                        await device.write("position", "0,0,0")
+                with pytest.raises(Refused):
+                    async with SimulatedDevice(onvif_mapper(), properties, config={**config, "password": "wrong"}):
+                        pass
 
     asyncio.run(run())
 

@@ -92,6 +92,10 @@ class OnvifClient:
             self._stream = f"{found.scheme}://{host}{port}{messages.path_of(found.geturl())}"
         return self._stream
 
+    async def encoding(self) -> str:
+        """Of the video, as the camera calls it: "H264", "JPEG"; "" where it does not say."""
+        return self.profile.encoding
+
     async def snapshot(self) -> bytes:
         """A picture, mostly JPEG. Raises as `ask`."""
         uri = messages.uri_of(await self.ask(messages.snapshot_uri(self.profile.token)))

@@ -2,7 +2,8 @@
 
 The protocol's configData:
 
-    url                      http://HOST[:PORT][/PATH] or https://... of the device service; HOST or HOST:PORT will do
+    url                      http://HOST[:PORT][/PATH] or https://... of the device service; HOST or HOST:PORT will do. rtsp://HOST[:PORT]/PATH or
+                             rtsps://... of a camera without ONVIF: it has `encoding` and its video
     userName, password       a user of the camera
     allowBasic               true: the password may be sent unencrypted where the camera knows nothing better (false)
     caFile                   a file of the node with the authorities of an https camera; the system's without it
@@ -33,7 +34,7 @@ _SERVICE = "/onvif/device_service"
 _SECONDS = 1.0  # of a continuous move that says nothing
 _MAX_SECONDS = 60.0
 _MAX_TEXT = 256
-_PORTS = {"http": 80, "https": 443}
+_PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
 
 INFORMATION = ("manufacturer", "model", "firmware", "serial")
 PTZ = ("pan", "tilt", "zoom", "position", "moving")
@@ -63,12 +64,7 @@ class OnvifAddress:
     profile: str
     timeout: float
     has_video: bool
-
-    @property
-    def authority(self) -> str:
-        """For the header Host."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS["https" if self.is_tls else "http"] else f"{host}:{self.port}"
+    is_plain: bool = False  # it is known by its video alone; `path` has the query, too
 
 
 def address_of(device: MappedDevice) -> OnvifAddress:
@@ -86,7 +82,9 @@ def address_of(device: MappedDevice) -> OnvifAddress:
         port = parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError as exc:
         raise device.invalid(f"url: {exc}") from exc
-    if parts.scheme not in _PORTS or not parts.hostname or parts.username or parts.query or parts.fragment:
+    is_plain = parts.scheme in ("rtsp", "rtsps")
+    has_more = parts.username or parts.fragment or (parts.query and not is_plain)
+    if parts.scheme not in _PORTS or not parts.hostname or has_more:
         raise device.invalid(
             "url must be http://HOST[:PORT][/PATH] or https://..., without a query, a user or a fragment"
         )
@@ -94,19 +92,20 @@ def address_of(device: MappedDevice) -> OnvifAddress:
         raise device.invalid("caFile must be an absolute path")
     user = Credentials(texts["userName"], texts["password"], device.config.get("allowBasic") is True)
     try:
-        path = messages.path_of(url if parts.path.strip("/") and "://" in url else f"http://{parts.netloc}{parts.path}")
+        path = messages.path_of(parts.geturl())
     except Invalid as exc:
         raise device.invalid("url has characters that no URL has") from exc
     return OnvifAddress(
         parts.hostname,
         port,
-        parts.scheme == "https",
-        path if path != "/" else _SERVICE,
+        parts.scheme in ("https", "rtsps"),
+        path if path != "/" or is_plain else _SERVICE,
         user if user.user else None,
         texts["caFile"],
         texts["profile"],
         device.number("timeout", 100, 60_000, 5000) / 1000,
         device.config.get("video") is True,
+        is_plain,
     )
 
 
