@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.errors import Invalid, PeerError, Refused, Unavailable
-from kubeedge.mapper.http_digest import Credentials, challenge_of
+from kubeedge.mapper.http_digest import DeviceUser, challenge_of
 from kubeedge.mapper.onvif.driver import onvif_mapper
 from kubeedge.mapper.rtsp import mp4, page
 from kubeedge.mapper.rtsp.core import RtspAnswer, RtspConversation, RtspDemand, RtspPacket, session_of
@@ -33,7 +33,7 @@ from tests.fuzz.decoders import mutations
 from tests.kit.foreign import ffmpeg
 
 URL = "rtsp://192.168.1.9:554/video"
-USER = Credentials("admin", "secret")
+USER = DeviceUser("admin", "secret")
 SECONDS, RATE = 2, 10
 
 
@@ -333,7 +333,7 @@ def test_a_video_with_a_password_is_played_and_ended() -> None:
                     await asyncio.sleep(0.01)
                 assert camera.asked == ["DESCRIBE", "DESCRIBE", "SETUP", "PLAY", "TEARDOWN"]
                 with pytest.raises(Refused, match="DESCRIBE: the camera refuses its video to this user"):
-                    await RtspVideo.open(url, Credentials("admin", "wrong"), 10.0)
+                    await RtspVideo.open(url, DeviceUser("admin", "wrong"), 10.0)
                 with pytest.raises(Refused, match="userName and password are missing"):
                     await RtspVideo.open(url, None, 10.0)
 
@@ -369,8 +369,8 @@ def test_a_camera_without_onvif_has_its_video_and_nothing_else() -> None:
 def test_digests_of_the_standards() -> None:
     """RFC 2617 section 3.5, RFC 7616 section 3.9.1."""
     old = 'Digest realm="testrealm@host.com", qop="auth,auth-int", nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093", opaque="5ccc069c403ebaf9f0171e9517f40e41"'
-    proof = challenge_of([old], Credentials("Mufasa", "Circle Of Life")).authorization(
-        Credentials("Mufasa", "Circle Of Life"), "GET", "/dir/index.html", "0a4f113b"
+    proof = challenge_of([old], DeviceUser("Mufasa", "Circle Of Life")).authorization(
+        DeviceUser("Mufasa", "Circle Of Life"), "GET", "/dir/index.html", "0a4f113b"
     )
     assert 'response="6629fae49393a05397450978507c4ef1"' in proof and "nc=00000001" in proof
     both = [
@@ -378,7 +378,7 @@ def test_digests_of_the_standards() -> None:
         'nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"'
         for name in ("MD5", "SHA-256")
     ]
-    mufasa, cnonce = Credentials("Mufasa", "Circle of Life"), "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ"
+    mufasa, cnonce = DeviceUser("Mufasa", "Circle of Life"), "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ"
     for given_, response in (
         (both, "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
         (both[:1], "8ca523f5e9506fed4657c9700eebdbec"),
@@ -398,7 +398,7 @@ def test_digests_of_the_standards() -> None:
         (["Negotiate"], USER, "not known here"),
     ],
 )
-def test_what_no_password_is_shown_to(headers: list[str], user: Credentials | None, why: str) -> None:
+def test_what_no_password_is_shown_to(headers: list[str], user: DeviceUser | None, why: str) -> None:
     with pytest.raises(Refused, match=why):
         challenge_of(headers, user)
 

@@ -113,11 +113,11 @@ class OnvifClient:
         return messages.status_of(await self.ask(messages.ptz_status(self.profile.token)))
 
     async def presets(self) -> dict[str, str]:
-        """Token -> name."""
+        """Token -> name, of the positions that have one. Raises as `ask`."""
         return messages.presets_of(await self.ask(messages.presets(self.profile.token)))
 
     async def aclose(self) -> None:
-        """Ends the connection."""
+        """Ends the connection to the camera."""
         await self._http.aclose()
 
 

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import dataclass
-from kubeedge.mapper.http_digest import Credentials
+from kubeedge.mapper.http_digest import DeviceUser
 from kubeedge.mapper.onvif import messages
 from kubeedge.mapper.onvif.messages import OnvifRequest, PtzVector
 from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue
@@ -46,9 +46,9 @@ ACTIONS = ("step", "move", "preset", "savePreset")
 #: what may be written
 WRITE = ("pan", "tilt", "zoom", "position", *ACTIONS)
 
-Range: TypeAlias = tuple[float, float]
-_RANGES: dict[str, Range] = {"pan": (-1, 1), "tilt": (-1, 1), "zoom": (0, 1)}
-_BOTH: Range = (-1, 1)
+PtzRange: TypeAlias = tuple[float, float]
+_RANGES: dict[str, PtzRange] = {"pan": (-1, 1), "tilt": (-1, 1), "zoom": (0, 1)}
+_BOTH: PtzRange = (-1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class OnvifAddress:
     port: int
     is_tls: bool
     path: str
-    user: Credentials | None
+    user: DeviceUser | None
     ca_file: str
     profile: str
     timeout: float
@@ -90,7 +90,7 @@ def address_of(device: MappedDevice) -> OnvifAddress:
         )
     if texts["caFile"] and not texts["caFile"].startswith("/"):
         raise device.invalid("caFile must be an absolute path")
-    user = Credentials(texts["userName"], texts["password"], device.config.get("allowBasic") is True)
+    user = DeviceUser(texts["userName"], texts["password"], device.config.get("allowBasic") is True)
     try:
         path = messages.path_of(parts.geturl())
     except Invalid as exc:
@@ -148,7 +148,7 @@ def move_of(prop: MappedProperty, value: TypedValue, profile: str, now: PtzVecto
     return messages.continuous_move(profile, vector, seconds)
 
 
-def _axis(prop: MappedProperty, name: str, text: str, range: Range | None = None) -> float:
+def _axis(prop: MappedProperty, name: str, text: str, range: PtzRange | None = None) -> float:
     low, high = range or _RANGES[name]
     try:
         found = float(text)

@@ -92,7 +92,7 @@ class CameraDevice:
             self._done[item] = str(value)
 
     async def aclose(self) -> None:
-        """Ends the connection."""
+        """Ends the connection to the camera."""
         await self.client.aclose()
 
 

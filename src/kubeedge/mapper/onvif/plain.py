@@ -22,7 +22,7 @@ class PlainCamera(OnvifClient):
         return camera
 
     async def ask(self, request: OnvifRequest, *, is_open: bool = False) -> XmlElement:
-        """Raises Invalid."""
+        """Raises Invalid, whatever is asked for."""
         raise Invalid("the Device knows the camera by rtsp alone: what ONVIF says is not there")
 
     async def stream_uri(self) -> str:

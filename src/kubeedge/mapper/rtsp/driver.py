@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from kubeedge.errors import Invalid, PeerError, Refused
 from kubeedge.kit.streams import abort_writer, close_writer
-from kubeedge.mapper.http_digest import Credentials, DigestChallenge, challenge_of
+from kubeedge.mapper.http_digest import DeviceUser, DigestChallenge, challenge_of
 from kubeedge.mapper.rtsp.core import RtspAnswer, RtspConversation, RtspDemand, RtspPacket, session_of
 from kubeedge.mapper.rtsp.frames import FrameAssembler, VideoFrame, rtp_of
 from kubeedge.mapper.rtsp.h264 import H264Assembler
@@ -32,7 +32,7 @@ class RtspVideo:
     def __init__(
         self,
         url: str,
-        user: Credentials | None,
+        user: DeviceUser | None,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         timeout: float,
@@ -50,7 +50,7 @@ class RtspVideo:
         self.assembler: FrameAssembler = JpegAssembler()
 
     @staticmethod
-    async def open(url: str, user: Credentials | None, timeout: float, ca_file: str = "") -> RtspVideo:
+    async def open(url: str, user: DeviceUser | None, timeout: float, ca_file: str = "") -> RtspVideo:
         """`url`: rtsp:// or rtsps://HOST:PORT/..., without a user. `timeout`: seconds for each answer. Raises Invalid for a camera without a video
         that can be shown, Refused when it does not know the user, OSError and PeerError."""
         video = await RtspVideo._connect(url, user, timeout, ca_file)
@@ -63,7 +63,7 @@ class RtspVideo:
         return video
 
     @staticmethod
-    async def describe(url: str, user: Credentials | None, timeout: float, ca_file: str = "") -> VideoDescription:
+    async def describe(url: str, user: DeviceUser | None, timeout: float, ca_file: str = "") -> VideoDescription:
         """What the camera says of its video, which is not played. Raises as `open`."""
         video = await RtspVideo._connect(url, user, timeout, ca_file)
         try:
@@ -73,7 +73,7 @@ class RtspVideo:
         return video.description
 
     @staticmethod
-    async def _connect(url: str, user: Credentials | None, timeout: float, ca_file: str) -> RtspVideo:
+    async def _connect(url: str, user: DeviceUser | None, timeout: float, ca_file: str) -> RtspVideo:
         parts = urlsplit(url)
         context: ssl.SSLContext | None = None
         if parts.scheme == "rtsps":

@@ -35,7 +35,7 @@ class Viewer:
         self.missed = 0
 
     def put(self, frame: VideoFrame) -> None:
-        """A new frame."""
+        """A new frame, which may cost those that wait."""
         if self._is_still:
             self.missed += len(self._frames)
             self._drop()
@@ -89,7 +89,7 @@ class VideoFeed:
 
     @property
     def is_full(self) -> bool:
-        """No more viewers."""
+        """There is no room for another viewer."""
         return len(self._viewers) >= MAX_VIEWERS
 
     @property
