@@ -413,12 +413,13 @@ class Played(RtspVideo):
         self.description = VideoDescription(26, "JPEG", 90000, "")
         self.assembler = JpegAssembler()
         self._frames, self._ends = frames, ends
-        self.is_closed = False
+        self.is_closed = self.is_prompt = False
 
     async def frames(self) -> AsyncGenerator[VideoFrame, None]:
         for frame in self._frames:
             yield frame
-            await asyncio.sleep(0)
+            if not self.is_prompt:
+                await asyncio.sleep(0)
         if not self._ends:
             await asyncio.Event().wait()
 
@@ -463,6 +464,48 @@ def test_a_camera_that_ends_or_refuses_is_told_to_who_looks() -> None:
         feed = VideoFeed("default/gate", ends)
         viewer = await feed.join()
         assert await viewer.next() is not None and await viewer.next() is None
+        await feed.leave(viewer)
+
+    asyncio.run(run())
+
+
+def test_who_comes_while_the_last_one_leaves_sees_a_video_of_its_own() -> None:
+    opened: list[Played] = []
+
+    async def open() -> RtspVideo:
+        opened.append(Played([VideoFrame(b"1", 0, True)], ends=False))
+        return opened[-1]
+
+    async def run() -> None:
+        feed = VideoFeed("default/gate", open)
+        first = await feed.join()
+        leaving = asyncio.create_task(feed.leave(first))
+        await asyncio.sleep(0)
+        second = await feed.join()
+        await leaving
+        assert await second.next() is not None and feed.is_running and len(opened) == 2
+        waiting = asyncio.create_task(second.next())
+        await asyncio.sleep(0)
+        assert not waiting.done(), "it has not ended with the one before"
+        await feed.leave(second)
+        assert await waiting is None and opened[1].is_closed
+
+    asyncio.run(run())
+
+
+def test_a_moving_picture_begins_with_its_key_frame_however_fast_the_others_come() -> None:
+    description = video_of(sent(*H264)[0], URL)
+
+    async def open() -> RtspVideo:
+        made = Played([VideoFrame(b"key", 0, True), *(VideoFrame(b"more", n, False) for n in range(1, 9))], ends=False)
+        made.assembler = H264Assembler(description.parameter_sets)
+        made.is_prompt = True
+        return made
+
+    async def run() -> None:
+        feed = VideoFeed("default/gate", open)
+        viewer = await feed.join()
+        assert [(await viewer.next()).time for _ in range(9)] == list(range(9))  # type: ignore[union-attr]
         await feed.leave(viewer)
 
     asyncio.run(run())
