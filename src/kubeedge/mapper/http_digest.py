@@ -19,7 +19,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Credentials:
+class DeviceUser:
     """A user of a device, whose password is in no log. `basic`: it may be sent as it is, where the device knows nothing better."""
 
     user: str
@@ -39,7 +39,7 @@ class DigestChallenge:
     is_session: bool = False  # the algorithm ends in -sess
     count: int = 0
 
-    def authorization(self, user: Credentials, method: str, uri: str, cnonce: str) -> str:
+    def authorization(self, user: DeviceUser, method: str, uri: str, cnonce: str) -> str:
         """The value of the header Authorization."""
         if not self.algorithm:
             return "Basic " + base64.b64encode(f"{user.user}:{user.password}".encode()).decode()
@@ -64,7 +64,7 @@ class DigestChallenge:
         return _HASHES[self.algorithm](text.encode()).hexdigest()
 
 
-def challenge_of(headers: Iterable[str], user: Credentials | None) -> DigestChallenge:
+def challenge_of(headers: Iterable[str], user: DeviceUser | None) -> DigestChallenge:
     """The best challenge among the values of WWW-Authenticate. Raises Refused, with what the device wants, when it cannot be met."""
     found: list[DigestChallenge] = []
     is_basic = False

@@ -200,7 +200,7 @@ def test_a_host_alone_is_a_configuration() -> None:
     found = core.address_of(
         MappedDevice("default/gate", "onvif", {"url": "https://[fe80::1]/x", "userName": "a", "password": "secret"}, {})
     )
-    assert (found.host, found.port, found.path, found.authority) == ("fe80::1", 443, "/x", "[fe80::1]")
+    assert (found.host, found.port, found.path, found.is_tls) == ("fe80::1", 443, "/x", True)
     assert "secret" not in repr(found)
 
 

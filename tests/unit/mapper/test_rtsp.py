@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.errors import Invalid, PeerError, Refused, Unavailable
-from kubeedge.mapper.http_digest import Credentials, challenge_of
+from kubeedge.mapper.http_digest import DeviceUser, challenge_of
+from kubeedge.mapper.onvif.driver import onvif_mapper
 from kubeedge.mapper.rtsp import mp4, page
 from kubeedge.mapper.rtsp.core import RtspAnswer, RtspConversation, RtspDemand, RtspPacket, session_of
 from kubeedge.mapper.rtsp.driver import RtspVideo
@@ -27,11 +28,12 @@ from kubeedge.mapper.rtsp.h264 import H264Assembler
 from kubeedge.mapper.rtsp.jpeg import JpegAssembler
 from kubeedge.mapper.rtsp.sdp import VideoDescription, video_of
 from kubeedge.mapper.rtsp.sps import size_of
+from kubeedge.mapper.simulated import SimulatedDevice
 from tests.fuzz.decoders import mutations
 from tests.kit.foreign import ffmpeg
 
 URL = "rtsp://192.168.1.9:554/video"
-USER = Credentials("admin", "secret")
+USER = DeviceUser("admin", "secret")
 SECONDS, RATE = 2, 10
 
 
@@ -331,9 +333,35 @@ def test_a_video_with_a_password_is_played_and_ended() -> None:
                     await asyncio.sleep(0.01)
                 assert camera.asked == ["DESCRIBE", "DESCRIBE", "SETUP", "PLAY", "TEARDOWN"]
                 with pytest.raises(Refused, match="DESCRIBE: the camera refuses its video to this user"):
-                    await RtspVideo.open(url, Credentials("admin", "wrong"), 10.0)
+                    await RtspVideo.open(url, DeviceUser("admin", "wrong"), 10.0)
                 with pytest.raises(Refused, match="userName and password are missing"):
                     await RtspVideo.open(url, None, 10.0)
+
+    asyncio.run(run())
+
+
+def test_a_camera_without_onvif_has_its_video_and_nothing_else() -> None:
+    description, stream = sent(*JPEG)
+    properties = {name: {"type": "STRING"} for name in ("encoding", "model", "position")}
+
+    async def run() -> None:
+        camera = Camera(description, stream)
+        async with asyncio.timeout(30):
+            server = await asyncio.start_server(camera.serve, "127.0.0.1", 0)
+            async with server:
+                url = f"rtsp://127.0.0.1:{server.sockets[0].getsockname()[1]}/video?x=1"
+                config = {"url": url, "userName": "admin", "password": "secret"}
+                async with SimulatedDevice(onvif_mapper(), properties, config=config) as device:
+                    assert await device.read("encoding") == "JPEG"
+                    assert await device._client.client.stream_uri() == url
+                    for name in ("model", "position"):
+                        with pytest.raises(Invalid, match="by rtsp alone|does not say"):
+                            await device.read(name)
+                    with pytest.raises(Invalid, match="by rtsp alone"):
+                        await device.write("position", "0,0,0")
+                with pytest.raises(Refused):
+                    async with SimulatedDevice(onvif_mapper(), properties, config={**config, "password": "wrong"}):
+                        pass
 
     asyncio.run(run())
 
@@ -341,8 +369,8 @@ def test_a_video_with_a_password_is_played_and_ended() -> None:
 def test_digests_of_the_standards() -> None:
     """RFC 2617 section 3.5, RFC 7616 section 3.9.1."""
     old = 'Digest realm="testrealm@host.com", qop="auth,auth-int", nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093", opaque="5ccc069c403ebaf9f0171e9517f40e41"'
-    proof = challenge_of([old], Credentials("Mufasa", "Circle Of Life")).authorization(
-        Credentials("Mufasa", "Circle Of Life"), "GET", "/dir/index.html", "0a4f113b"
+    proof = challenge_of([old], DeviceUser("Mufasa", "Circle Of Life")).authorization(
+        DeviceUser("Mufasa", "Circle Of Life"), "GET", "/dir/index.html", "0a4f113b"
     )
     assert 'response="6629fae49393a05397450978507c4ef1"' in proof and "nc=00000001" in proof
     both = [
@@ -350,7 +378,7 @@ def test_digests_of_the_standards() -> None:
         'nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"'
         for name in ("MD5", "SHA-256")
     ]
-    mufasa, cnonce = Credentials("Mufasa", "Circle of Life"), "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ"
+    mufasa, cnonce = DeviceUser("Mufasa", "Circle of Life"), "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ"
     for given_, response in (
         (both, "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
         (both[:1], "8ca523f5e9506fed4657c9700eebdbec"),
@@ -370,7 +398,7 @@ def test_digests_of_the_standards() -> None:
         (["Negotiate"], USER, "not known here"),
     ],
 )
-def test_what_no_password_is_shown_to(headers: list[str], user: Credentials | None, why: str) -> None:
+def test_what_no_password_is_shown_to(headers: list[str], user: DeviceUser | None, why: str) -> None:
     with pytest.raises(Refused, match=why):
         challenge_of(headers, user)
 
@@ -385,12 +413,13 @@ class Played(RtspVideo):
         self.description = VideoDescription(26, "JPEG", 90000, "")
         self.assembler = JpegAssembler()
         self._frames, self._ends = frames, ends
-        self.is_closed = False
+        self.is_closed = self.is_prompt = False
 
     async def frames(self) -> AsyncGenerator[VideoFrame, None]:
         for frame in self._frames:
             yield frame
-            await asyncio.sleep(0)
+            if not self.is_prompt:
+                await asyncio.sleep(0)
         if not self._ends:
             await asyncio.Event().wait()
 
@@ -435,6 +464,48 @@ def test_a_camera_that_ends_or_refuses_is_told_to_who_looks() -> None:
         feed = VideoFeed("default/gate", ends)
         viewer = await feed.join()
         assert await viewer.next() is not None and await viewer.next() is None
+        await feed.leave(viewer)
+
+    asyncio.run(run())
+
+
+def test_who_comes_while_the_last_one_leaves_sees_a_video_of_its_own() -> None:
+    opened: list[Played] = []
+
+    async def open() -> RtspVideo:
+        opened.append(Played([VideoFrame(b"1", 0, True)], ends=False))
+        return opened[-1]
+
+    async def run() -> None:
+        feed = VideoFeed("default/gate", open)
+        first = await feed.join()
+        leaving = asyncio.create_task(feed.leave(first))
+        await asyncio.sleep(0)
+        second = await feed.join()
+        await leaving
+        assert await second.next() is not None and feed.is_running and len(opened) == 2
+        waiting = asyncio.create_task(second.next())
+        await asyncio.sleep(0)
+        assert not waiting.done(), "it has not ended with the one before"
+        await feed.leave(second)
+        assert await waiting is None and opened[1].is_closed
+
+    asyncio.run(run())
+
+
+def test_a_moving_picture_begins_with_its_key_frame_however_fast_the_others_come() -> None:
+    description = video_of(sent(*H264)[0], URL)
+
+    async def open() -> RtspVideo:
+        made = Played([VideoFrame(b"key", 0, True), *(VideoFrame(b"more", n, False) for n in range(1, 9))], ends=False)
+        made.assembler = H264Assembler(description.parameter_sets)
+        made.is_prompt = True
+        return made
+
+    async def run() -> None:
+        feed = VideoFeed("default/gate", open)
+        viewer = await feed.join()
+        assert [(await viewer.next()).time for _ in range(9)] == list(range(9))  # type: ignore[union-attr]
         await feed.leave(viewer)
 
     asyncio.run(run())

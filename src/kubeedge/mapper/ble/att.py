@@ -134,12 +134,12 @@ def by_group(first: int, last: int = 0xFFFF) -> bytes:
 
 
 def by_type(first: int, last: int) -> bytes:
-    """Asks for characteristics."""
+    """Asks for the characteristics of a service, whose handles these are."""
     return struct.pack("<BHH", BY_TYPE, first, last) + bytes.fromhex(CHARACTERISTIC)[::-1]
 
 
 def find(first: int, last: int) -> bytes:
-    """Asks for descriptors."""
+    """Asks for the descriptors of a characteristic, whose handles these are."""
     return struct.pack("<BHH", FIND, first, last)
 
 
@@ -149,7 +149,7 @@ def read(handle: int, offset: int = 0) -> bytes:
 
 
 def write(handle: int, value: bytes, *, is_answered: bool = True) -> bytes:
-    """Writes a value."""
+    """Writes a whole value; a command is not answered."""
     return struct.pack("<BH", WRITE if is_answered else WRITE_COMMAND, handle) + value
 
 

@@ -76,7 +76,7 @@ class Bluez:
             return bus
 
     async def aclose(self) -> None:
-        """Ends it."""
+        """Ends the connection to the bus; the next user makes another one."""
         bus, self._bus = self._bus, None
         if bus is not None:
             await bus.aclose()
@@ -222,7 +222,7 @@ class Bluez:
         self._changed.set()
 
     def forget(self, peer: BluezPeer) -> None:
-        """It has ended."""
+        """A device that has ended hears of nothing any more."""
         self._peers.discard(peer)
 
 
@@ -238,22 +238,18 @@ class BluezPeer:
         self._lost = ""
 
     async def is_paired(self) -> bool:
-        """See BlePeer."""
         return self._bluez.objects.get(self._path, {}).get(_DEVICE, {}).get("Paired") is True
 
     async def read(self, place: BlePlace) -> bytes:
-        """See BlePeer."""
         found = await self._call(self._bluez.characteristic(self._path, place), "ReadValue", "a{sv}", ({},))
         if len(found) != 1 or not isinstance(found[0], bytes):
             raise Invalid("BlueZ answers with something else than a value")
         return found[0]
 
     async def write(self, place: BlePlace, value: bytes) -> None:
-        """See BlePeer."""
         await self._call(self._bluez.characteristic(self._path, place), "WriteValue", "aya{sv}", (value, {}))
 
     async def subscribe(self, place: BlePlace) -> bytes | None:
-        """See BlePeer."""
         path = self._bluez.characteristic(self._path, place)
         if path not in self._subscribed:
             self._subscribed[path] = []
@@ -263,7 +259,6 @@ class BluezPeer:
         return await self.read(place) if isinstance(flags, list) and "read" in flags else None
 
     async def pushed(self) -> dict[BlePlace, bytes]:
-        """See BlePeer."""
         while not self._pushed:
             if self._lost:
                 raise ConnectionResetError(self._lost)
@@ -273,7 +268,6 @@ class BluezPeer:
         return {place: value for path, value in found.items() for place in self._subscribed.get(path, ())}
 
     async def aclose(self) -> None:
-        """See BlePeer."""
         self._bluez.forget(self)
         try:
             if not self._lost:

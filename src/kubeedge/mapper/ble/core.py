@@ -45,7 +45,7 @@ _TEXTS = ("utf8", "hex")
 
 @dataclass(frozen=True, slots=True)
 class BleAddress:
-    """`timeout` in seconds."""
+    """Where a device is: what a Device says of it. `timeout` in seconds."""
 
     address: str
     is_random: bool

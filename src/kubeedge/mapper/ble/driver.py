@@ -90,7 +90,7 @@ class BleClient:
             mapper.report(self.device, {prop.name: value})
 
     async def aclose(self) -> None:
-        """Ends the connection."""
+        """Ends the connection, and gives back what it was made through."""
         try:
             await self._peer.aclose()
         finally:

@@ -38,7 +38,7 @@ class HciTransport(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Ends it."""
+        """Ends it; who reads gets the end."""
         ...
 
 
@@ -271,7 +271,7 @@ class HciHost:
                     await self._has_room.wait()
 
     async def aclose(self) -> None:
-        """Ends everything."""
+        """Ends all connections, and the stream to the controller."""
         self._end("the controller is not used any more")
         if self._reading is not None:
             await cancel_and_wait(self._reading)

@@ -22,7 +22,7 @@ class BlePeer(Protocol):
         ...
 
     async def write(self, place: BlePlace, value: bytes) -> None:
-        """Sets it."""
+        """Sets the value of a characteristic."""
         ...
 
     async def subscribe(self, place: BlePlace) -> bytes | None:
@@ -34,7 +34,7 @@ class BlePeer(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Ends the connection."""
+        """Ends the connection to the device."""
         ...
 
 
@@ -46,31 +46,25 @@ class HciPeer:
         self._subscribed: dict[int, list[BlePlace]] = {}
 
     async def is_paired(self) -> bool:
-        """Pairing needs BlueZ."""
-        return False
+        return False  # pairing needs BlueZ
 
     async def read(self, place: BlePlace) -> bytes:
-        """See BlePeer."""
         return await self._gatt.read(self._one(place))
 
     async def write(self, place: BlePlace, value: bytes) -> None:
-        """See BlePeer."""
         await self._gatt.write(self._one(place), value)
 
     async def subscribe(self, place: BlePlace) -> bytes | None:
-        """See BlePeer."""
         one = self._one(place)
         self._subscribed.setdefault(one.handle, []).append(place)
         await self._gatt.subscribe(one)
         return await self._gatt.read(one) if one.is_readable else None
 
     async def pushed(self) -> dict[BlePlace, bytes]:
-        """See BlePeer."""
         found = await self._gatt.connection.pushed()
         return {place: value for handle, value in found.items() for place in self._subscribed.get(handle, ())}
 
     async def aclose(self) -> None:
-        """See BlePeer."""
         await self._gatt.connection.aclose()
 
     def _one(self, place: BlePlace) -> BleCharacteristic:

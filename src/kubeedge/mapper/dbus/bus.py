@@ -100,11 +100,11 @@ class DbusConnection:
         return answer.body
 
     async def add_match(self, rule: str) -> None:
-        """Asks for signals."""
+        """Asks for the signals of a match rule. Raises as `call`."""
         await self.call(_BUS, "/org/freedesktop/DBus", _BUS, "AddMatch", "s", (rule,))
 
     async def aclose(self) -> None:
-        """Ends it."""
+        """Ends the connection; calls that wait fail."""
         self._end("the bus is not used any more")
         if self._reading is not None:
             await cancel_and_wait(self._reading)

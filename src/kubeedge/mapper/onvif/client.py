@@ -92,6 +92,10 @@ class OnvifClient:
             self._stream = f"{found.scheme}://{host}{port}{messages.path_of(found.geturl())}"
         return self._stream
 
+    async def encoding(self) -> str:
+        """Of the video, as the camera calls it: "H264", "JPEG"; "" where it does not say."""
+        return self.profile.encoding
+
     async def snapshot(self) -> bytes:
         """A picture, mostly JPEG. Raises as `ask`."""
         uri = messages.uri_of(await self.ask(messages.snapshot_uri(self.profile.token)))
@@ -109,11 +113,11 @@ class OnvifClient:
         return messages.status_of(await self.ask(messages.ptz_status(self.profile.token)))
 
     async def presets(self) -> dict[str, str]:
-        """Token -> name."""
+        """Token -> name, of the positions that have one. Raises as `ask`."""
         return messages.presets_of(await self.ask(messages.presets(self.profile.token)))
 
     async def aclose(self) -> None:
-        """Ends the connection."""
+        """Ends the connection to the camera."""
         await self._http.aclose()
 
 

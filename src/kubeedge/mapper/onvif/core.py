@@ -2,7 +2,8 @@
 
 The protocol's configData:
 
-    url                      http://HOST[:PORT][/PATH] or https://... of the device service; HOST or HOST:PORT will do
+    url                      http://HOST[:PORT][/PATH] or https://... of the device service; HOST or HOST:PORT will do. rtsp://HOST[:PORT]/PATH or
+                             rtsps://... of a camera without ONVIF: it has `encoding` and its video
     userName, password       a user of the camera
     allowBasic               true: the password may be sent unencrypted where the camera knows nothing better (false)
     caFile                   a file of the node with the authorities of an https camera; the system's without it
@@ -23,7 +24,7 @@ from urllib.parse import urlsplit
 
 from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import dataclass
-from kubeedge.mapper.http_digest import Credentials
+from kubeedge.mapper.http_digest import DeviceUser
 from kubeedge.mapper.onvif import messages
 from kubeedge.mapper.onvif.messages import OnvifRequest, PtzVector
 from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue
@@ -33,7 +34,7 @@ _SERVICE = "/onvif/device_service"
 _SECONDS = 1.0  # of a continuous move that says nothing
 _MAX_SECONDS = 60.0
 _MAX_TEXT = 256
-_PORTS = {"http": 80, "https": 443}
+_PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
 
 INFORMATION = ("manufacturer", "model", "firmware", "serial")
 PTZ = ("pan", "tilt", "zoom", "position", "moving")
@@ -45,9 +46,9 @@ ACTIONS = ("step", "move", "preset", "savePreset")
 #: what may be written
 WRITE = ("pan", "tilt", "zoom", "position", *ACTIONS)
 
-Range: TypeAlias = tuple[float, float]
-_RANGES: dict[str, Range] = {"pan": (-1, 1), "tilt": (-1, 1), "zoom": (0, 1)}
-_BOTH: Range = (-1, 1)
+PtzRange: TypeAlias = tuple[float, float]
+_RANGES: dict[str, PtzRange] = {"pan": (-1, 1), "tilt": (-1, 1), "zoom": (0, 1)}
+_BOTH: PtzRange = (-1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +59,12 @@ class OnvifAddress:
     port: int
     is_tls: bool
     path: str
-    user: Credentials | None
+    user: DeviceUser | None
     ca_file: str
     profile: str
     timeout: float
     has_video: bool
-
-    @property
-    def authority(self) -> str:
-        """For the header Host."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS["https" if self.is_tls else "http"] else f"{host}:{self.port}"
+    is_plain: bool = False  # it is known by its video alone; `path` has the query, too
 
 
 def address_of(device: MappedDevice) -> OnvifAddress:
@@ -86,27 +82,30 @@ def address_of(device: MappedDevice) -> OnvifAddress:
         port = parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError as exc:
         raise device.invalid(f"url: {exc}") from exc
-    if parts.scheme not in _PORTS or not parts.hostname or parts.username or parts.query or parts.fragment:
+    is_plain = parts.scheme in ("rtsp", "rtsps")
+    has_more = parts.username or parts.fragment or (parts.query and not is_plain)
+    if parts.scheme not in _PORTS or not parts.hostname or has_more:
         raise device.invalid(
             "url must be http://HOST[:PORT][/PATH] or https://..., without a query, a user or a fragment"
         )
     if texts["caFile"] and not texts["caFile"].startswith("/"):
         raise device.invalid("caFile must be an absolute path")
-    user = Credentials(texts["userName"], texts["password"], device.config.get("allowBasic") is True)
+    user = DeviceUser(texts["userName"], texts["password"], device.config.get("allowBasic") is True)
     try:
-        path = messages.path_of(url if parts.path.strip("/") and "://" in url else f"http://{parts.netloc}{parts.path}")
+        path = messages.path_of(parts.geturl())
     except Invalid as exc:
         raise device.invalid("url has characters that no URL has") from exc
     return OnvifAddress(
         parts.hostname,
         port,
-        parts.scheme == "https",
-        path if path != "/" else _SERVICE,
+        parts.scheme in ("https", "rtsps"),
+        path if path != "/" or is_plain else _SERVICE,
         user if user.user else None,
         texts["caFile"],
         texts["profile"],
         device.number("timeout", 100, 60_000, 5000) / 1000,
         device.config.get("video") is True,
+        is_plain,
     )
 
 
@@ -149,7 +148,7 @@ def move_of(prop: MappedProperty, value: TypedValue, profile: str, now: PtzVecto
     return messages.continuous_move(profile, vector, seconds)
 
 
-def _axis(prop: MappedProperty, name: str, text: str, range: Range | None = None) -> float:
+def _axis(prop: MappedProperty, name: str, text: str, range: PtzRange | None = None) -> float:
     low, high = range or _RANGES[name]
     try:
         found = float(text)

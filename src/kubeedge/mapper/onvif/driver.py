@@ -54,7 +54,7 @@ class CameraDevice:
     async def _ask(self, group: str) -> Any:
         client = self.client
         if group in core.INFORMATION:
-            return client.information[group]
+            return client.information.get(group) or None
         match group:
             case "ptz":
                 status = await client.status()
@@ -64,7 +64,7 @@ class CameraDevice:
             case "presets":
                 return json.dumps({name or token: token for token, name in (await client.presets()).items()})
             case "encoding":
-                return client.profile.encoding or None
+                return await client.encoding() or None
             case "resolution":
                 width, height = client.profile.width, client.profile.height
                 return f"{width}x{height}" if width and height else None
@@ -92,8 +92,14 @@ class CameraDevice:
             self._done[item] = str(value)
 
     async def aclose(self) -> None:
-        """Ends the connection."""
+        """Ends the connection to the camera."""
         await self.client.aclose()
+
+
+async def _plain(address: core.OnvifAddress) -> OnvifClient:
+    from kubeedge.mapper.onvif.plain import PlainCamera
+
+    return await PlainCamera.open(address)
 
 
 def onvif_mapper(listen: tuple[str, int] | None = None) -> Mapper:
@@ -109,7 +115,8 @@ def onvif_mapper(listen: tuple[str, int] | None = None) -> Mapper:
 
     @mapper.connect
     async def connect(device: MappedDevice) -> CameraDevice:
-        client = await OnvifClient.open(core.address_of(device))
+        address = core.address_of(device)
+        client = await (_plain(address) if address.is_plain else OnvifClient.open(address))
         for gone in [id for id in done if mapper.device(id) is None]:
             del done[gone]
         if shown is not None and client.address.has_video:

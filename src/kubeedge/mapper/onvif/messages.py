@@ -103,12 +103,12 @@ def ptz_status(profile: str) -> OnvifRequest:
 
 
 def absolute_move(profile: str, to: PtzVector) -> OnvifRequest:
-    """To a position."""
+    """Turns to a position, as far as it is said."""
     return _ptz("AbsoluteMove", profile, f"<tptz:Position>{_vector(to)}</tptz:Position>")
 
 
 def relative_move(profile: str, by: PtzVector) -> OnvifRequest:
-    """By a distance."""
+    """Turns by a distance, as far as it is said."""
     return _ptz("RelativeMove", profile, f"<tptz:Translation>{_vector(by)}</tptz:Translation>")
 
 
@@ -119,7 +119,7 @@ def continuous_move(profile: str, speed: PtzVector, seconds: float) -> OnvifRequ
 
 
 def stop(profile: str) -> OnvifRequest:
-    """All that moves."""
+    """Ends all that moves: pan, tilt and zoom."""
     return _ptz("Stop", profile, "<tptz:PanTilt>true</tptz:PanTilt><tptz:Zoom>true</tptz:Zoom>")
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from kubeedge.errors import Invalid, PeerError, Refused
 from kubeedge.kit.streams import abort_writer, close_writer
-from kubeedge.mapper.http_digest import Credentials, DigestChallenge, challenge_of
+from kubeedge.mapper.http_digest import DeviceUser, DigestChallenge, challenge_of
 from kubeedge.mapper.rtsp.core import RtspAnswer, RtspConversation, RtspDemand, RtspPacket, session_of
 from kubeedge.mapper.rtsp.frames import FrameAssembler, VideoFrame, rtp_of
 from kubeedge.mapper.rtsp.h264 import H264Assembler
@@ -32,7 +32,7 @@ class RtspVideo:
     def __init__(
         self,
         url: str,
-        user: Credentials | None,
+        user: DeviceUser | None,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         timeout: float,
@@ -50,32 +50,44 @@ class RtspVideo:
         self.assembler: FrameAssembler = JpegAssembler()
 
     @staticmethod
-    async def open(url: str, user: Credentials | None, timeout: float, ca_file: str = "") -> RtspVideo:
+    async def open(url: str, user: DeviceUser | None, timeout: float, ca_file: str = "") -> RtspVideo:
         """`url`: rtsp:// or rtsps://HOST:PORT/..., without a user. `timeout`: seconds for each answer. Raises Invalid for a camera without a video
         that can be shown, Refused when it does not know the user, OSError and PeerError."""
+        video = await RtspVideo._connect(url, user, timeout, ca_file)
+        try:
+            await video._describe()
+            await video._play()
+        except BaseException:
+            abort_writer(video._writer)
+            raise
+        return video
+
+    @staticmethod
+    async def describe(url: str, user: DeviceUser | None, timeout: float, ca_file: str = "") -> VideoDescription:
+        """What the camera says of its video, which is not played. Raises as `open`."""
+        video = await RtspVideo._connect(url, user, timeout, ca_file)
+        try:
+            await video._describe()
+        finally:
+            abort_writer(video._writer)
+        return video.description
+
+    @staticmethod
+    async def _connect(url: str, user: DeviceUser | None, timeout: float, ca_file: str) -> RtspVideo:
         parts = urlsplit(url)
         context: ssl.SSLContext | None = None
         if parts.scheme == "rtsps":
             import ssl
 
             context = ssl.create_default_context(cafile=ca_file or None)
+        name = parts.hostname if context else None
         async with asyncio.timeout(timeout):
             reader, writer = await asyncio.open_connection(
-                parts.hostname,
-                parts.port or 554,
-                ssl=context,
-                server_hostname=parts.hostname if context else None,
-                limit=_READ,
+                parts.hostname, parts.port or 554, ssl=context, server_hostname=name, limit=_READ
             )
-        video = RtspVideo(url, user, reader, writer, timeout)
-        try:
-            await video._begin()
-        except BaseException:
-            abort_writer(writer)
-            raise
-        return video
+        return RtspVideo(url, user, reader, writer, timeout)
 
-    async def _begin(self) -> None:
+    async def _describe(self) -> None:
         described = await self._ask("DESCRIBE", self._url, (("Accept", "application/sdp"),))
         # what the camera says of its own address is not asked for: it stays where the Device says
         self.description = video_of(described.body.decode("utf-8", "replace"), self._url)
@@ -86,6 +98,8 @@ class RtspVideo:
                 self.assembler = H264Assembler(self.description.parameter_sets)
             case other:
                 raise Invalid(f"the camera's video is {other[:32] or 'of no known kind'}: JPEG and H264 can be shown")
+
+    async def _play(self) -> None:
         transport = ("Transport", "RTP/AVP/TCP;unicast;interleaved=0-1")
         answer = await self._ask("SETUP", self.description.control, (transport,))
         self._session, seconds = session_of(answer)

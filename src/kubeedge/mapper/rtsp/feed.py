@@ -23,10 +23,10 @@ _FAR = 128  # frames, likewise
 
 
 class Viewer:
-    """Frames that one client has not taken yet. Of JPEG the newest alone; of H.264 all, or none up to the next key frame."""
+    """Frames that one client has not taken yet. Of JPEG (`is_still`) the newest alone; of H.264 all, or none up to the next key frame."""
 
     def __init__(self, is_still: bool) -> None:
-        self._is_still = is_still
+        self.is_still = is_still
         self._frames: deque[VideoFrame] = deque()
         self._bytes = 0
         self._waits = True
@@ -35,8 +35,8 @@ class Viewer:
         self.missed = 0
 
     def put(self, frame: VideoFrame) -> None:
-        """A new frame."""
-        if self._is_still:
+        """A new frame, which may cost those that wait."""
+        if self.is_still:
             self.missed += len(self._frames)
             self._drop()
         elif self._waits and not frame.is_key:
@@ -89,7 +89,7 @@ class VideoFeed:
 
     @property
     def is_full(self) -> bool:
-        """No more viewers."""
+        """There is no room for another viewer."""
         return len(self._viewers) >= MAX_VIEWERS
 
     @property
@@ -102,11 +102,12 @@ class VideoFeed:
         if self.is_full:
             raise Unavailable(f"{self._name}: {MAX_VIEWERS} are looking at it already")
         if self._task is None or self._task.done():
-            self._began = asyncio.get_running_loop().create_future()
-            self._task = asyncio.create_task(self._run(self._began), name=f"video of {self._name}")
+            self._began, self._viewers, self.parameters = asyncio.get_running_loop().create_future(), set(), None
+            run = self._run(self._began, self._viewers)  # those of a run before may not have left yet, and end with it
+            self._task = asyncio.create_task(run, name=f"video of {self._name}")
         began = self._began
         assert began is not None
-        viewer = Viewer(is_still=True)  # until it is known what comes
+        viewer = Viewer(is_still=self.parameters is None)  # what comes first says so, too, when it is not known yet
         self._viewers.add(viewer)
         try:
             async with asyncio.timeout(_BEGIN):
@@ -117,40 +118,46 @@ class VideoFeed:
         except BaseException:
             await self.leave(viewer)
             raise
-        viewer._is_still = self.parameters is None
         return viewer
 
     async def leave(self, viewer: Viewer) -> None:
         """The last one ends the connection to the camera."""
-        self._viewers.discard(viewer)
-        if not self._viewers:
-            await self.aclose()
+        viewer.end()
+        if viewer in self._viewers:
+            self._viewers.discard(viewer)
+            if not self._viewers:
+                await self.aclose()
 
     async def aclose(self) -> None:
         """Ends it for all."""
-        task, self._task = self._task, None
+        task, viewers, began = self._task, self._viewers, self._began
+        self._task = None
         if task is not None:
             await cancel_and_wait(task)
-        self._end()
+        self._ended(began, viewers, "nobody looks at it any more")  # it may not have begun to run
 
-    async def _run(self, began: asyncio.Future[None]) -> None:
+    async def _run(self, began: asyncio.Future[None], viewers: set[Viewer]) -> None:
         try:
             video = await self._open()
             try:
-                await self._carry(video, began)
+                await self._carry(video, began, viewers)
             finally:
                 await video.aclose()
         except (OSError, EOFError, KubeEdgeError) as exc:
-            log.info("video of %s ends: %s", self._name, str(exc) or type(exc).__name__)
-            if not began.done():
-                began.set_exception(Unavailable(f"{self._name}: {str(exc) or 'the camera does not answer'}"))
-                began.exception()  # whoever waits has it; nobody may wait any more
+            why = str(exc) or "the camera does not answer"
+            log.info("video of %s ends: %s", self._name, why)
+            self._ended(began, viewers, why)
         finally:
-            if not began.done():
-                began.cancel()
-            self._end()
+            self._ended(began, viewers, "the camera has ended it")
 
-    async def _carry(self, video: RtspVideo, began: asyncio.Future[None]) -> None:
+    def _ended(self, began: asyncio.Future[None] | None, viewers: set[Viewer], why: str) -> None:
+        if began is not None and not began.done():
+            began.set_exception(Unavailable(f"{self._name}: {why}"))
+            began.exception()  # whoever waits has it; nobody may wait any more
+        for viewer in viewers:
+            viewer.end()
+
+    async def _carry(self, video: RtspVideo, began: asyncio.Future[None], viewers: set[Viewer]) -> None:
         self.clock, self.parameters = video.description.clock, None
         async with contextlib.aclosing(video.frames()) as frames:
             async for frame in frames:
@@ -161,10 +168,8 @@ class VideoFeed:
                         raise PeerError("the camera sends other pictures from here on")  # who looks begins anew
                 if not began.done():
                     self.codec = video.assembler.codec
+                    for viewer in viewers:
+                        viewer.is_still = self.parameters is None
                     began.set_result(None)
-                for viewer in self._viewers:
+                for viewer in viewers:
                     viewer.put(frame)
-
-    def _end(self) -> None:
-        for viewer in self._viewers:
-            viewer.end()

@@ -34,7 +34,7 @@ class VideoFrame:
 
 
 class FrameAssembler(Protocol):
-    """Puts frames together."""
+    """Puts frames together out of the packets of one video."""
 
     @property
     def codec(self) -> str:

@@ -23,7 +23,7 @@ class H264Parameters:
 
     @property
     def is_known(self) -> bool:
-        """Both are there."""
+        """Both sets are there."""
         return len(self.sps) >= 4 and bool(self.pps)
 
     @property

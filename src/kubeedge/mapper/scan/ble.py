@@ -16,7 +16,6 @@ class BleFinder:
     """One Device for each."""
 
     def wants(self, request: ScanRequest) -> bool:
-        """It needs an adapter."""
         return bool(request.radios)
 
     async def find(self, scope: ScanScope) -> None:

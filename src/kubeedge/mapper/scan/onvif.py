@@ -22,7 +22,6 @@ class OnvifFinder:
     """One Device for each camera, with the address from which it has answered."""
 
     def wants(self, request: ScanRequest) -> bool:
-        """It needs networks."""
         return bool(request.networks)
 
     async def find(self, scope: ScanScope) -> None:
