@@ -199,7 +199,9 @@ class Boot:
         )
         self.say(f"Ready {self.since_on():.1f} s after power-on")
         said = self._boot_file("kubeedge-status.txt").decode()
-        assert "state: joined" in said and "reason:" not in said, f"something is wrong with it, such as its data: {said}"
+        assert "state: joined" in said and "reason:" not in said, (
+            f"something is wrong with it, such as its data: {said}"
+        )
         when = datetime.datetime.fromisoformat(said.partition("time: ")[2].split()[0]).timestamp()
         assert abs(when - time.time()) < 3600, f"its clock began in 1970, and is not set: {said}"
         on_card = self._boot_file("kubeedge.yaml")
