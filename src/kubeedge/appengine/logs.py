@@ -51,7 +51,10 @@ def path(root: Path, namespace: str, pod: str, uid: str, container: str, attempt
 async def read(log: Path, options: LogOptions, running: Callable[[], bool]) -> AsyncIterator[bytes]:
     """The log as `kubectl logs` shows it. With follow: until the container ends."""
     left = options.limit_bytes
-    position = await asyncio.to_thread(_tail_position, log, options.tail) if options.tail is not None else 0
+    position, until = 0, None
+    if options.tail is not None:
+        position, end = await asyncio.to_thread(_tail, log, options.tail)
+        until = None if options.follow else end  # what is written from here on would be lines more than were asked for
     pending = b""
     file: BinaryIO | None = None
     try:
@@ -62,7 +65,7 @@ async def read(log: Path, options: LogOptions, running: Callable[[], bool]) -> A
                     file = open(log, "rb")  # stays open past a rotation: the rest of it is shown, too
                     file.seek(position)
                     position = 0  # of the next file
-            while file is not None and (data := file.read(_CHUNK)):
+            while file is not None and (data := file.read(_size(file, until))):
                 lines = (pending + data).split(b"\n")
                 pending = lines.pop()[-_MAX_LINE:]
                 out = b"".join(shown for line in lines if (shown := _shown(line, options)))
@@ -72,6 +75,8 @@ async def read(log: Path, options: LogOptions, running: Callable[[], bool]) -> A
                     yield out
                 if left is not None and left <= 0:
                     return
+            if until is not None:
+                return
             if file is not None and not _is_current(file, log):
                 if os.fstat(file.fileno()).st_size < file.tell():
                     pending = b""  # it was emptied while we read a line of it
@@ -126,20 +131,25 @@ def _time(stamp: bytes) -> float | None:
     return None
 
 
-def _tail_position(log: Path, lines: int) -> int:
-    """The position in bytes at which the last `lines` lines begin."""
+def _size(file: BinaryIO, until: int | None) -> int:
+    """How much to read at once of a file that counts up to `until`; None: to its end."""
+    return _CHUNK if until is None else min(_CHUNK, max(0, until - file.tell()))
+
+
+def _tail(log: Path, lines: int) -> tuple[int, int]:
+    """The positions in bytes at which the last `lines` lines begin, and the file ends."""
+    position = 0
     ends: deque[int] = deque(maxlen=lines + 1)
     try:
         with open(log, "rb") as file:
-            position = 0
             ends.append(0)
             for line in file:
                 position += len(line)
                 if line.endswith(b"\n") and not _is_partial(line):
                     ends.append(position)
     except FileNotFoundError:
-        return 0
-    return ends[0] if lines > 0 else ends[-1]
+        return 0, 0
+    return (ends[0] if lines > 0 else ends[-1]), position
 
 
 def rotate(log: Path, limit: int, ask_reopen: Callable[[], None]) -> bool:

@@ -54,6 +54,25 @@ def test_options_of_kubectl_logs(log: Path, options: LogOptions, expected: bytes
     assert asyncio.run(read_all(log, options)) == expected
 
 
+def test_the_last_lines_are_no_more_than_were_asked_for_while_others_are_written(log: Path) -> None:
+    """Between the look for them and the answer; who follows gets them, too."""
+
+    async def tail(*, follow: bool) -> bytes:
+        found, more = b"", f"{LINES[0]}\n" * 3
+
+        def runs() -> bool:
+            with log.open("a") as file:
+                file.write(more)
+            return False
+
+        async for part in logs.read(log, LogOptions(tail=1, follow=follow), runs):
+            found += part
+        return found
+
+    assert asyncio.run(tail(follow=False)) == b"four\n"
+    assert asyncio.run(tail(follow=True)) == b"one\n" * 4
+
+
 def test_why_there_is_no_log_is_plain_text_which_an_api_server_quotes() -> None:
     async def nothing() -> AsyncIterator[bytes]:
         for part in ():
