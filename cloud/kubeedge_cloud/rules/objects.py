@@ -22,7 +22,7 @@ class ClientRules:
 
     @property
     def tenant(self) -> TenantId:
-        """Whose they are."""
+        """The tenant whose rules they are."""
         return self._tenant
 
     async def rules(self, namespace: str) -> Sequence[Object]:
@@ -30,7 +30,7 @@ class ClientRules:
         return (await self._client.list(rules.RULES, namespace)).items[:MOST_RULES]
 
     async def endpoint(self, namespace: str, name: str) -> Object:
-        """Raises ObjectNotFound."""
+        """The RuleEndpoint of that name. Raises ObjectNotFound."""
         return await self._client.get(rules.RULEENDPOINTS, namespace, name)
 
     async def count(self, namespace: str, name: str, change: Callable[[Object], Object]) -> None:

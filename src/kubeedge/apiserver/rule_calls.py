@@ -71,7 +71,7 @@ class StoredRules:
 
     @property
     def tenant(self) -> TenantId:
-        """Whose they are."""
+        """The tenant whose rules they are."""
         return self._registry.tenant
 
     async def rules(self, namespace: str) -> Sequence[Object]:
@@ -79,7 +79,7 @@ class StoredRules:
         return (await self._registry.list_page(rules.RULES, namespace, limit=MOST_RULES)).items
 
     async def endpoint(self, namespace: str, name: str) -> Object:
-        """Raises ObjectNotFound."""
+        """The RuleEndpoint of that name. Raises ObjectNotFound."""
         return await self._registry.get(rules.RULEENDPOINTS, namespace, name)
 
     async def count(self, namespace: str, name: str, change: Callable[[Object], Object]) -> None:

@@ -26,7 +26,7 @@ class RuleObjects(Protocol):
 
     @property
     def tenant(self) -> TenantId:
-        """Whose they are."""
+        """The tenant whose rules they are."""
         ...
 
     async def rules(self, namespace: str) -> Sequence[Object]:
@@ -34,7 +34,7 @@ class RuleObjects(Protocol):
         ...
 
     async def endpoint(self, namespace: str, name: str) -> Object:
-        """Raises ObjectNotFound."""
+        """The RuleEndpoint of that name. Raises ObjectNotFound."""
         ...
 
     async def count(self, namespace: str, name: str, change: Callable[[Object], Object]) -> None:

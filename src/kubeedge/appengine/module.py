@@ -98,16 +98,11 @@ class AppEngine:
         )  # fmt: skip
         #: for operators and for the node's disk
         self.images = ImageManager(runtime.images, self._workers, settings.images, settings.state, clock=clock)
+        look = readings or functools.partial(node_readings.read, settings.state, settings.state)
         self._housekeeping = Housekeeping(
-            runtime,
-            self._workers,
-            self._prepare.volumes,
-            self._reports,
-            self.images,
-            settings.eviction,
-            readings or functools.partial(node_readings.read, settings.state, settings.state),
+            runtime, self._workers, self._prepare.volumes, self._reports, self.images, settings.eviction, look,
             clock=clock,
-        )
+        )  # fmt: skip
         self._plugins: NodePlugins | None = None
         if settings.kubelet is not None:
             self._plugins = NodePlugins(settings.kubelet, settings.state, self._prepare, self._workers, self._reports)
