@@ -159,9 +159,8 @@ static void handle(kb_dns_responder *r, const struct mmsghdr *in, unsigned count
             (struct mmsghdr){.msg_hdr = {.msg_name = &r->peers[i], .msg_namelen = in[i].msg_hdr.msg_namelen, .msg_iov = &parts[answers], .msg_iovlen = 1}};
         answers++;
     }
-    send_all(r, out, answers);
     more.answered = answers;
-    pthread_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock); /* before anything is sent: who has an answer finds it counted */
     int wake = !r->waiting;
     for (unsigned i = 0; i < lefts; i++)
         more.dropped += enqueue(r, &r->peers[left[i]], r->in[left[i]], in[left[i]].msg_len) != 0;
@@ -171,6 +170,7 @@ static void handle(kb_dns_responder *r, const struct mmsghdr *in, unsigned count
     r->counts.refused += more.refused;
     r->counts.dropped += more.dropped;
     pthread_mutex_unlock(&r->lock);
+    send_all(r, out, answers);
     if (wake && write(r->wake, &one, sizeof one) < 0) {
         /* it is set already */
     }
