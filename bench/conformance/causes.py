@@ -18,7 +18,7 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         r"logs from the container over websockets",
         "",
         "the suite, on a busy machine: it reads the log as soon as the pod is Running, tens of milliseconds before a slow shell has written (2 of "
-        "12 times here), and its second attempt asks without TLS, since the first has changed the URL",
+        "12 times here, behind containerd 3 of 3), and its second attempt asks without TLS, since the first has changed the URL",
     ),
     (
         r"HostPort validates",
