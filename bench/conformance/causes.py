@@ -43,6 +43,12 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "ours, by design: the first InternalIP of a node is the cloud's, where the API server finds its kubelet, and the suite asks there for the "
         "node port; no endpoint is on that machine",
     ),
+    (
+        r"InitContainer",
+        r"kube-root-ca\.crt.* not found",
+        "ours, seldom: a pod can be on its node a moment before a ConfigMap of its volumes, and its containers then wait with "
+        "CreateContainerConfigError, where a kubelet says PodInitializing",
+    ),
     (r"a container with a new image", "", "no registry: what is not preloaded cannot be pulled"),
 )
 
