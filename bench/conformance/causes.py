@@ -19,7 +19,7 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         r"logs from the container over websockets",
         "",
         "the suite, on a busy machine: it reads the log as soon as the pod is Running, tens of milliseconds before a slow shell has written (2 of "
-        "12 times here), and its second attempt asks without TLS, since the first has changed the URL",
+        "12 times here, behind containerd 3 of 3), and its second attempt asks without TLS, since the first has changed the URL",
     ),
     (
         r"HostPort validates",
@@ -43,6 +43,12 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "timed out",
         "ours, by design: the first InternalIP of a node is the cloud's, where the API server finds its kubelet, and the suite asks there for the "
         "node port; no endpoint is on that machine",
+    ),
+    (
+        r"InitContainer",
+        r"kube-root-ca\.crt.* not found",
+        "ours, seldom: a pod can be on its node a moment before a ConfigMap of its volumes, and its containers then wait with "
+        "CreateContainerConfigError, where a kubelet says PodInitializing",
     ),
     (r"a container with a new image", "", "no registry: what is not preloaded cannot be pulled"),
 )

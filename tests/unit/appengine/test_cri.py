@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from kubeedge.api.protobuf import ProtoReader, encode, parsed
 from kubeedge.appengine.prepare import sandbox_config
 from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, ResourceUsage, StartError, User
 from kubeedge.appengine.runtime.cri import configs, found, watch
-from kubeedge.appengine.runtime.cri.images import status_of
+from kubeedge.appengine.runtime.cri.images import CriImages, status_of
 from kubeedge.appengine.runtime.cri.streams import connect, exit_code
 from kubeedge.appengine.runtime.cri.table import TABLE
 from kubeedge.appengine.runtime.image_service import ImageStatus
 from kubeedge.errors import Invalid, PeerError
 from kubeedge.kit.disk_use import DiskUse
 from kubeedge.kit.grpc import UNAVAILABLE, UNIMPLEMENTED, GrpcError
+from tests.kit import virtual_time
 
 TYPES = parsed(TABLE)
 
@@ -319,3 +321,24 @@ def test_an_image_has_its_digests_its_size_and_may_be_pinned() -> None:
     assert status_of(there, ()) == ImageStatus("sha256:1", ("demo.test/a:1",), (digest,), 9, False)
     assert status_of(there, {"demo.test/a:1"}).pinned and status_of({**there, "pinned": True}, ()).pinned
     assert status_of(there_and_back("Image", {**image, "repo_tags": []}), ()).names == (digest,), "it can be removed"
+
+
+def test_a_pull_that_fails_after_its_pod_was_deleted_is_no_error_of_the_agent(caplog: pytest.LogCaptureFixture) -> None:
+    class Slow:
+        async def call(self, name: str, **_: Any) -> Any:
+            await asyncio.sleep(10)
+            raise GrpcError(13, "no such registry")
+
+    async def scenario() -> None:
+        client: Any = Slow()
+        images = CriImages(client, Path("/none"), Path("/none"), lambda: "containerd")
+        waiting = asyncio.create_task(images.pull("a.example/b:1", {}))
+        await asyncio.sleep(1)
+        waiting.cancel()
+        await asyncio.sleep(20)
+        gc.collect()
+        with pytest.raises(Invalid, match="no such registry"):  # who is there is told
+            await images.pull("a.example/b:1", {})
+
+    virtual_time.run(scenario())
+    assert "never retrieved" not in caplog.text

@@ -53,8 +53,13 @@ class CriImages:
         task = self._pulls.get(full)
         if task is None:
             task = self._pulls[full] = asyncio.create_task(self._pull(name, auth), name=f"pull {full}")
-            task.add_done_callback(lambda _: self._pulls.pop(full, None))
+            task.add_done_callback(lambda ended: self._over(full, ended))
         return await asyncio.shield(task)
+
+    def _over(self, full: str, pull: asyncio.Task[str]) -> None:
+        self._pulls.pop(full, None)
+        if not pull.cancelled():
+            pull.exception()  # who waited for it may be gone: the pod was deleted
 
     async def _pull(self, name: str, auth: Mapping[str, str]) -> str:
         image = parse(name)
