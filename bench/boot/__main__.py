@@ -282,8 +282,9 @@ class Boot:
         return {container.get("containerID", "") for of_pod in statuses for container in of_pod}
 
     def _settle(self) -> None:
-        """The machine's own clock says when, whatever this machine's speed: cold memory is compressed (files/settle), and 20 s have passed."""
-        for mark, count in ((b"card: settled", 1), (b"card: memory", 10)):
+        """The machine's own clock says when, whatever this machine's speed: cold memory is compressed (files/settle), twice since the
+        pods came, and 20 s have passed."""
+        for mark, count in ((b"card: settled", 2), (b"card: memory", 10)):
             seen = len(self.machine.console())
             self.until(
                 lambda mark=mark, count=count, seen=seen: self.machine.console()[seen:].count(mark) >= count,
