@@ -39,6 +39,8 @@ LOADED = (
     *("kubeedge.mesh.module", "kubeedge.publishing.module", "kubeedge.publishing.servicetable.module"),
     *("kubeedge.metaserver.module", "kubeedge.metaserver.edgewrites.module", "kubeedge.metaserver.gateway"),
     *("kubeedge.devices.module", "kubeedge.devices.eventbus.module", "kubeedge.conditions.module"),
+    *("kubeedge.agent.mesh_modules", "kubeedge.agent.device_modules", "kubeedge.devices.methods.driver"),
+    *("kubeedge.devices.scans.module", "kubeedge.devices.upstream.module", "kubeedge.devices.upstream.queue"),
 )
 MORE = 17  # pods beyond three
 STREAM = 16  # MB of each exec stream under load
