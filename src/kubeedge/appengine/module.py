@@ -38,11 +38,10 @@ from kubeedge.appengine.prepare import Preparer
 from kubeedge.appengine.prober import Prober
 from kubeedge.appengine.reports import Reports, json_object
 from kubeedge.appengine.runtime import usage
-from kubeedge.appengine.runtime.base import Exit, FoundPod, Runtime
+from kubeedge.appengine.runtime.base import NOT_MOUNTED, Exit, FoundPod, Runtime
 from kubeedge.appengine.settings import AppEngineSettings
 from kubeedge.appengine.stats import NodeUse
 from kubeedge.appengine.upkeep import Upkeep
-from kubeedge.appengine.volumes.base import NOT_MOUNTED
 from kubeedge.appengine.worker import Worker, Workers, take_over, take_up
 from kubeedge.errors import Invalid, NotFound
 from kubeedge.kit.reflector.driver import reflect

@@ -18,6 +18,7 @@ from kubeedge.appengine.core import (
     resized,
     restarts,
 )
+from kubeedge.appengine.runtime.base import NOT_MOUNTED
 
 
 def pod_status(
@@ -159,8 +160,10 @@ def _container(pod: Pod, container: Container, state: ContainerObservation, sche
             entry["lastState"] = {"terminated": _terminated(state.last, scheme)}
         return entry
     ended = _terminated(state, scheme) if state.exited else None
+    waits_for_volumes = state.waiting_reason == NOT_MOUNTED and pod.init_containers
     if state.waiting_reason:
-        entry["state"] = {"waiting": {"reason": state.waiting_reason, "message": state.waiting_message}}
+        reason = "PodInitializing" if waits_for_volumes else state.waiting_reason
+        entry["state"] = {"waiting": {"reason": reason, "message": state.waiting_message}}
     elif ended and state.crashes > 1 and restarts(pod, container, state.exit_code):
         message = f"back-off restarting failed container {container.name}"
         entry["state"] = {"waiting": {"reason": "CrashLoopBackOff", "message": message}}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubeedge.appengine.reports import Reports
-from kubeedge.appengine.volumes.base import NOT_MOUNTED
+from kubeedge.appengine.runtime.base import NOT_MOUNTED
 from kubeedge.appengine.volumes.manager import VolumeManager
 from kubeedge.appengine.worker import Workers
 

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from kubeedge.appengine.runtime.detail import PodDetail
 
 
+NOT_MOUNTED = "ContainerCreating"  # what a container waits with for its volumes, as with the kubelet; an Event says why
+
+
 class StartError(KubeEdgeError):
     """A container could not be started; `reason` is what Kubernetes shows: ErrImagePull, CreateContainerError, ..."""
 

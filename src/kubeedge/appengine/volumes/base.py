@@ -10,10 +10,8 @@ from kubeedge.api.pod import Pod, VolumeSpec
 from kubeedge.appengine.csi.core import CsiVolumes
 from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.resolve import Lookup
-from kubeedge.appengine.runtime.base import StartError
+from kubeedge.appengine.runtime.base import NOT_MOUNTED, StartError
 from kubeedge.kit.dataclasses import dataclass, field
-
-NOT_MOUNTED = "ContainerCreating"  # what a container waits with meanwhile, as with the kubelet; an Event says why
 
 
 class NotMounted(StartError):

@@ -38,8 +38,8 @@ class VolumeManager:
         self._node, self._host_ip, self._allocatable = node, host_ip, allocatable
 
     def mount(self, pod: Pod, container: Container, ip: str, env: Mapping[str, str]) -> list[BindMount]:
-        """What a container that is about to start mounts. Raises Missing or Invalid for what cannot be resolved, StartError or OSError
-        for what cannot be on disk."""
+        """What a container that is about to start mounts. Raises NotMounted for what a volume refers to and is not here, Missing or Invalid for
+        what else cannot be resolved, StartError or OSError for what cannot be on disk."""
         binds = []
         for number, mount in enumerate(container.mounts):
             if mount.is_expression:
@@ -49,7 +49,11 @@ class VolumeManager:
                 continue
             volume = self._volume(pod, mount.name, ip)
             pin = self._of(pod.uid) / sub_path.PINS / container.name / str(number)
-            bind = sub_path.bind(mount, volume.mount(), pin, read_only=volume.read_only)
+            try:
+                path = volume.mount()
+            except resolve.Missing as exc:  # it may come yet
+                raise NotMounted(str(exc)) from exc
+            bind = sub_path.bind(mount, path, pin, read_only=volume.read_only)
             binds.append(
                 replace(
                     bind,
