@@ -2,8 +2,8 @@
 
     store
     certificates, kubebus, networkwatch
-    appengine, mesh, gateways, servicetable, publishing, metrics, edgewrites, metaserver, devicepush, devicetwins, eventbus,
-    devicescans, imageupdate, conditions, control
+    appengine, mesh, gateways, servicetable, publishing, metrics, edgewrites, metaserver, devicepush, upstream,
+    devicetwins, eventbus, devicescans, imageupdate, conditions, control
     edgehub (sync in both directions)
 
 In this order, and stopped in the reverse one. Pods start from the local store alone, so AppEngine needs nothing of EdgeHub: the channel

@@ -63,7 +63,7 @@ class NodeSites:
         """Some node has a table: of before this process began, perhaps."""
         prefix = keys.edges(self._tenant)
         found = await read_all(self._store, prefix, keys_only=True)
-        return any(key.endswith(f"/desired/{codec.ROW}") for key in found)
+        return any(key.endswith(keys.DESIRED + codec.ROW) for key in found)
 
     def _take(self, node: NodeName, kind: str, value: bytes | None) -> None:
         if kind == "desired":

@@ -21,6 +21,7 @@ MADE = {
     "/t/T/subnets/N": keys.subnets(T, N),
     "/t/T/certificates/N": keys.certificate(T, N),
     "/t/T/tokens/ID": keys.tokens(T) + "ID",
+    "/t/T/boards/SERIAL": keys.boards(T) + "SERIAL",
     "/t/T/registry/GROUP/RESOURCE[/NAMESPACE]/NAME": keys.registry(T) + "GROUP/RESOURCE[/NAMESPACE]/NAME",
     "/t/T/edge/N/desired/RESOURCE/NAMESPACE/NAME": keys.edge_desired(T, N) + "RESOURCE/NAMESPACE/NAME",
     "/t/T/edge/N/reported/RESOURCE/NAMESPACE/NAME": keys.edge_reported(T, N) + "RESOURCE/NAMESPACE/NAME",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import cast
 
 import pytest
@@ -48,7 +49,10 @@ async def test_a_device_that_is_found_waits_for_approval(world: World) -> None:
     async def of(tenant: TenantId) -> KubeClient:
         return world.api()
 
-    routes = DeviceRoutes(of)
+    async def no_node(tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        raise AssertionError("no method is called")
+
+    routes = DeviceRoutes(of, no_node)
     await world.join("edge1")
     async with cloud(world):
         await world.api().create(DEVICEMODELS, "default", MODEL)
