@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import struct
@@ -486,3 +487,82 @@ def test_a_configuration_that_names_no_device_is_refused(config: dict[str, Any],
 
 def prop_of(type_: str, **visitor: Any) -> MappedProperty:
     return MappedProperty("default/hall", "x", type_, visitor={"characteristicUUID": "2a6e", **visitor})
+
+
+class Deaf(Liar):
+    """A controller that looks for the devices that it is asked for, one at a time as real ones do, and hears those in `near`. `late`: an order to
+    stop comes after it has just connected."""
+
+    def __init__(self, near: set[str], *, late: bool = False) -> None:
+        super().__init__(honest)
+        self.near, self.late = near, late
+        self.looks_for = b""
+        self.connected = 0
+
+    def write(self, data: bytes) -> None:
+        opcode = int.from_bytes(data[1:3], "little") if data[0] == hci.COMMAND else 0
+        if opcode == hci.LE_CREATE_CONNECTION:
+            self._answer(opcode, 0x0C if self.looks_for or self.connected else 0)
+            if not self.looks_for and not self.connected:
+                self.looks_for = data[10:16]
+                if self.looks_for in map(hci.address_bytes, self.near):
+                    self.connect()
+        elif opcode == hci.LE_CREATE_CONNECTION_CANCEL:
+            if self.late and self.looks_for:
+                self.connect()
+            self._answer(opcode, 0 if self.looks_for else 0x0C)
+            if self.looks_for:
+                self.connect(0x02)
+        else:
+            self.connected -= opcode == hci.DISCONNECT
+            super().write(data)
+
+    def _answer(self, opcode: int, status: int) -> None:
+        self._out.put_nowait(bytes((hci.EVENT, 0x0E, 4, 1)) + struct.pack("<HB", opcode, status))
+
+    def connect(self, status: int = 0) -> None:
+        body = struct.pack("<BBHBB", 1, status, 5, 0, 1) + self.looks_for + bytes(7)
+        self._out.put_nowait(bytes((hci.EVENT, 0x3E, len(body))) + body)
+        self.looks_for = b""
+        self.connected += not status
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("ends", ["cancelled", "not heard"])
+def test_who_gives_up_a_device_leaves_the_controller_to_the_others(late: bool, ends: str) -> None:
+    async def run() -> None:
+        controller = Deaf({THERMOMETER}, late=late)
+        host = await HciHost.open(controller)
+        try:
+            if ends == "cancelled":
+                waiting = asyncio.create_task(host.connect("F0:00:00:00:00:01", True, 30.0))
+                while not controller.looks_for:
+                    await asyncio.sleep(0)
+                await cancel_and_wait(waiting)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    await (await host.connect("F0:00:00:00:00:01", True, 0.05)).aclose()
+            await until(lambda: not controller.connected and not controller.looks_for, lambda: controller)
+            await (await host.connect(THERMOMETER, True, 5.0)).aclose()
+        finally:
+            await host.aclose()
+
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await run()
+
+    asyncio.run(bounded())
+
+
+def test_a_device_that_is_connected_for_nobody_is_let_go() -> None:
+    async def run() -> None:
+        controller = Deaf(set())
+        host = await HciHost.open(controller)
+        try:
+            controller.looks_for = hci.address_bytes(THERMOMETER)
+            controller.connect()
+            await until(lambda: not controller.connected, lambda: controller)
+        finally:
+            await host.aclose()
+
+    asyncio.run(run())
