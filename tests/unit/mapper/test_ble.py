@@ -462,6 +462,8 @@ def test_values_of_bytes(type_: str, visitor: dict[str, Any], raw: str, value: o
         ("INT", {"scale": 0}, "01", "scale must be"),
         ("STRING", {}, "ff", "no text in UTF-8"),
         ("BOOLEAN", {}, "", "offset 0 is behind"),
+        ("INT", {"scale": 0.5}, "ff" * 512, "format is missing: a value of 512 bytes"),
+        ("INT", {}, "ff" * 9, "format is missing: a value of 9 bytes"),
     ],
 )
 def test_bytes_that_are_no_value(type_: str, visitor: dict[str, Any], raw: str, why: str) -> None:

@@ -508,3 +508,10 @@ def test_a_file_that_is_nearly_pem_is_refused_at_once(content: bytes, tmp_path: 
 
     run(scenario)
     assert time.process_time() - begin < 5.0, "quadratic time takes longer by far"
+
+
+def test_arrays_of_bytes_are_texts_too() -> None:
+    prop = MappedProperty("default/boiler", "p", "STRING")
+    assert core.value_of(prop, DataValue(TypedVariant(binary.BYTESTRING, [b"a", b"\xff"]))) == '["a","\\ufffd"]'
+    item = MappedProperty("default/boiler", "p", "STRING", visitor={"index": 0})
+    assert core.value_of(item, DataValue(TypedVariant(binary.VARIANT, [[b"a"]]))) == '["a"]'
