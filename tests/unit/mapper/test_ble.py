@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from kubeedge.errors import Invalid, PeerError
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.mapper.ble import att, core, hci, uuids
-from kubeedge.mapper.ble.bluez import Bluez
+from kubeedge.mapper.ble.bluez import Bluez, BluezPeer
 from kubeedge.mapper.ble.controllers import transport_of
 from kubeedge.mapper.ble.driver import ble_mapper
 from kubeedge.mapper.ble.gatt import GattClient
 from kubeedge.mapper.ble.host import HciHost
+from kubeedge.mapper.dbus.bus import DbusConnection, DbusFailure
 from kubeedge.mapper.scan.ble import BleFinder
 from kubeedge.mapper.scan.core import ScanRequest, ScanResult
 from kubeedge.mapper.scan.finder import ScanScope
@@ -566,5 +567,22 @@ def test_a_device_that_is_connected_for_nobody_is_let_go() -> None:
             await until(lambda: not controller.connected, lambda: controller)
         finally:
             await host.aclose()
+
+    asyncio.run(run())
+
+
+def test_each_property_of_a_characteristic_that_sends_nothing_says_so() -> None:
+    class Bus:
+        async def call(self, *_: Any) -> Any:
+            raise DbusFailure("org.bluez.Error.NotSupported", "Operation is not supported")
+
+    async def run() -> None:
+        bluez, device = Bluez(), "/org/bluez/hci0/dev_1"
+        place = core.BlePlace(uuids.uuid_of("2a6e"))
+        bluez.objects[f"{device}/char1"] = {"org.bluez.GattCharacteristic1": {"UUID": place.characteristic}}
+        peer = BluezPeer(bluez, cast(DbusConnection, Bus()), device, core.BleAddress(THERMOMETER, True, "hci0", 5.0))
+        for _ in range(2):
+            with pytest.raises(Invalid, match="Operation is not supported"):
+                await peer.subscribe(place)
 
     asyncio.run(run())
