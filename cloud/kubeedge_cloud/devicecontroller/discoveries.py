@@ -25,7 +25,9 @@ log = logging.getLogger("kubeedge.devicecontroller")
 NAMESPACE = "default"
 FOUND = "kubeedge.io/found"  # annotation: what the device said of itself, as JSON
 MAX_WAITING = 512  # Devices of a tenant that wait for approval; what is found beyond them is left out
+MAX_ROW = 64 * 1024  # bytes of what a node says about one: MAX_WAITING of them are the tenant's to keep
 _FRESH = 600.0  # seconds
+_COUNTED = 5.0  # seconds for which a count of those that wait is good
 _BOUNDS = JsonBounds(values=100)
 _MAX_NAME = 253
 
@@ -39,6 +41,7 @@ class Discoveries:
         self._devices = found
         self._wall = wall
         self._rows: dict[tuple[NodeName, str], bytes] = {}  # that no Device was made of yet
+        self._waiting, self._counted = 0, float("-inf")  # how many wait for approval, and when they were counted
         self._queue: WorkQueue[tuple[NodeName, str]] = WorkQueue(f"discoveries of {tenant}", self._make, workers=2)
 
     def changed(self, node: NodeName, name: str, value: bytes | None, *, is_old: bool) -> None:
@@ -64,15 +67,26 @@ class Discoveries:
             del self._rows[key]
             return None
         if self._devices.get(NAMESPACE, meta.name_of(device)) is None:
-            if sum(not core.is_approved(one) for one in self._devices) >= MAX_WAITING:
-                log.warning("tenant=%s node=%s found=%s: too many Devices wait for approval", self._tenant, *key)
-            else:
+            if not self._is_full():
+                self._waiting += 1
                 try:
                     await self._client.create(DEVICES, NAMESPACE, device)
                 except (Conflict, Invalid, NotFound, Refused) as exc:  # another try would have the same answer
+                    self._waiting -= 1
                     log.warning("tenant=%s node=%s found=%s: %s", self._tenant, *key, exc)
         self._rows.pop(key, None)
         return None
+
+    def _is_full(self) -> bool:
+        """Counted, and told, now and then: a node may find devices without end, and a tenant may have very many."""
+        now = self._wall()
+        if not 0 <= now - self._counted < _COUNTED:
+            self._counted, self._waiting = now, sum(not core.is_approved(one) for one in self._devices)
+            if self._waiting >= MAX_WAITING:
+                log.warning(
+                    "tenant=%s: %d Devices wait for approval: what is found is left out", self._tenant, self._waiting
+                )
+        return self._waiting >= MAX_WAITING
 
     def _is_fresh(self, value: bytes) -> bool:
         try:
@@ -84,6 +98,8 @@ class Discoveries:
 
 def unapproved(node: NodeName, name: str, value: bytes) -> Object:
     """The Device of what a node has found. Raises Invalid for a row that is none."""
+    if len(value) > MAX_ROW:
+        raise Invalid(f"a discovery of {len(value)} bytes, more than {MAX_ROW}")
     row = _object(value)
     protocol, config = row.get("protocol"), row.get("config")
     if not isinstance(protocol, str) or not 0 < len(protocol) < 64 or not isinstance(config, dict):

@@ -224,7 +224,7 @@ class DeviceRunner:
 
     async def _perform(self, client: Any) -> None:
         """The calls that wait. One for which nobody waits any more is left out: it may have been made again."""
-        while self._calls:
+        for _ in range(len(self._calls)):  # those that come meanwhile have their turn after values
             call, answer = self._calls.popleft()
             if time.time() * 1000 >= call.expires:
                 continue

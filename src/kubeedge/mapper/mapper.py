@@ -22,6 +22,7 @@ log = logging.getLogger("kubeedge.mapper")
 
 BROKER = "127.0.0.1:1883"
 _VARIABLE = "KUBEEDGE_BROKER"
+_ANSWERS = 64  # to calls of methods that are on their way at the same time; whoever waits for others hears nothing
 _ARENAS, _SPARE = 2, 64 * 1024  # heaps of a mapper's process, and bytes of each that are kept free: it has few threads
 H = TypeVar("H", bound=Handler)
 L = TypeVar("L", bound=ListenHandler)
@@ -57,6 +58,7 @@ class Mapper:
         self._set: TaskSet | None = None
         self._later: dict[str, asyncio.TimerHandle] = {}
         self._background: list[Background] = []
+        self._answering: set[asyncio.Task[None]] = set()
         self._simulated: dict[str, Callable[[Mapping[str, Any]], None]] = {}
 
     # Decorators
@@ -206,6 +208,8 @@ class Mapper:
 
     def _stop(self, name: str) -> None:
         self._runners.pop(name, None)
+        if (timer := self._later.pop(name, None)) is not None:
+            timer.cancel()  # it has the runner, and with it all of the device
         if (task := self._tasks.pop(name, None)) is not None:
             task.cancel()
             self._ending = {
@@ -225,8 +229,10 @@ class Mapper:
             runner.call(call, lambda payload: self._answer(call.device, payload))
 
     def _answer(self, device: str, payload: bytes) -> None:
-        if self._set is not None and self._link is not None:
-            self._set.start(_sent(self._link, device, payload), f"result of a method of {device}")
+        if self._set is not None and self._link is not None and len(self._answering) < _ANSWERS:
+            task = self._set.start(_sent(self._link, device, payload), f"result of a method of {device}")
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
 
     def attached(self) -> None:
         """The link is there, or there again."""
@@ -264,6 +270,8 @@ class Mapper:
     def _at(self, runner: DeviceRunner, when: float) -> None:
         """What waits for its report cycle has its turn then."""
         name = runner.cycle.device.id
+        if self._runners.get(name) is not runner:
+            return
         if (timer := self._later.pop(name, None)) is not None:
             timer.cancel()
         if when != float("inf"):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeGuard
@@ -23,6 +22,9 @@ TypedValue: TypeAlias = int | float | bool | str | bytes
 
 COLLECT = 1.0  # seconds between two readings where the Device says nothing
 _SHORTEST = 0.01  # seconds: a faster cycle would leave a small machine time for nothing else
+_INTEGERS = (
+    1 << 64
+)  # an integer beyond is no value: nothing that a property has takes it, and Python refuses to show very large ones
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -81,9 +83,9 @@ class MappedProperty:
     def text(self, value: Any) -> str:
         """The text of a value that a handler gave. Raises Invalid for one of another type; ranges are the node's to judge, and to show."""
         match self.type:
-            case "INT" if _is_number(value) and math.isfinite(value) and value == int(value):
+            case "INT" if _is_number(value) and abs(value) < _INTEGERS and value == int(value):
                 return str(int(value))
-            case "FLOAT" | "DOUBLE" if _is_number(value):
+            case "FLOAT" | "DOUBLE" if isinstance(value, float) or (_is_number(value) and abs(value) < _INTEGERS):
                 return repr(value)
             case "BOOLEAN" if isinstance(value, bool) or (_is_number(value) and value in (0, 1)):
                 return "true" if value else "false"
@@ -91,9 +93,13 @@ class MappedProperty:
                 return self._short(base64.b64encode(value).decode())
             case "STRING" | "STREAM" if isinstance(value, str):
                 return self._short(value)
-        raise self.invalid(f"{str(value)[:40]!r} ({type(value).__name__}) is no {self.type}")
+        raise self.invalid(f"{_shown(value)} ({type(value).__name__}) is no {self.type}")
 
     def _short(self, text: str) -> str:
+        if any(
+            "\ud800" <= c <= "\udfff" for c in text
+        ):  # the node would refuse the whole message, with other values in it
+            raise self.invalid("is not Unicode (half of a surrogate pair)")
         if len(text) > devices.MAX_TEXT or len(text.encode("utf-8", "replace")) > devices.MAX_TEXT:
             raise self.invalid(f"is longer than {devices.MAX_TEXT} bytes")
         return text
@@ -134,6 +140,10 @@ def _integer(
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise invalid(f"{key} must be an integer from {low} to {high}")
     return value
+
+
+def _shown(value: Any) -> str:
+    return repr(str(value)[:40]) if not isinstance(value, int) or abs(value) < _INTEGERS else "a very large integer"
 
 
 def _is_number(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -13,7 +14,7 @@ from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.errors import Conflict, Invalid, NotFound
 from kubeedge_cloud.admin.devices import DeviceRoutes
 from kubeedge_cloud.admin.scans import ScanRoutes
-from kubeedge_cloud.devicecontroller import discoveries
+from kubeedge_cloud.devicecontroller import core, discoveries
 from kubeedge_cloud.devicecontroller.core import FINALIZER
 from tests.unit.controllers.world import TENANT, World, in_world
 from tests.unit.devices.test_controller import MODEL, cloud
@@ -127,6 +128,37 @@ async def test_a_node_that_finds_without_end_or_lies_makes_no_more_than_so_many(
             await world.until(three, "as many Devices as may wait")
             await world.settle(5)
             assert await three()
+
+
+@in_world
+async def test_what_is_found_beyond_all_bounds_costs_the_cloud_little(world: World) -> None:
+    """Neither a look at all Devices for each row, nor a line in the log, nor an object as large as the store takes."""
+    looked, said = 0, list[str]()
+
+    def approved(device: Object) -> bool:
+        nonlocal looked
+        looked += 1
+        return core.is_approved(device)
+
+    await world.join("edge1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(discoveries, "MAX_WAITING", 3)
+        patch.setattr(discoveries.log, "warning", lambda text, *values: said.append(text % values))
+        patch.setattr(discoveries, "core", SimpleNamespace(APPROVED=core.APPROVED, is_approved=approved))
+        async with cloud(world):
+            await found(world, "large", info={"a": "x" * 70_000})
+            for n in range(3):
+                await found(world, f"m{n}")
+                await world.until(lambda n=n: _is(world, f"edge1-m{n}"), "a Device")  # type: ignore[misc]
+            await world.settle(10)
+            looked = 0
+            said.clear()
+            for n in range(40):
+                await found(world, f"more{n}")
+            await world.settle(2)
+            assert await names(world) == ["edge1-m0", "edge1-m1", "edge1-m2"]
+            assert 3 <= looked <= 6
+            assert len([line for line in said if "wait for approval" in line]) <= 2
 
 
 @in_world

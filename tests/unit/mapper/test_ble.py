@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import struct
@@ -11,7 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -20,11 +21,12 @@ from hypothesis import strategies as st
 from kubeedge.errors import Invalid, PeerError
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.mapper.ble import att, core, hci, uuids
-from kubeedge.mapper.ble.bluez import Bluez
+from kubeedge.mapper.ble.bluez import Bluez, BluezPeer
 from kubeedge.mapper.ble.controllers import transport_of
 from kubeedge.mapper.ble.driver import ble_mapper
 from kubeedge.mapper.ble.gatt import GattClient
 from kubeedge.mapper.ble.host import HciHost
+from kubeedge.mapper.dbus.bus import DbusConnection, DbusFailure
 from kubeedge.mapper.scan.ble import BleFinder
 from kubeedge.mapper.scan.core import ScanRequest, ScanResult
 from kubeedge.mapper.scan.finder import ScanScope
@@ -461,6 +463,8 @@ def test_values_of_bytes(type_: str, visitor: dict[str, Any], raw: str, value: o
         ("INT", {"scale": 0}, "01", "scale must be"),
         ("STRING", {}, "ff", "no text in UTF-8"),
         ("BOOLEAN", {}, "", "offset 0 is behind"),
+        ("INT", {"scale": 0.5}, "ff" * 512, "format is missing: a value of 512 bytes"),
+        ("INT", {}, "ff" * 9, "format is missing: a value of 9 bytes"),
     ],
 )
 def test_bytes_that_are_no_value(type_: str, visitor: dict[str, Any], raw: str, why: str) -> None:
@@ -486,3 +490,99 @@ def test_a_configuration_that_names_no_device_is_refused(config: dict[str, Any],
 
 def prop_of(type_: str, **visitor: Any) -> MappedProperty:
     return MappedProperty("default/hall", "x", type_, visitor={"characteristicUUID": "2a6e", **visitor})
+
+
+class Deaf(Liar):
+    """A controller that looks for the devices that it is asked for, one at a time as real ones do, and hears those in `near`. `late`: an order to
+    stop comes after it has just connected."""
+
+    def __init__(self, near: set[str], *, late: bool = False) -> None:
+        super().__init__(honest)
+        self.near, self.late = near, late
+        self.looks_for = b""
+        self.connected = 0
+
+    def write(self, data: bytes) -> None:
+        opcode = int.from_bytes(data[1:3], "little") if data[0] == hci.COMMAND else 0
+        if opcode == hci.LE_CREATE_CONNECTION:
+            self._answer(opcode, 0x0C if self.looks_for or self.connected else 0)
+            if not self.looks_for and not self.connected:
+                self.looks_for = data[10:16]
+                if self.looks_for in map(hci.address_bytes, self.near):
+                    self.connect()
+        elif opcode == hci.LE_CREATE_CONNECTION_CANCEL:
+            if self.late and self.looks_for:
+                self.connect()
+            self._answer(opcode, 0 if self.looks_for else 0x0C)
+            if self.looks_for:
+                self.connect(0x02)
+        else:
+            self.connected -= opcode == hci.DISCONNECT
+            super().write(data)
+
+    def _answer(self, opcode: int, status: int) -> None:
+        self._out.put_nowait(bytes((hci.EVENT, 0x0E, 4, 1)) + struct.pack("<HB", opcode, status))
+
+    def connect(self, status: int = 0) -> None:
+        body = struct.pack("<BBHBB", 1, status, 5, 0, 1) + self.looks_for + bytes(7)
+        self._out.put_nowait(bytes((hci.EVENT, 0x3E, len(body))) + body)
+        self.looks_for = b""
+        self.connected += not status
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("ends", ["cancelled", "not heard"])
+def test_who_gives_up_a_device_leaves_the_controller_to_the_others(late: bool, ends: str) -> None:
+    async def run() -> None:
+        controller = Deaf({THERMOMETER}, late=late)
+        host = await HciHost.open(controller)
+        try:
+            if ends == "cancelled":
+                waiting = asyncio.create_task(host.connect("F0:00:00:00:00:01", True, 30.0))
+                while not controller.looks_for:
+                    await asyncio.sleep(0)
+                await cancel_and_wait(waiting)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    await (await host.connect("F0:00:00:00:00:01", True, 0.05)).aclose()
+            await until(lambda: not controller.connected and not controller.looks_for, lambda: controller)
+            await (await host.connect(THERMOMETER, True, 5.0)).aclose()
+        finally:
+            await host.aclose()
+
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await run()
+
+    asyncio.run(bounded())
+
+
+def test_a_device_that_is_connected_for_nobody_is_let_go() -> None:
+    async def run() -> None:
+        controller = Deaf(set())
+        host = await HciHost.open(controller)
+        try:
+            controller.looks_for = hci.address_bytes(THERMOMETER)
+            controller.connect()
+            await until(lambda: not controller.connected, lambda: controller)
+        finally:
+            await host.aclose()
+
+    asyncio.run(run())
+
+
+def test_each_property_of_a_characteristic_that_sends_nothing_says_so() -> None:
+    class Bus:
+        async def call(self, *_: Any) -> Any:
+            raise DbusFailure("org.bluez.Error.NotSupported", "Operation is not supported")
+
+    async def run() -> None:
+        bluez, device = Bluez(), "/org/bluez/hci0/dev_1"
+        place = core.BlePlace(uuids.uuid_of("2a6e"))
+        bluez.objects[f"{device}/char1"] = {"org.bluez.GattCharacteristic1": {"UUID": place.characteristic}}
+        peer = BluezPeer(bluez, cast(DbusConnection, Bus()), device, core.BleAddress(THERMOMETER, True, "hci0", 5.0))
+        for _ in range(2):
+            with pytest.raises(Invalid, match="Operation is not supported"):
+                await peer.subscribe(place)
+
+    asyncio.run(run())

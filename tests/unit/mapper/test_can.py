@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import socket
+from collections.abc import Mapping
+from typing import Any, cast
 
 import pytest
 from cantools.database.can import Message, Signal
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 from kubeedge.errors import Invalid
 from kubeedge.mapper.can import core
 from kubeedge.mapper.can.core import CanSignal
+from kubeedge.mapper.can.driver import CanClient
 from kubeedge.mapper.values import MappedDevice, MappedProperty
 
 
@@ -100,3 +104,36 @@ def test_ids_and_interfaces() -> None:
     for name in ("", "can0/..", "x" * 16, None):
         with pytest.raises(Invalid, match="device default/ecu: interface must be"):
             core.interface_of(MappedDevice("default/ecu", "can", {"interface": name}, {}))
+
+
+class Busy:
+    """A bus on which there is always another frame."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+    def recv(self, size: int) -> bytes:
+        self.given += 1
+        if self.given > 10_000:
+            raise OSError("nobody else has had a turn")
+        return core.frame(0x181, bytes((self.given & 0xFF,)))
+
+
+def test_a_busy_bus_leaves_others_their_turn() -> None:
+    found: list[Mapping[str, Any]] = []
+
+    async def run() -> None:
+        bus = Busy()
+        device = MappedDevice("default/ecu", "can", {"interface": "can0"}, {"speed": prop()})
+        listening = asyncio.create_task(CanClient(device, cast(socket.socket, bus)).listen(found.append))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        listening.cancel()
+        await asyncio.wait([listening])
+        assert listening.cancelled() and 20 <= len(found) <= 25
+        assert found[0] == {"speed": 65}, "of frames that come at once the newest counts"
+
+    asyncio.run(run())

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.errors import Invalid, PeerError
-from kubeedge.mapper import values
+from kubeedge.mapper import documents, values
 from kubeedge.mapper.core import REFRESH, DeviceCycle
 from kubeedge.mapper.listing import DeviceListing
 from kubeedge.mapper.values import MappedProperty
@@ -238,3 +238,28 @@ def test_pages_that_lead_nowhere_are_refused(pages: list[dict[str, Any]]) -> Non
     with pytest.raises(PeerError):
         asyncio.run(listing.all(cast(MqttClient, Node())))
     assert not listing.is_under_way and not pages
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "why"),
+    [
+        ("INT", 10**400, "a very large integer (int) is no INT"),
+        ("INT", float("inf"), "'inf' (float) is no INT"),
+        ("FLOAT", 10**5000, "a very large integer (int) is no FLOAT"),
+        ("STRING", "a\ud800", "is not Unicode"),
+        ("BOOLEAN", 10**5000, "a very large integer"),
+    ],
+    ids=range(5),
+)
+def test_a_value_that_no_property_can_have_is_refused_by_name(type_: str, value: Any, why: str) -> None:
+    """No other error: it would end the connection, or cost the other values of its message."""
+    prop = MappedProperty("default/hall", "p", type_)
+    with pytest.raises(Invalid, match="device default/hall: property p: ") as caught:
+        prop.text(value)
+    assert why in str(caught.value)
+    with pytest.raises(Invalid):
+        documents.Document(b'{"a":%s}' % (b"9" * 4000)).value(
+            MappedProperty("d", "p", "INT", visitor={"pointer": "/a"})
+        )
+    assert MappedProperty("d", "p", "INT").text((1 << 64) - 1) == "18446744073709551615"
+    assert MappedProperty("d", "p", "DOUBLE").text(float("nan")) == "nan"

@@ -327,3 +327,29 @@ def test_what_a_camera_says_instead_of_an_answer(answer: Response, error: type[E
             assert "secret" not in str(found.value)
 
     asyncio.run(run())
+
+
+def test_addresses_that_are_none_cost_their_own_property_alone_and_a_clock_at_its_end_nothing() -> None:
+    def answer(name: str, body: str) -> bytes:
+        found = ANSWERS[name]
+        if name == "GetSystemDateAndTime":
+            date = "<Date><Year>9999</Year><Month>12</Month><Day>31</Day></Date>"
+            time = "<Time><Hour>23</Hour><Minute>59</Minute><Second>59</Second></Time>"
+            found = f"<{name}Response><UTCDateTime>{time}{date}</UTCDateTime></{name}Response>"
+        elif name.endswith("Uri"):
+            found = f"<{name}Response><Uri>http://[::1</Uri></{name}Response>"
+        return envelope_of(found)
+
+    async def run() -> None:
+        async with asyncio.timeout(30), camera(answer) as (port, _):
+            config = {"url": f"127.0.0.1:{port}", "userName": "admin", "password": "secret"}
+            mapper = onvif_mapper()
+            mapper.device = lambda id: None  # type: ignore[method-assign]
+            async with SimulatedDevice(mapper, PROPERTIES, config=config) as device:
+                await asyncio.sleep(1.1)  # until the second after the camera's last one
+                found = await device._client.read([device.device.properties[name] for name in ("snapshot", "model")])
+                assert found["model"] == "M" and "an address that is none" in str(found["snapshot"])
+                with pytest.raises(Invalid, match="an address that is none"):
+                    await device._client.client.stream_uri()
+
+    asyncio.run(run())

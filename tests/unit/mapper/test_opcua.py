@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -18,6 +20,7 @@ from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.opcua import binary, channel, core, messages
 from kubeedge.mapper.opcua.binary import DataValue, NodeId, OpcuaDecoder, TypedVariant
 from kubeedge.mapper.opcua.channel import SecureChannel
+from kubeedge.mapper.opcua.connection import OpcuaConnection
 from kubeedge.mapper.opcua.driver import OpcuaClient, opcua_mapper
 from kubeedge.mapper.opcua.security import NONE, NoSuite
 from kubeedge.mapper.simulated import SimulatedDevice
@@ -412,3 +415,103 @@ def test_a_password_is_not_shown() -> None:
     device = core.device_of(MappedDevice("default/b", "opcua", config, {}))
     assert "s3cret" not in repr(device) and (device.host, device.port) == ("::1", 4840)
     assert isinstance(opcua_mapper(), Mapper)
+
+
+def test_what_is_read_item_by_item_has_a_bound_for_the_whole_message() -> None:
+    """A message has room for a million items, over which the mapper would be busy for seconds."""
+
+    def arrays(kind: int, item: bytes, count: int) -> bytes:
+        one = b"\1" + bytes((0x80 | kind,)) + struct.pack("<i", 4000) + 4000 * item
+        return struct.pack("<i", count) + count * one
+
+    for kind, item in ((binary.VARIANT, b"\0"), (binary.LOCALIZED, b"\0"), (binary.DATAVALUE, b"\0")):
+        assert len(messages.values(OpcuaDecoder(arrays(kind, item, 8)), 8)) == 8
+        with pytest.raises(PeerError, match="arrays of more than 32768 items"):
+            messages.values(OpcuaDecoder(arrays(kind, item, 9)), 9)
+    numbers = messages.values(OpcuaDecoder(arrays(binary.INT16, b"\xfe\xff", 128)), 128)
+    assert numbers[127].variant == TypedVariant(binary.INT16, 4000 * [-2])
+    change = struct.pack("<i", 1) + struct.pack("<I", 1) + b"\1\x98" + struct.pack("<i", 4000) + 4000 * b"\0"
+    extension = b"\1\0" + struct.pack("<HB", 811, 1) + struct.pack("<i", len(change)) + change
+    body = struct.pack("<IiBIq", 7, 0, 0, 1, 0) + struct.pack("<i", 9) + 9 * extension
+    with pytest.raises(PeerError, match="arrays of more than"):
+        messages.notification(OpcuaDecoder(body))
+
+
+def test_a_channel_is_opened_once_for_each_time_it_is_asked_for() -> None:
+    """What opens one is decrypted with the private key, in the time of all devices."""
+
+    def answer(made: SecureChannel, n: int, size: int = 20, mark: bytes = b"F") -> object:
+        head = struct.pack("<I", 7) + 3 * struct.pack("<i", -1)
+        return made.received(b"OPN" + mark + bytes(4), head + struct.pack("<II", n, n) + size * b"x")
+
+    made = SecureChannel(NoSuite(), NONE, None, None, 65536)
+    with pytest.raises(PeerError, match="unasked"):
+        answer(made, 1)
+    made.open_request(1, b"")
+    assert answer(made, 1) is not None
+    with pytest.raises(PeerError, match="unasked"):
+        answer(made, 2)
+    for more in ({"mark": b"C"}, {"size": 60_000}):
+        made.open_request(2, b"")
+        with pytest.raises(PeerError, match="opens a channel"):
+            answer(made, 2, **more)
+
+
+def test_a_session_with_slow_subscriptions_is_kept() -> None:
+    """A server ends a session in which nothing is asked for longer than `timeout`, however long the intervals of its subscriptions are."""
+
+    class Server:
+        timeout = 1.0
+
+        def __init__(self) -> None:
+            self.asked: list[tuple[int, int]] = []
+
+        async def call(
+            self, kind: tuple[int, int], token: NodeId, body: bytes, *, timeout: float | None = None
+        ) -> OpcuaDecoder:
+            self.asked.append(kind)
+            if kind == messages.CREATE_SUBSCRIPTION:
+                return OpcuaDecoder(struct.pack("<IdII", 3, 600_000.0, 10, 1))
+            if kind == messages.CREATE_ITEMS:
+                return OpcuaDecoder(struct.pack("<iIIdI", 1, 0, 1, 600_000.0, 1) + bytes(3))
+            if kind == messages.PUBLISH:
+                await asyncio.Event().wait()
+            raise messages.OpcuaRefusal("the server answers BadServiceUnsupported")
+
+    async def scenario() -> None:
+        visitor = {"nodeID": "ns=2;s=Boiler.pushed", "push": True}
+        prop = MappedProperty("default/boiler", "pushed", "DOUBLE", visitor=visitor, collect_cycle=600.0)
+        server = Server()
+        session = messages.CreatedSession(NodeId(0, 1), 0.06, b"", b"", (), b"")
+        device = MappedDevice("default/boiler", "opcua", {}, {"pushed": prop})
+        client = OpcuaClient(device, cast(OpcuaConnection, server), session)
+        listening = asyncio.create_task(client.listen(lambda values: None))
+        while server.asked.count(messages.READ) < 3:
+            await asyncio.sleep(0.01)
+        assert server.asked.count(messages.PUBLISH) == 2 and not listening.done()
+        listening.cancel()
+        await asyncio.wait([listening])
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("content", [b"-----BEGIN A-----" + b" " * 60_000, b"-----BEGIN A-----\nMII\n-----END A-----"])
+def test_a_file_that_is_nearly_pem_is_refused_at_once(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "key.pem"
+    file.write_bytes(content)
+    begin = time.process_time()
+
+    async def scenario() -> None:
+        with pytest.raises(Invalid, match="has no RSA key"):
+            async with simulated("opc.tcp://127.0.0.1:9", certificate=str(file), privateKey=str(file)):
+                pass
+
+    run(scenario)
+    assert time.process_time() - begin < 5.0, "quadratic time takes longer by far"
+
+
+def test_arrays_of_bytes_are_texts_too() -> None:
+    prop = MappedProperty("default/boiler", "p", "STRING")
+    assert core.value_of(prop, DataValue(TypedVariant(binary.BYTESTRING, [b"a", b"\xff"]))) == '["a","\\ufffd"]'
+    item = MappedProperty("default/boiler", "p", "STRING", visitor={"index": 0})
+    assert core.value_of(item, DataValue(TypedVariant(binary.VARIANT, [[b"a"]]))) == '["a"]'

@@ -9,6 +9,7 @@ import itertools
 import socket
 import struct
 import subprocess
+import tracemalloc
 from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.errors import Invalid, PeerError, Refused, Unavailable
+from kubeedge.kit.streams import abort_writer
 from kubeedge.mapper.http_digest import DeviceUser, challenge_of
 from kubeedge.mapper.onvif.driver import onvif_mapper
 from kubeedge.mapper.rtsp import mp4, page
@@ -531,3 +533,87 @@ def test_who_is_slow_misses_frames_and_takes_no_memory() -> None:
 def test_the_page_shows_names_and_no_markup() -> None:
     assert b"<b>" not in page.page_of("<b>") and b"&lt;b&gt;" in page.page_of("<b>")
     assert b'href="a/b/"' in page.list_of(["a/b"]) and b"<i>" not in page.list_of(["<i>"])
+
+
+def test_packets_without_data_take_no_memory() -> None:
+    assembler = JpegAssembler()
+
+    def packet(n: int, offset: int, data: bytes) -> RtpPacket:
+        return RtpPacket(26, n & 0xFFFF, 0, False, b"\0" + offset.to_bytes(3, "big") + bytes((1, 50, 2, 2)) + data)
+
+    assembler.packet(packet(0, 0, b"x"))
+    tracemalloc.start()
+    try:
+        for n in range(1, 50_000):
+            assert assembler.packet(packet(n, 1, b"")) is None
+        assert tracemalloc.get_traced_memory()[0] < 10_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_time_that_goes_back_and_back_has_a_fragment_all_the_same() -> None:
+    clock, time = 9_999_999, 0
+    fragments = mp4.Mp4Fragments(clock)
+    for step in [0] + 40 * [10 * clock] + 400 * [1 - clock]:
+        time = (time + step) & 0xFFFFFFFF
+        assert fragments.head_of(VideoFrame(b"x", time, True)).endswith(b"mdat")
+
+
+def test_a_message_that_comes_byte_by_byte_is_not_read_anew_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = 0
+    message = RtspConversation._message
+
+    def counted(self: RtspConversation, at: int, head_end: int) -> object:
+        nonlocal read
+        read += 1
+        return message(self, at, head_end)
+
+    monkeypatch.setattr(RtspConversation, "_message", counted)
+    conversation = RtspConversation()
+    head = b"ANNOUNCE x RTSP/1.0\r\nCSeq: 7\r\n" + 500 * b"X: y\r\n" + b"Content-Length: 20000\r\n\r\n"
+    assert conversation.receive_data(b"$\0\0\1x" + head) == [RtspPacket(0, b"x")]
+    assert not [event for _ in range(19_999) for event in conversation.receive_data(b"z")]
+    assert conversation.receive_data(b"z$\0\0\1y") == [RtspDemand("ANNOUNCE", "7"), RtspPacket(0, b"y")]
+    assert read == 2
+
+
+class Demanding(Camera):
+    """Makes demands without end once it plays, and reads no answer."""
+
+    sent = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def until_play() -> None:
+            while b"PLAY " not in (head := await reader.readuntil(b"\r\n\r\n")):
+                body = self.description if head.startswith(b"DESCRIBE") else ""
+                writer.write(f"RTSP/1.0 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+        try:
+            await until_play()
+            writer.write(b"RTSP/1.0 200 OK\r\n\r\n")
+            while True:
+                writer.write(3000 * b"A B RTSP/1.0\r\n\r\n")
+                await writer.drain()
+                self.sent += 1
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+def test_a_camera_that_asks_and_takes_no_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kubeedge.mapper.rtsp.driver._SILENCE", 1.0)
+    description, _ = sent(*JPEG)
+
+    async def run() -> None:
+        camera = Demanding(description, ())
+        server = await asyncio.start_server(camera.serve, "127.0.0.1", 0)
+        async with asyncio.timeout(60), server:
+            video = await RtspVideo.open(f"rtsp://127.0.0.1:{server.sockets[0].getsockname()[1]}/video", None, 10.0)
+            with pytest.raises(TimeoutError):
+                async for _ in video.frames():
+                    pass
+            assert video._writer.transport.get_write_buffer_size() < 1024 * 1024
+            abort_writer(video._writer)
+
+    asyncio.run(run())

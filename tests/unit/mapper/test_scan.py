@@ -9,7 +9,7 @@ import struct
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pymodbus import ModbusDeviceIdentification
 from pymodbus.server import ModbusTcpServer
@@ -17,6 +17,8 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from zeroconf import ServiceInfo
 from zeroconf.asyncio import AsyncZeroconf
 
+from kubeedge.cli.show import as_json
+from kubeedge.devices.scans import core as scans
 from kubeedge.errors import Invalid, PeerError
 from kubeedge.mapper.scan import core, dns_records, driver
 from kubeedge.mapper.scan.core import Finding, ScanRequest, ScanResult
@@ -187,3 +189,55 @@ def test_names_that_go_in_circles_or_beyond_the_message_are_refused() -> None:
             dns_records.records(head + name + struct.pack(">HHIH", 12, 1, 1, 0))
     with pytest.raises(PeerError, match="more than 128 records"):
         dns_records.records(struct.pack(">6H", 0, 0x8400, 0, 65535, 65535, 65535))
+
+
+def test_a_finder_with_tasks_of_its_own_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors of its tasks come in groups; the other finder has found something all the same."""
+
+    class Many:
+        def __init__(self, error: Exception | None) -> None:
+            self._error = error
+
+        def wants(self, request: ScanRequest) -> bool:
+            return True
+
+        async def find(self, scope: ScanScope) -> None:
+            async with asyncio.TaskGroup() as group:
+                for n in range(3):
+                    group.create_task(self._ask(n, scope))
+
+        async def _ask(self, n: int, scope: ScanScope) -> None:
+            scope.found(Finding("many", "acme", f"{n}", {}))
+            if self._error is not None:
+                raise self._error
+            while True:
+                await scope.packet()
+
+    async def run() -> None:
+        made = {"mdns": Many(OSError("no route")), "onvif": Many(PeerError("no XML")), "modbus": Many(None)}
+        monkeypatch.setattr(driver, "finder", made.__getitem__)
+        result = await driver.scan(ScanRequest(networks=core.networks(["127.0.0.1"]), finders=list(made), packets=5))
+        assert result.errors == {"mdns": "no route", "onvif": "no XML", "modbus": "ended after 5 packets"}
+        assert len(result.findings) == 3
+
+    asyncio.run(run())
+
+
+def test_a_network_of_more_addresses_than_packets_ends_its_scan_and_keeps_what_was_found() -> None:
+    async def run() -> None:
+        request = ScanRequest(networks=core.networks(["127.0.0.0/24"]), finders=["modbus"], packets=3, seconds=30.0)
+        assert (await driver.scan(request)).errors == {"modbus": "ended after 3 packets"}
+
+    asyncio.run(run())
+
+
+@given(st.dictionaries(st.text(max_size=300), st.text(max_size=300), max_size=30))
+@example({"k" * 200: "v"})
+@example({f"{n}{chr(0x1F600) * 120}": chr(0x1F600) * 128 for n in range(16)})
+def test_whatever_a_stranger_says_of_itself_the_agent_takes_the_finding(info: dict[str, str]) -> None:
+    """One that says too much must not cost the others: the agent takes all findings of a scan, or none, and half a megabyte of them."""
+    finding = Finding(
+        "mdns", "http", "192.0.2.1-80", {"url": "http://192.0.2.1:80"}, {"service": "x", **info}
+    ).as_json()
+    assert list(scans.discoveries([finding], 0)) == ["http-192-0-2-1-80"]
+    assert core.MAX_FINDINGS * len(as_json([finding])) < 512 * 1024

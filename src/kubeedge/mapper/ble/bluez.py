@@ -252,8 +252,12 @@ class BluezPeer:
     async def subscribe(self, place: BlePlace) -> bytes | None:
         path = self._bluez.characteristic(self._path, place)
         if path not in self._subscribed:
-            self._subscribed[path] = []
-            await self._call(path, "StartNotify")
+            self._subscribed[path] = []  # from here on what comes is kept
+            try:
+                await self._call(path, "StartNotify")
+            except BaseException:
+                del self._subscribed[path]  # the next property with this characteristic has to hear of it, too
+                raise
         self._subscribed[path].append(place)
         flags = self._bluez.objects[path][_CHARACTERISTIC].get("Flags")
         return await self.read(place) if isinstance(flags, list) and "read" in flags else None

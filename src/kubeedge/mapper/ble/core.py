@@ -125,6 +125,8 @@ def _number(prop: MappedProperty, rest: bytes) -> TypedValue:
         if prop.type != "INT" and name not in _FLOATS:
             raise prop.invalid(f"format is missing: a value of {len(rest)} bytes is no number by itself")
     size = _size(name) or len(rest)
+    if size > 8:
+        raise prop.invalid(f"format is missing: a value of {len(rest)} bytes is no number by itself")
     if len(rest) < size:
         raise prop.invalid(f"its value has {len(rest)} bytes where {name} takes {size}")
     part = rest[:size]

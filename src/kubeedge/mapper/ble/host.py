@@ -187,17 +187,15 @@ class HciHost:
             future = self._connected = asyncio.get_running_loop().create_future()
             target = bytes((is_random,)) + hci.address_bytes(address)
             low, high = _INTERVAL
-            await self._do(
-                hci.LE_CREATE_CONNECTION,
-                struct.pack("<HHB", 96, 48, 0) + target + struct.pack("<BHHHHHH", 1, low, high, 0, _SUPERVISION, 0, 0),
-            )
+            parameters = struct.pack("<BHHHHHH", 1, low, high, 0, _SUPERVISION, 0, 0)
             try:
-                async with asyncio.timeout(timeout):
-                    found = await asyncio.shield(future)
-            except TimeoutError as exc:
-                if not await self._give_up(future):
-                    raise TimeoutError(f"{address} was not heard") from exc
-                found = future.result()
+                await self._do(hci.LE_CREATE_CONNECTION, struct.pack("<HHB", 96, 48, 0) + target + parameters)
+                found = await self._found(future, address, timeout)
+            except asyncio.CancelledError:
+                # a controller that goes on looking for this device looks for no other one, and connects it to nobody
+                if await self._give_up(future):
+                    self._unwanted(future.result().handle)
+                raise
             finally:
                 self._connected = None
         if found.status:
@@ -212,13 +210,28 @@ class HciHost:
             raise
         return connection
 
+    async def _found(self, future: asyncio.Future[hci.LeConnected], address: str, timeout: float) -> hci.LeConnected:
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.shield(future)
+        except TimeoutError as exc:
+            if not await self._give_up(future):
+                raise TimeoutError(f"{address} was not heard") from exc
+            return future.result()
+
     async def _give_up(self, future: asyncio.Future[hci.LeConnected]) -> bool:
         """Whether there is a connection all the same: it was made while nobody waited any more."""
         with contextlib.suppress(OSError, PeerError):
-            await self._do(hci.LE_CREATE_CONNECTION_CANCEL)
-            async with asyncio.timeout(_CANCELLED):
-                return (await future).status == 0
-        return False
+            if not future.done():  # else there is nothing to cancel
+                await self._do(hci.LE_CREATE_CONNECTION_CANCEL)
+                async with asyncio.timeout(_CANCELLED):
+                    await asyncio.shield(future)
+        return future.done() and future.exception() is None and future.result().status == 0
+
+    def _unwanted(self, handle: int) -> None:
+        """A connection that nobody waits for: its device would be free for nobody else."""
+        with contextlib.suppress(OSError):
+            self._transport.write(hci.command(hci.DISCONNECT, struct.pack("<HB", handle, 0x13)))
 
     async def scan(self, seconds: float) -> list[LeAdvertised]:
         """Devices that are heard within this time, the newest of what each has said. Raises OSError and PeerError."""
@@ -258,8 +271,7 @@ class HciHost:
         """A connection is of no use any more; the controller ends it by and by."""
         if self._connections.get(connection.handle) is connection and not connection.lost:
             connection.end(why)
-            with contextlib.suppress(OSError):
-                self._transport.write(hci.command(hci.DISCONNECT, struct.pack("<HB", connection.handle, 0x13)))
+            self._unwanted(connection.handle)
 
     async def disconnect(self, connection: LeConnection) -> None:
         """Returns when the controller has ended it."""
@@ -314,6 +326,8 @@ class HciHost:
             case hci.LeConnected():
                 if self._connected is not None and not self._connected.done():
                     self._connected.set_result(event)
+                elif not event.status and event.handle not in self._connections:
+                    self._unwanted(event.handle)
             case hci.LeDisconnected():
                 self._stream.forget(event.handle)
                 self._room += self._unsent.pop(event.handle, 0)

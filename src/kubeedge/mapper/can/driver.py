@@ -64,6 +64,7 @@ class CanClient:
                     break
             if values:
                 report(values)
+            await asyncio.sleep(0)  # `sock_recv` does not wait while there are frames, and a bus may always have some
 
     def _values(self, data: bytes) -> dict[str, Any]:
         if (found := core.parsed(data)) is None or found[0] not in self._by_id:

@@ -15,6 +15,7 @@ from kubeedge.mapper.onvif.http import CameraHttp, HttpPlace
 from kubeedge.mapper.onvif.messages import OnvifProfile, OnvifRequest, PtzStatus
 
 _PORTS = {"http": 80, "https": 443}
+_LAST = datetime.datetime.max.replace(microsecond=0, tzinfo=datetime.UTC).timestamp()  # the last second of year 9999
 
 
 class OnvifClient:
@@ -60,7 +61,7 @@ class OnvifClient:
             raise Invalid("the camera has no such service")
         security, user = "", self.address.user
         if user is not None and not is_open:
-            now = datetime.datetime.fromtimestamp(time.time() + self._offset, datetime.UTC)
+            now = datetime.datetime.fromtimestamp(min(time.time() + self._offset, _LAST), datetime.UTC)
             security = soap.username_token(
                 user.user,
                 user.password,
@@ -84,7 +85,7 @@ class OnvifClient:
     async def stream_uri(self) -> str:
         """The address of the video: rtsp://HOST:PORT/..., with the Device's host. Asked once."""
         if not self._stream:
-            found = urlsplit(messages.uri_of(await self.ask(messages.stream_uri(self.profile.token))))
+            found = messages.parts_of(messages.uri_of(await self.ask(messages.stream_uri(self.profile.token))))
             if found.scheme not in ("rtsp", "rtsps"):
                 raise Invalid(f"the camera's video is by {found.scheme[:16] or 'nothing'}, and not by rtsp")
             host = f"[{self.address.host}]" if ":" in self.address.host else self.address.host
@@ -99,7 +100,7 @@ class OnvifClient:
     async def snapshot(self) -> bytes:
         """A picture, mostly JPEG. Raises as `ask`."""
         uri = messages.uri_of(await self.ask(messages.snapshot_uri(self.profile.token)))
-        parts = urlsplit(uri)
+        parts = messages.parts_of(uri)
         if parts.scheme not in _PORTS:
             raise Invalid("the camera's picture is not at an address of HTTP")
         place = HttpPlace(_port_of(parts.netloc, _PORTS[parts.scheme]), parts.scheme == "https")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import dataclass, field
@@ -187,12 +187,17 @@ def services_of(answer: XmlElement) -> dict[str, str]:
     return found
 
 
-def path_of(address: str) -> str:
-    """Path and query of a URL. Raises Invalid for none."""
+def parts_of(address: str) -> SplitResult:
+    """A URL in its parts. Raises Invalid for none."""
     try:
-        parts = urlsplit(address)
+        return urlsplit(address)
     except ValueError as exc:
         raise Invalid(f"the device says an address that is none: {exc}") from exc
+
+
+def path_of(address: str) -> str:
+    """Path and query of a URL. Raises Invalid for none."""
+    parts = parts_of(address)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if len(path) > 1024 or not all("!" <= c <= "~" for c in path) or not path.startswith("/"):
         raise Invalid("the device says an address that has characters which no URL has")

@@ -14,6 +14,9 @@ from kubeedge.errors import Invalid, PeerError
 from kubeedge.kit.dataclasses import dataclass
 
 MAX_ITEMS = 4096  # of an array
+_MAX_ALL = (
+    32 * 1024
+)  # of all arrays of a message but those of numbers: they are read one by one, and other devices wait meanwhile
 _MAX_DEPTH = 8  # of what nests: variants in variants, diagnostics in diagnostics
 
 BOOLEAN, SBYTE, BYTE, INT16, UINT16, INT32, UINT32, INT64, UINT64, FLOAT, DOUBLE, STRING = range(1, 13)
@@ -179,6 +182,13 @@ class OpcuaDecoder:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
+        self._room = [_MAX_ALL]  # shared with what is decoded within
+
+    def within(self, data: bytes) -> OpcuaDecoder:
+        """For a part of this message, such as the body of an extension."""
+        found = OpcuaDecoder(data)
+        found._room = self._room
+        return found
 
     @property
     def left(self) -> int:
@@ -213,6 +223,13 @@ class OpcuaDecoder:
 
     def count(self) -> int:
         """How many items an array has."""
+        size = self._size()
+        self._room[0] -= size
+        if self._room[0] < 0:
+            raise PeerError(f"arrays of more than {_MAX_ALL} items in a message")
+        return size
+
+    def _size(self) -> int:
         size = self.number("i")
         if size > min(MAX_ITEMS, self.left):
             raise PeerError(f"an array of {size} items in {self.left} bytes")
@@ -291,7 +308,10 @@ class OpcuaDecoder:
         kind = mask & 0x3F
         if not mask & 0x80:
             return TypedVariant(kind, self._scalar(kind, depth) if kind else None)
-        values = self.items(lambda: self._scalar(kind, depth))
+        if (number := _NUMBERS.get(kind)) is not None:
+            values = list(self.unpack(f"{self._size()}{number.format[1:]}"))
+        else:
+            values = self.items(lambda: self._scalar(kind, depth))
         if mask & 0x40:
             self.items(lambda: self.number("i"))
         return TypedVariant(kind, values)

@@ -17,6 +17,7 @@ HEADER = 8  # bytes: type, whether it is the last chunk, size
 MAX_CHUNK = 64 * 1024  # bytes
 MAX_MESSAGE = 1024 * 1024
 _MAX_OPEN = 16  # messages of which some chunks are there
+_MAX_OPENING = 4096  # bytes of the answer that opens a channel: it is decrypted with a private key, piece by piece
 _MIN_CHUNK = 8192  # that a server must take
 _OVERHEAD = 1024  # bytes of a chunk that may be for its headers, padding and signature
 
@@ -80,6 +81,7 @@ class SecureChannel:
         self._token = 0
         self._sent = self._received = 0
         self._parts: dict[int, bytearray] = {}
+        self._opens = False  # an answer to `open_request` is awaited
 
     def use(self, channel: int, token: int, suite: SealingSuite) -> None:
         """The server has opened the channel, or renewed its token: what is sent from now on has that token."""
@@ -91,6 +93,7 @@ class SecureChannel:
     def open_request(self, request: int, body: bytes) -> bytes:
         """The message that opens the channel, or renews its token."""
         fixed = struct.pack("<I", self.id) + self._head
+        self._opens = True
 
         def head(size: int) -> bytes:
             return b"OPNF" + struct.pack("<I", size) + fixed
@@ -125,7 +128,12 @@ class SecureChannel:
         if self.id and channel != self.id:
             raise PeerError("a chunk of another channel")
         if kind == b"OPN":
+            if not self._opens or mark != b"F":  # each costs a private key's work
+                raise PeerError("the server opens a channel unasked, or in parts")
+            self._opens = False
             decoder.blob(), decoder.blob(), decoder.blob()
+            if decoder.left > _MAX_OPENING:
+                raise PeerError(f"the server opens a channel with {decoder.left} bytes")
             suite = self._opening
         elif kind == b"MSG" and (known := self._tokens.get(decoder.number())) is not None:
             suite = known

@@ -137,7 +137,7 @@ def value_of(prop: MappedProperty, found: DataValue) -> TypedValue:
         if prop.visitor.get("index") is not None:
             value = value[0] if len(value) == 1 else _item(prop, value)
         elif prop.type in ("STRING", "STREAM"):
-            return json.dumps([_plain(one, variant.type) for one in value], separators=(",", ":"))
+            return json.dumps([_plain(one, variant.type) for one in value], separators=(",", ":"), default=_text_of)
         else:
             raise prop.invalid("the node is an array: say which item (index), or make the property a STRING")
     return _typed(prop, _plain(value, variant.type))
@@ -151,6 +151,10 @@ def _item(prop: MappedProperty, items: list[Any]) -> Any:
     return items[index]
 
 
+def _text_of(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
 def _plain(value: Any, kind: int) -> Any:
     """A DateTime is seconds since 1970."""
     return value / _TICKS - _EPOCH if kind == binary.DATETIME else value
@@ -160,7 +164,7 @@ def _typed(prop: MappedProperty, value: Any) -> TypedValue:
     if prop.type in ("STRING", "STREAM"):
         if isinstance(value, bytes):
             return value.decode("utf-8", "replace")
-        return value if isinstance(value, str) else json.dumps(value)
+        return value if isinstance(value, str) else json.dumps(value, default=_text_of)
     if prop.type == "BYTES" and isinstance(value, str):
         return value.encode()
     if isinstance(value, str):

@@ -14,6 +14,7 @@ from typing import Any
 
 from kubeedge._fastpath import rsa
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, PeerError
+from kubeedge.kit.tasks import until_one_ends
 from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.opcua import core, messages, security
 from kubeedge.mapper.opcua.binary import NodeId
@@ -117,11 +118,15 @@ class OpcuaClient:
                 nodes.append((prop, core.node_of(prop)))
             except Invalid as exc:
                 report({prop.name: exc})
-        if nodes:
-            return await self._subscribe(nodes, report)
+        if nodes:  # the server may have less to send than a session has to ask
+            return await until_one_ends(self._subscribe(nodes, report), self._keep())
+        await self._keep()
+
+    async def _keep(self) -> None:
         while True:
             await asyncio.sleep(self._lifetime / 3)
-            await self._call(messages.READ, messages.read([(_STATE, messages.VALUE, "")]))
+            with contextlib.suppress(Invalid):  # a refusal is an answer, too
+                await self._call(messages.READ, messages.read([(_STATE, messages.VALUE, "")]))
 
     async def _subscribe(
         self, nodes: Sequence[tuple[MappedProperty, OpcuaNode]], report: Callable[[Mapping[str, Any]], None]
@@ -312,8 +317,11 @@ def _file(mapped: MappedDevice, path: str) -> bytes:
 
 def _der(data: bytes) -> bytes:
     """The first block of PEM, or what is DER already."""
-    match = re.search(rb"-----BEGIN [A-Z ]+-----\s+([A-Za-z0-9+/=\s]+)-----END", data)
-    return base64.b64decode(b"".join(match[1].split())) if match else data
+    match = re.search(rb"-----BEGIN [A-Z ]+-----([A-Za-z0-9+/=\s]+)-----END", data)
+    try:
+        return base64.b64decode(b"".join(match[1].split())) if match else data
+    except ValueError:
+        return b""  # who asks says that there is neither a key nor a certificate
 
 
 def opcua_mapper() -> Mapper:

@@ -298,7 +298,7 @@ def notification(decoder: OpcuaDecoder) -> Notification:
     found: list[tuple[int, DataValue]] = []
     ended, data = 0, decoder.items(decoder.extension)
     for kind, body in data:
-        inner = OpcuaDecoder(body)
+        inner = decoder.within(body)
         if kind == NodeId(0, _DATA_CHANGE):
             found += [(inner.number(), inner.data_value()) for _ in range(inner.count())]
         elif kind == NodeId(0, _STATUS_CHANGE):

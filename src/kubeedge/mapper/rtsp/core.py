@@ -52,6 +52,9 @@ class RtspConversation:
 
     sequence: int = 0
     _inbound: bytearray = field(default_factory=bytearray)
+    _awaited: int = (
+        0  # bytes without which the message that has begun is not whole, so that its head is not read for each of them
+    )
 
     def request(self, method: str, url: str, headers: tuple[tuple[str, str], ...] = ()) -> bytes:
         """The bytes of a request; the next answer is its."""
@@ -68,6 +71,9 @@ class RtspConversation:
     def receive_data(self, data: bytes) -> list[RtspEvent]:
         """What has come. Raises PeerError for what is no RTSP, and then the connection is of no use."""
         self._inbound += data
+        if len(self._inbound) < self._awaited:
+            return []
+        self._awaited = 0
         found: list[RtspEvent] = []
         at = 0
         while (made := self._next(at)) is not None:
@@ -110,6 +116,7 @@ class RtspConversation:
             raise PeerError(f"an RTSP answer with a body of {length[:32]!r} bytes; {_MAX_BODY} are the most")
         end = head_end + 4 + int(length)
         if len(self._inbound) < end:
+            self._awaited = end - at
             return None
         if answer.status:
             return RtspAnswer(

@@ -127,7 +127,8 @@ class RtspVideo:
             if loop.time() >= speak_at:
                 speak_at = loop.time() + self._keepalive
                 self._say("OPTIONS", self._url)
-                await self._writer.drain()
+            async with asyncio.timeout(_SILENCE):
+                await self._writer.drain()  # a camera that takes no answers makes no more demands
 
     def _frame(self, packet: RtspPacket) -> VideoFrame | None:
         if packet.channel != 0:
@@ -181,5 +182,6 @@ class RtspVideo:
                     self._early.append(event)
                     if len(self._early) > _MAX_UNASKED:
                         raise PeerError("the camera sends before it is asked to")
+            await self._writer.drain()
             if found is not None:
                 return found

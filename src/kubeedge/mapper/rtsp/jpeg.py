@@ -50,8 +50,7 @@ class JpegAssembler:
         self._check = SequenceCheck()
         self._tables: dict[int, bytes] = {}
         self._head = b""
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._data = bytearray()  # not a list of parts: one of no bytes would cost memory, and no room of the frame
         self._is_whole = False
 
     def packet(self, packet: RtpPacket) -> VideoFrame | None:
@@ -71,17 +70,16 @@ class JpegAssembler:
             at += _RESTARTS
         if offset == 0:
             at = self._begin(payload, at, quality, kind, width, height, restarts)
-        elif offset != self._size:
+        elif offset != len(self._data):
             self._is_whole = False
         if not self._is_whole:
             return None
-        self._parts.append(payload[at:])
-        self._size += len(payload) - at
-        if self._size > MAX_FRAME:
+        self._data += payload[at:]
+        if len(self._data) > MAX_FRAME:
             raise PeerError(f"a frame of more than {MAX_FRAME} bytes")
         if not packet.is_last:
             return None
-        data = b"".join((self._head, *self._parts))
+        data = self._head + bytes(self._data)
         self._is_whole = False
         return VideoFrame(data if data.endswith(b"\xff\xd9") else data + b"\xff\xd9", packet.time, True)
 
@@ -113,7 +111,7 @@ class JpegAssembler:
         if kind & 0x3F > 1 or not width or not height:
             raise PeerError(f"JPEG of type {kind}, {8 * width} x {8 * height}: RFC 2435 has no such picture")
         self._head = _head(kind & 1, 8 * width, 8 * height, tables, restarts)
-        self._parts, self._size, self._is_whole = [], 0, True
+        self._data, self._is_whole = bytearray(), True
         return at
 
 

@@ -13,6 +13,7 @@ from kubeedge.mapper.rtsp.sps import size_of
 
 _USUAL = 25  # frames a second, until two have come
 _MOST = 10  # seconds of one frame; a longer pause is left out
+_BACK = 10  # seconds that a frame may be shown before it is decoded, as a file's 32 bits have room for
 _TRACK = 1
 _MATRIX = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 _KEY, _OTHER = (
@@ -100,7 +101,7 @@ class Mp4Fragments:
                 step = self._duration
             elif step > 0:
                 self._duration = step
-            self._at = max(0, self._at + step)
+            self._at = max(0, self._at + step, self._shown - _BACK * self._clock)
         self._last = frame.time
         decoded = max(self._at, self._shown)  # frames that are shown before one that came earlier are decoded after it
         self._shown = decoded + 1

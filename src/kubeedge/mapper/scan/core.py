@@ -9,6 +9,7 @@ Lives elsewhere: who looks (finder.py and the finders beside it); the Devices th
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -27,6 +28,8 @@ MAX_RADIOS = 4
 _MAX_TEXT = 128  # characters of what a device says of itself
 _MAX_NAME = 57  # of a Device
 _MAX_INFO = 16  # texts of one finding
+_MAX_KEY = 64  # characters of what such a text is called
+_MAX_SAID = 2048  # bytes of all of them, as JSON: the agent takes so much of a scan and no more
 _RADIO = re.compile(r"hci[0-9]{1,2}")
 _OTHER = re.compile(r"[^a-z0-9]+")
 
@@ -70,13 +73,12 @@ class Finding:
 
     def as_json(self) -> dict[str, Any]:
         """As it is printed, and reported to the cloud."""
-        info = {clean(key): clean(text) for key, text in list(self.info.items())[:_MAX_INFO]}
         return {
             "name": self.name,
             "finder": self.finder,
             "protocol": self.protocol,
             "config": dict(self.config),
-            "info": info,
+            "info": _said(self.info),
         }
 
 
@@ -103,6 +105,18 @@ class ScanResult:
     def findings(self) -> list[Finding]:
         """In the order of their names."""
         return [self._found[name] for name in sorted(self._found)]
+
+
+def _said(info: Mapping[str, str]) -> dict[str, str]:
+    """The first of the texts, as many as there is room for."""
+    found: dict[str, str] = {}
+    left = _MAX_SAID
+    for key, text in list(info.items())[:_MAX_INFO]:
+        key, text = clean(key)[:_MAX_KEY], clean(text)
+        left -= len(json.dumps((key, text)))
+        if left >= 0:
+            found[key] = text
+    return found
 
 
 def clean(text: str) -> str:

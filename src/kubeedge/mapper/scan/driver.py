@@ -33,7 +33,10 @@ async def scan(request: ScanRequest) -> ScanResult:
 async def _find(name: str, one: Finder, scope: ScanScope) -> None:
     try:
         await one.find(scope)
-    except PacketsSpent:
-        scope.result.errors[name] = f"ended after {scope.packets} packets"
-    except (OSError, KubeEdgeError) as exc:
+    except* (OSError, KubeEdgeError) as group:  # a finder has tasks of its own, whose errors come together
+        exc: BaseException = group
+        while isinstance(exc, BaseExceptionGroup):
+            exc = exc.exceptions[0]
         scope.result.errors[name] = str(exc) or type(exc).__name__
+    except* PacketsSpent:
+        scope.result.errors[name] = f"ended after {scope.packets} packets"
