@@ -17,7 +17,7 @@ from kubeedge.api.client import KubeClient, Resource
 from kubeedge.api.names import NamespacedName, Object, TenantId
 from kubeedge.api.resources import ENDPOINTSLICES, NAMESPACES, NODES, SECRETS, SERVICES
 from kubeedge.apiserver.offload import Offload
-from kubeedge.errors import NotFound
+from kubeedge.errors import Invalid, NotFound
 from kubeedge.gateway.model import CompiledRoutes, ListenPoint
 from kubeedge.store.model import Compare, Store
 from kubeedge_cloud.controllers.informer.client import CachedClient
@@ -279,6 +279,8 @@ class TenantGateways:
                         await self._client.merge_patch(resource, namespace, name, body, subresource="status")
                     except NotFound:
                         continue
+                    except Invalid as exc:  # of one object: the others are not kept waiting for it
+                        log.warning("tenant=%s %s %s/%s: %s", self._tenant, resource.plural, namespace, name, exc)
         self._tell(found)
 
     def _tell(self, found: Compilation) -> None:

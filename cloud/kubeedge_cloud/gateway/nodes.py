@@ -179,10 +179,11 @@ def _with(objects: Sequence[Object], statuses: Mapping[NamespacedName, Object]) 
 
 
 def _together(one: Object, other: Object, united: str) -> Object:
-    """The worse one, with the addresses of both."""
+    """The worse one, with the addresses of both, as many as there may be."""
     worse = other if _badness(other) > _badness(one) else one
     first: Sequence[Object] = one.get(united) or ()
-    return {**worse, united: [*first, *(a for a in other.get(united) or () if a not in first)]}
+    every = [*first, *(a for a in other.get(united) or () if a not in first)]
+    return {**worse, united: every[: conditions.MAX_ADDRESSES]}
 
 
 def _badness(status: Object) -> int:

@@ -8,7 +8,7 @@ from kubeedge.api.names import NodeName, Object
 from kubeedge.gateway.model import ListenPoint
 from kubeedge.gateway.reports import ListenReport
 from kubeedge_cloud.gateway.core import Compilation, compile_routes
-from kubeedge_cloud.gateway.nodes import NODES, NodeCompilation, NodeSite, compile_nodes, concerned
+from kubeedge_cloud.gateway.nodes import MAX_SITES, NODES, NodeCompilation, NodeSite, compile_nodes, concerned
 from kubeedge_cloud.gateway.references import GatewayObjects
 from tests.unit.gateway.objects import CLASS, PORTS, T, conditions, gateway, listener, named, route, service
 
@@ -70,6 +70,13 @@ def test_a_gateway_is_on_all_nodes_that_its_class_and_itself_select() -> None:
     assert found.tables[NodeName("edge2")].points == {ListenPoint("", 80): "HTTP"}
     [parent] = status(found, "shop", "httproutes")["parents"]
     assert parent["controllerName"] == "kubeedge.io/node-gateway" and conditions(parent)["Accepted"] == "Accepted"
+
+
+def test_a_gateway_on_many_nodes_has_as_many_addresses_as_its_status_may_have() -> None:
+    sites = [NodeSite(NodeName(f"edge{n:02}"), {}, ListenReport(f"192.168.1.{n + 1}")) for n in range(MAX_SITES)]
+    _, found = compiled(at_node(), route(), sites=sites)
+    assert len(found.tables) == MAX_SITES
+    assert addresses(status(found)) == [f"192.168.1.{n + 1}" for n in range(16)]
 
 
 def test_a_gateway_is_on_no_node_that_its_class_does_not_allow() -> None:
