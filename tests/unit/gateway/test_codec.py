@@ -138,6 +138,11 @@ def test_a_report_of_a_node_is_bounded() -> None:
         b"{}",
         b'{"address":"x","addresses":[],"failed":[]}',
         b'{"address":"","addresses":[],"failed":[1]}',
+        b'{"address":1,"addresses":[],"failed":[]}',
+        b'{"address":"","addresses":[true],"failed":[]}',
+        b'{"address":"fe80::1%'
+        + b"x" * 5_000
+        + b'","addresses":[],"failed":[]}',  # it would be in the status of Gateways
     ):
         with pytest.raises(Invalid):
             reports.decoded(bad)
