@@ -10,7 +10,7 @@ Where several nodes serve one object, its status is that of the node where least
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kubeedge.api import gateway, meta, selectors
@@ -66,6 +66,16 @@ def compile_nodes(
     tenant: TenantId, objects: GatewayObjects, sites: Sequence[NodeSite], before: Compilation, now: float
 ) -> NodeCompilation:
     """`before`: what was made for the cloud, whose part of the status of routes stays. `now` in seconds since 1970."""
+    steps = compile_in_steps(tenant, objects, sites, before, now)
+    while (found := next(steps)) is None:
+        pass
+    return found
+
+
+def compile_in_steps(
+    tenant: TenantId, objects: GatewayObjects, sites: Sequence[NodeSite], before: Compilation, now: float
+) -> Iterator[NodeCompilation | None]:
+    """The same, after as many None as there are nodes: each is as much work as all that is for the cloud."""
     return _NodeCompiler(tenant, objects, sites, before, now).run()
 
 
@@ -94,7 +104,7 @@ class _NodeCompiler:
         self._parents: dict[tuple[str, NamespacedName], dict[str, Object]] = {}
         self._bases: dict[tuple[str, NamespacedName], list[Object]] = {}
 
-    def run(self) -> NodeCompilation:
+    def run(self) -> Iterator[NodeCompilation | None]:
         served: set[tuple[str, NamespacedName]] = set()
         for site in self._sites:
             gateways = [g for g in self._objects.gateways if self._is_at(site, g, self._class_of_gateway(g))]
@@ -105,6 +115,7 @@ class _NodeCompiler:
                 made = self._compiled(site, gateways, of_ingress)
                 self._found.tables[site.name] = made.routes
                 self._take(made)
+            yield None
         gateways = [g for g in self._objects.gateways if ("Gateway", _key(g)) not in served]
         of_ingress = [i for i in self._objects.ingresses if ("Ingress", _key(i)) not in served]
         self._take(self._compiled(None, gateways, of_ingress))  # takes back what routes once had, too
@@ -118,7 +129,7 @@ class _NodeCompiler:
         self._found.statuses[gateway.GATEWAYCLASSES.plural] = {
             _key(found): conditions.class_status(found, features, self._now) for found in self._classes.values()
         }
-        return self._found
+        yield self._found
 
     def _class_of_gateway(self, found: Object) -> Object:
         return self._classes[str(found["spec"]["gatewayClassName"])]
