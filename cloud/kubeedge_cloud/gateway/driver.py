@@ -125,7 +125,7 @@ class TenantGateways:
         """Write what the objects should say, while this process leads."""
         self._leads = True
         nodes = Informer(self._client, NODES, keep=_labelled)
-        self._sites = sites = NodeSites(self._store, self._tenant, nodes, self.look)
+        self._sites = sites = NodeSites(self._store, self._tenant, nodes, self.look, self._too_large)
         try:
             if await sites.has_rows():  # of classes that may be gone
                 self._wanted.set()
@@ -138,6 +138,10 @@ class TenantGateways:
                 await sites.run()
         finally:
             self._leads, self._sites = False, None
+
+    def _too_large(self, node: Object, why: str) -> None:
+        log.warning("tenant=%s node=%s: %s", self._tenant, meta.name_of(node), why)
+        self._recorder.event(NODES, node, "GatewaysTooLarge", why, component="gateway", warning=True)
 
     def look(self) -> None:
         """Something has changed: everything is looked at again, in a moment."""
