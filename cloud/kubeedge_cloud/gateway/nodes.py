@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from kubeedge.api import gateway, meta, selectors
 from kubeedge.api.names import NamespacedName, NodeName, Object, TenantId
@@ -26,6 +27,7 @@ from kubeedge_cloud.gateway.ports import GatewayPorts
 from kubeedge_cloud.gateway.references import GatewayObjects, oldest
 
 NODES = "kubeedge.io/nodes"  # annotation: a label selector, as kubectl -l has it
+_MAX_SELECTOR = 1024  # characters; each of thousands of objects has one, which is asked of each node
 MAX_SITES = 32  # nodes of one tenant that serve Gateways
 _ROUTES = (gateway.HTTPROUTES, gateway.TLSROUTES, gateway.TCPROUTES)
 _NOBODY = f"no node that serves Gateways is selected by {NODES}"
@@ -210,10 +212,18 @@ def _selects(found: Object, labels: Mapping[str, str]) -> bool:
     text = (meta.metadata(found).get("annotations") or {}).get(NODES)
     if text is None:
         return True
+    if len(str(text)) > _MAX_SELECTOR:
+        return False
     try:
-        return selectors.parse_labels(str(text)).matches(labels)
+        return _parsed(str(text)).matches(labels)
     except Invalid:
         return False
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> selectors.LabelSelector:
+    """The same ones are asked of each node."""
+    return selectors.parse_labels(text)
 
 
 def _key(obj: Object) -> NamespacedName:

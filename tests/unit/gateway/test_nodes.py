@@ -90,6 +90,15 @@ def test_a_gateway_is_on_no_node_that_its_class_does_not_allow() -> None:
         assert "no node" in status(found)["conditions"][1]["message"]
 
 
+def test_a_selector_that_is_long_to_read_selects_no_node() -> None:
+    """Thousands of objects may have one of 16 KiB each, which is read for each node in the thread of all tenants."""
+    _, found = compiled(
+        at_node(where="site in (a)," * 80 + "site"), at_node(where="site in (a)," * 90 + "site", name="l")
+    )
+    assert set(found.tables) == {"edge1", "edge2"} and addresses(status(found))
+    assert conditions(status(found, "l"))["Programmed"] == "!AddressNotUsable"
+
+
 def test_the_status_is_that_of_the_node_where_least_works() -> None:
     busy = NodeSite(NodeName("edge0"), TWO.labels, ListenReport("192.168.1.4", (), {ListenPoint("", 80): "in use"}))
     _, found = compiled(at_node(), route(), sites=[ONE, busy])
