@@ -21,6 +21,7 @@ import logging
 import os
 import random
 import time
+from collections.abc import Sequence
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -168,10 +169,10 @@ class Agent:
         settings = CertificatesSettings(pki=parts.config.paths.pki, bootstrap=parts.credentials.bootstrap)
         return Certificates(settings, clock=time.time, jitter=random.random(), renewed=parts.network_changed)
 
-    async def _admit(self, namespace: str, name: str, uid: str, address: str) -> None:
+    async def _admit(self, namespace: str, name: str, uid: str, addresses: Sequence[str]) -> None:
         """Policies of a pod are in the kernel before it begins."""
         if self.parts.mesh is not None:
-            await self.parts.mesh.admit(namespace, name, uid, address)
+            await self.parts.mesh.admit(namespace, name, uid, addresses)
 
     def _kubebus(self) -> Module:
         from kubeedge.kubebus.core import KubeBusSettings, RouterSettings

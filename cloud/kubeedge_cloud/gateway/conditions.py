@@ -15,6 +15,7 @@ from kubeedge_cloud.gateway.listeners import ListenerState
 
 CONTROLLER = "kubeedge.io/gateway"
 NODE_CONTROLLER = "kubeedge.io/node-gateway"  # of Gateways that listen on nodes
+MAX_ADDRESSES = 16  # in the status of a Gateway: a cluster refuses a status with more
 
 
 def is_ours(found: Object, controller: str = CONTROLLER) -> bool:
@@ -82,7 +83,7 @@ def gateway_status(
     ]
     usable = () if unsupported or unusable else addresses
     return {
-        "addresses": [{"type": _address_type(address), "value": address} for address in usable],
+        "addresses": [{"type": _address_type(address), "value": address} for address in list(usable)[:MAX_ADDRESSES]],
         "conditions": merged(before.get("conditions"), conditions, found, now),
         "listeners": [_listener_status(s, known.get(s.name, {}), found, now) for s in listeners],
     }

@@ -11,13 +11,14 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 from kubeedge.api import gateway, meta
 from kubeedge.api.client import KubeClient, Resource
 from kubeedge.api.names import NamespacedName, Object, TenantId
 from kubeedge.api.resources import ENDPOINTSLICES, NAMESPACES, NODES, SECRETS, SERVICES
-from kubeedge.apiserver.offload import Offload
-from kubeedge.errors import NotFound
+from kubeedge.apiserver.offload import SMALL, Offload
+from kubeedge.errors import Invalid, NotFound
 from kubeedge.gateway.model import CompiledRoutes, ListenPoint
 from kubeedge.store.model import Compare, Store
 from kubeedge_cloud.controllers.informer.client import CachedClient
@@ -25,12 +26,12 @@ from kubeedge_cloud.controllers.informer.driver import Informer
 from kubeedge_cloud.controllers.objects import merge_diff, only_metadata, uid_of
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.controllers.recorder import Recorder
-from kubeedge_cloud.gateway import conditions
+from kubeedge_cloud.gateway import conditions, httproutes, ingresses
 from kubeedge_cloud.gateway.backends import ReadyPods
 from kubeedge_cloud.gateway.certificates import context_of
 from kubeedge_cloud.gateway.claims import HostClaims
 from kubeedge_cloud.gateway.core import WITH_STATUS, Compilation, compile_routes
-from kubeedge_cloud.gateway.nodes import NodeCompilation, compile_nodes, concerned
+from kubeedge_cloud.gateway.nodes import NodeCompilation, compile_in_steps, concerned
 from kubeedge_cloud.gateway.ports import GatewayPorts
 from kubeedge_cloud.gateway.references import GatewayObjects, oldest
 from kubeedge_cloud.gateway.sites import NodeSites
@@ -124,7 +125,7 @@ class TenantGateways:
         """Write what the objects should say, while this process leads."""
         self._leads = True
         nodes = Informer(self._client, NODES, keep=_labelled)
-        self._sites = sites = NodeSites(self._store, self._tenant, nodes, self.look)
+        self._sites = sites = NodeSites(self._store, self._tenant, nodes, self.look, self._too_large)
         try:
             if await sites.has_rows():  # of classes that may be gone
                 self._wanted.set()
@@ -137,6 +138,10 @@ class TenantGateways:
                 await sites.run()
         finally:
             self._leads, self._sites = False, None
+
+    def _too_large(self, node: Object, why: str) -> None:
+        log.warning("tenant=%s node=%s: %s", self._tenant, meta.name_of(node), why)
+        self._recorder.event(NODES, node, "GatewaysTooLarge", why, component="gateway", warning=True)
 
     def look(self) -> None:
         """Something has changed: everything is looked at again, in a moment."""
@@ -190,7 +195,8 @@ class TenantGateways:
         return None
 
     async def _compiled(self, taken: Mapping[str, str]) -> tuple[Compilation, NodeCompilation | None]:
-        """In the thread for costly work, in the tenant's share of it; the caches may change meanwhile, and are looked at again then."""
+        """In the thread for costly work, in the tenant's share of it, and one node after the other: what others want done there comes between. The caches may
+        change meanwhile, and are looked at again then."""
         grants: dict[str, list[Object]] = {}
         for grant in oldest(self._grants):
             grants.setdefault(meta.namespace_of(grant), []).append(grant)
@@ -216,11 +222,10 @@ class TenantGateways:
         occupied = {a for a in pool if self._claims.owners.get(a, self._tenant) != self._tenant}
         failed = dict(self._failed())
         now = self._wall()
-        counted = (self._gateways, self._routes, self._grants, self._ingresses, *filter(None, self._optional))
-        size = sum(map(len, counted)) * _OBJECT * (1 + len(sites or ()))
+        size = _steps(objects) * _OBJECT * (1 + len(sites or ()))
 
-        def work() -> tuple[Compilation, NodeCompilation | None]:
-            made = compile_routes(
+        def of_cloud() -> Compilation:
+            return compile_routes(
                 self._tenant,
                 objects,
                 self._ports,
@@ -230,9 +235,14 @@ class TenantGateways:
                 addresses=self._addresses,
                 now=now,
             )
-            return made, None if sites is None else compile_nodes(self._tenant, objects, sites, made, now)
 
-        return await self._offload.run(self._tenant, size, work)
+        made = await self._offload.run(self._tenant, size, of_cloud)
+        if sites is None:
+            return made, None
+        steps = compile_in_steps(self._tenant, objects, sites, made, now)
+        while (of_nodes := await self._offload.run(self._tenant, size, partial(next, steps))) is None:
+            pass
+        return made, of_nodes
 
     async def _exists(self, tenant: TenantId) -> bool:
         return await self._tenants.tenant_number(tenant) is not None
@@ -279,6 +289,8 @@ class TenantGateways:
                         await self._client.merge_patch(resource, namespace, name, body, subresource="status")
                     except NotFound:
                         continue
+                    except Invalid as exc:  # of one object: the others are not kept waiting for it
+                        log.warning("tenant=%s %s %s/%s: %s", self._tenant, resource.plural, namespace, name, exc)
         self._tell(found)
 
     def _tell(self, found: Compilation) -> None:
@@ -297,6 +309,21 @@ class TenantGateways:
 
     def _informer(self, resource: Resource) -> Informer:
         return next(i for i in self._client.informers() if i.resource == resource)
+
+
+def _steps(objects: GatewayObjects) -> int:
+    """What there is to look at, which may be thousands of paths in one object; not all of it is counted when it is more than a little."""
+    found = sum(map(len, objects.grants.values()))
+    for count, those in (
+        (lambda found: 1 + len((found.get("spec") or {}).get("listeners") or ()), objects.gateways),
+        (httproutes.size, (*objects.routes, *objects.tlsroutes, *objects.tcproutes)),
+        (ingresses.size, objects.ingresses),
+    ):
+        for obj in those:
+            if found * _OBJECT > SMALL:
+                return found
+            found += count(obj)
+    return found
 
 
 def _labelled(namespace: Object) -> Object:

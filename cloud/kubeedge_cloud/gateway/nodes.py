@@ -10,8 +10,9 @@ Where several nodes serve one object, its status is that of the node where least
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from kubeedge.api import gateway, meta, selectors
 from kubeedge.api.names import NamespacedName, NodeName, Object, TenantId
@@ -26,6 +27,7 @@ from kubeedge_cloud.gateway.ports import GatewayPorts
 from kubeedge_cloud.gateway.references import GatewayObjects, oldest
 
 NODES = "kubeedge.io/nodes"  # annotation: a label selector, as kubectl -l has it
+_MAX_SELECTOR = 1024  # characters; each of thousands of objects has one, which is asked of each node
 MAX_SITES = 32  # nodes of one tenant that serve Gateways
 _ROUTES = (gateway.HTTPROUTES, gateway.TLSROUTES, gateway.TCPROUTES)
 _NOBODY = f"no node that serves Gateways is selected by {NODES}"
@@ -66,6 +68,16 @@ def compile_nodes(
     tenant: TenantId, objects: GatewayObjects, sites: Sequence[NodeSite], before: Compilation, now: float
 ) -> NodeCompilation:
     """`before`: what was made for the cloud, whose part of the status of routes stays. `now` in seconds since 1970."""
+    steps = compile_in_steps(tenant, objects, sites, before, now)
+    while (found := next(steps)) is None:
+        pass
+    return found
+
+
+def compile_in_steps(
+    tenant: TenantId, objects: GatewayObjects, sites: Sequence[NodeSite], before: Compilation, now: float
+) -> Iterator[NodeCompilation | None]:
+    """The same, after as many None as there are nodes: each is as much work as all that is for the cloud."""
     return _NodeCompiler(tenant, objects, sites, before, now).run()
 
 
@@ -94,7 +106,7 @@ class _NodeCompiler:
         self._parents: dict[tuple[str, NamespacedName], dict[str, Object]] = {}
         self._bases: dict[tuple[str, NamespacedName], list[Object]] = {}
 
-    def run(self) -> NodeCompilation:
+    def run(self) -> Iterator[NodeCompilation | None]:
         served: set[tuple[str, NamespacedName]] = set()
         for site in self._sites:
             gateways = [g for g in self._objects.gateways if self._is_at(site, g, self._class_of_gateway(g))]
@@ -105,6 +117,7 @@ class _NodeCompiler:
                 made = self._compiled(site, gateways, of_ingress)
                 self._found.tables[site.name] = made.routes
                 self._take(made)
+            yield None
         gateways = [g for g in self._objects.gateways if ("Gateway", _key(g)) not in served]
         of_ingress = [i for i in self._objects.ingresses if ("Ingress", _key(i)) not in served]
         self._take(self._compiled(None, gateways, of_ingress))  # takes back what routes once had, too
@@ -118,7 +131,7 @@ class _NodeCompiler:
         self._found.statuses[gateway.GATEWAYCLASSES.plural] = {
             _key(found): conditions.class_status(found, features, self._now) for found in self._classes.values()
         }
-        return self._found
+        yield self._found
 
     def _class_of_gateway(self, found: Object) -> Object:
         return self._classes[str(found["spec"]["gatewayClassName"])]
@@ -179,10 +192,11 @@ def _with(objects: Sequence[Object], statuses: Mapping[NamespacedName, Object]) 
 
 
 def _together(one: Object, other: Object, united: str) -> Object:
-    """The worse one, with the addresses of both."""
+    """The worse one, with the addresses of both, as many as there may be."""
     worse = other if _badness(other) > _badness(one) else one
     first: Sequence[Object] = one.get(united) or ()
-    return {**worse, united: [*first, *(a for a in other.get(united) or () if a not in first)]}
+    every = [*first, *(a for a in other.get(united) or () if a not in first)]
+    return {**worse, united: every[: conditions.MAX_ADDRESSES]}
 
 
 def _badness(status: Object) -> int:
@@ -198,10 +212,18 @@ def _selects(found: Object, labels: Mapping[str, str]) -> bool:
     text = (meta.metadata(found).get("annotations") or {}).get(NODES)
     if text is None:
         return True
+    if len(str(text)) > _MAX_SELECTOR:
+        return False
     try:
-        return selectors.parse_labels(str(text)).matches(labels)
+        return _parsed(str(text)).matches(labels)
     except Invalid:
         return False
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> selectors.LabelSelector:
+    """The same ones are asked of each node."""
+    return selectors.parse_labels(text)
 
 
 def _key(obj: Object) -> NamespacedName:

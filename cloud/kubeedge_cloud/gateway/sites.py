@@ -27,13 +27,22 @@ log = logging.getLogger("kubeedge.gateway")
 
 
 class NodeSites:
-    """`nodes`: the cache of the tenant's Nodes, with their labels, which is run here; `changed` is called when something is another way."""
+    """`nodes`: the cache of the tenant's Nodes, with their labels, which is run here; `changed` is called when something is another way;
+    `refused` of a Node whose table is too large, with a sentence."""
 
-    def __init__(self, store: Store, tenant: TenantId, nodes: Informer, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        tenant: TenantId,
+        nodes: Informer,
+        changed: Callable[[], None],
+        refused: Callable[[Object, str], None],
+    ) -> None:
         self._store, self._tenant, self._nodes, self._changed = store, tenant, nodes, changed
+        self._refused = refused
         self._reports: dict[NodeName, ListenReport] = {}
         self._rows: dict[NodeName, bytes] = {}  # what nodes have
-        self._too_large: dict[NodeName, int] = {}
+        self._too_large: dict[NodeName, str] = {}
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
@@ -91,12 +100,11 @@ class NodeSites:
         for node in {**self._rows, **tables}:
             row = codec.encoded(tables[node]) if node in tables else None
             await asyncio.sleep(0)  # a table is up to some ten milliseconds of work
-            if row is not None and len(row) > codec.MAX_ROW:
-                if self._too_large.get(node) != len(row):
-                    log.warning(
-                        "tenant=%s node=%s: its routes stay as they are: %d bytes", self._tenant, node, len(row)
-                    )
-                self._too_large[node] = len(row)
+            if row is not None and (why := codec.excess(row)):
+                known = self._nodes.get("", node)
+                if self._too_large.get(node) != why and known is not None:
+                    self._refused(known, f"the routes of its Gateways stay as they are: {why}")
+                self._too_large[node] = why
                 continue
             self._too_large.pop(node, None)
             if row == self._rows.get(node):

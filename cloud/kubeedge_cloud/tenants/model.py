@@ -214,7 +214,12 @@ class AddressPlan:
         if self.ipv6 is None:
             return ""
         offset = int(ip_interface(address).ip) - int(self._overlay.network_address)
-        return self.ipv6.address(offset if 1 <= offset <= 65_535 else min(self._overlay.num_addresses - 2, 65_535))
+        if (
+            not 1 <= offset <= 65_535
+        ):  # a larger overlay: processes have its last addresses, and so the last ones here, each another one
+            from_the_end = self._overlay.num_addresses - 2 - offset
+            offset = 65_535 - from_the_end % (65_535 - self.nodes)
+        return self.ipv6.address(offset)
 
     def behind_the_cloud(self, subnets: Sequence[str]) -> Sequence[str]:
         """`tun.networks`, in one form. Raises Invalid for what the overlay itself has; the network of all pods stands for the pods that no

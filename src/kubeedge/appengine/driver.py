@@ -181,7 +181,9 @@ class PodDriver:
             await self._unless_ending(worker, self._attach(pod, container))
             config = await self._prepare.configure(pod, container, attempt, worker.observed.ips)
             if worker.observed.ip and not pod.host_network and worker.mirror is None:
-                await self._unless_ending(worker, self._admit(pod.namespace, pod.name, pod.uid, worker.observed.ip))
+                await self._unless_ending(
+                    worker, self._admit(pod.namespace, pod.name, pod.uid, worker.observed.ips.split(","))
+                )
             if container.target:
                 config = replace(config, target_id=worker.observed.of(container.target).id or "none")
             started = await self._runtime.start_container(self._prepare.sandbox(pod, worker.observed), config)

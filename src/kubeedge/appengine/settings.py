@@ -11,12 +11,12 @@ from kubeedge.appengine.node import Reserved
 from kubeedge.appengine.node_api import NodeApi
 from kubeedge.kit.dataclasses import dataclass
 
-#: (namespace, name and uid of a pod, its address): returns when the pod may begin
-AdmitPod = Callable[[str, str, str, str], Awaitable[None]]
+#: (namespace, name and uid of a pod, its addresses, that of IPv4 first): returns when the pod may begin
+AdmitPod = Callable[[str, str, str, Sequence[str]], Awaitable[None]]
 
 
-async def at_once(namespace: str, name: str, uid: str, address: str) -> None:
-    """Nothing has to be made ready for a pod's address."""
+async def at_once(namespace: str, name: str, uid: str, addresses: Sequence[str]) -> None:
+    """Nothing has to be made ready for a pod's addresses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kubeedge.api import keys, strict_json
+from kubeedge.api import json_bounds, keys, strict_json
 from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.api.names import NamespacedName, TenantId
 from kubeedge.errors import Invalid
@@ -88,9 +88,23 @@ def needs(row: bytes) -> tuple[frozenset[NamespacedName], frozenset[str]]:
         return frozenset(), frozenset()
 
 
-def _document(row: bytes) -> Mapping[str, Any]:
+def excess(row: bytes) -> str:
+    """Why a node would not take the row; "": it does. Of what it refuses it has no certificate and no Service either."""
+    try:
+        _check_size(row)
+        json_bounds.check(row, _BOUNDS, what="a table of routes")
+    except Invalid as exc:
+        return str(exc)
+    return ""
+
+
+def _check_size(row: bytes) -> None:
     if len(row) > MAX_ROW:
         raise Invalid(f"a table of routes of more than {MAX_ROW} bytes")
+
+
+def _document(row: bytes) -> Mapping[str, Any]:
+    _check_size(row)
     found = strict_json.loads(row, what="a table of routes", bounds=_BOUNDS)
     if not isinstance(found, dict):
         raise Invalid("a table of routes that is no object")

@@ -175,10 +175,13 @@ class NodeGateways:
             log.error("the routes of this node's Gateways stay as they were: %s", exc)
 
     async def _read_certificates(self, secrets: Mapping[str, int]) -> None:
-        wanted = list(dict.fromkeys((ref.namespace, ref.secret) for ref in self._routes.certificates))[:_MAX_SECRETS]
+        wanted = list(dict.fromkeys((ref.namespace, ref.secret) for ref in self._routes.certificates))
         found: dict[NamespacedName, tuple[int, ssl.SSLContext | None]] = {}
-        faulty: dict[str, str] = {}
-        for name in wanted:
+        why = f"a node has {_MAX_SECRETS} certificates at most"
+        faulty = {"/".join(name): why for name in wanted[_MAX_SECRETS:]}
+        for key in faulty.keys() - self.faulty.keys():
+            log.warning("Secret %s is not shown: %s", key, why)
+        for name in wanted[:_MAX_SECRETS]:
             key = keys.desired("secrets", *name)
             known, checksum = self._certificates.get(name, (0, None)), secrets.get(key, 0)
             if known[0] == checksum and known[1] is not None:

@@ -8,7 +8,6 @@ not open, at the former ("") or at one of the latter.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +16,7 @@ from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.errors import Invalid
 from kubeedge.gateway.model import ListenPoint
 from kubeedge.kit.dataclasses import dataclass, field
+from kubeedge.kit.ip import address_of
 
 MAX_ADDRESSES = 64
 _MAX_FAILED = 64
@@ -47,8 +47,8 @@ def decoded(row: bytes) -> ListenReport:
     found = strict_json.loads(row, what="a report of listeners", bounds=_BOUNDS)
     try:
         return ListenReport(
-            str(ipaddress.ip_address(found["address"])) if found["address"] else "",
-            [str(ipaddress.ip_address(text)) for text in found["addresses"][:MAX_ADDRESSES]],
+            str(address_of(found["address"])) if found["address"] else "",
+            [str(address_of(text)) for text in found["addresses"][:MAX_ADDRESSES]],
             {ListenPoint(str(at), int(port)): str(why)[:200] for at, port, why in found["failed"][:_MAX_FAILED]},
         )
     except (TypeError, ValueError, KeyError) as exc:

@@ -47,12 +47,14 @@ async def open_router(settings: RouterSettings, tun: str, overlay: Sequence[str]
 
 
 async def _masquerade(tun: str, overlay: Sequence[str]) -> None:
-    """What comes from the overlay leaves with this machine's own address."""
-    rules = ""
+    """What comes from the overlay leaves with this machine's own address. A kernel without translation of IPv6 has that of IPv4 all the same."""
+    program = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin")
+    if program is None:
+        raise Unavailable("modules.router.masquerade needs the program nft (package nftables)")
     for family, is_six in (("ip", False), ("ip6", True)):
         if not (sources := ", ".join(text for text in overlay if (":" in text) == is_six)):
             continue
-        rules += f"""
+        rules = f"""
         table {family} {TABLE} {{ }}
         delete table {family} {TABLE}
         table {family} {TABLE} {{
@@ -61,15 +63,15 @@ async def _masquerade(tun: str, overlay: Sequence[str]) -> None:
             }}
         }}
         """
-    program = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin")
-    if program is None:
-        raise Unavailable("modules.router.masquerade needs the program nft (package nftables)")
-    process = await asyncio.create_subprocess_exec(
-        program, "-f", "-", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-    )  # fmt: skip
-    _, said = await process.communicate(rules.encode())
-    if process.returncode:
-        raise Unavailable(f"nft refused the rules of the router: {said.decode(errors='replace').strip()[:300]}")
+        process = await asyncio.create_subprocess_exec(
+            program, "-f", "-", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )  # fmt: skip
+        _, said = await process.communicate(rules.encode())
+        if process.returncode:
+            text = f"nft refused the rules of the router: {said.decode(errors='replace').strip()[:300]}"
+            if not is_six:
+                raise Unavailable(text)
+            log.warning("networks behind this router are reached by IPv4 alone: %s", text)
 
 
 class KernelRoutes:

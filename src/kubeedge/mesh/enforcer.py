@@ -39,18 +39,23 @@ class PolicyEnforcer(TableWriter):
         """The policies or the pods of this node have changed: the rules are looked at soon."""
         self._wake.set()
 
-    async def admit(self, namespace: str, name: str, uid: str, address: str) -> None:
+    async def admit(self, namespace: str, name: str, uid: str, addresses: Sequence[str]) -> None:
         """Returns when the kernel has what the policies of this node say of a pod that is about to begin; that nothing of its first connection is lost is
         worth some time, and no more."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ADMISSION):
                 while self._mesh.policies:
-                    turned, known = self._turned, self._mesh.expect(f"{namespace}/{name}", uid, address)
-                    if known and any(address in rules.known for rules in self._rules.values()):
+                    turned, known = self._turned, self._mesh.expect(f"{namespace}/{name}", uid, addresses)
+                    if known and all(map(self._is_known, addresses)):
                         return
                     if known:
                         self.look()
                     await turned.wait()
+
+    def _is_known(self, address: str) -> bool:
+        """In a kernel that has no rules of a second family there is nothing to wait for."""
+        rules = self._rules.get(6 if ":" in address else 4)
+        return address in rules.known if rules is not None else bool(self._rules)
 
     @property
     def counts(self) -> dict[str, int]:

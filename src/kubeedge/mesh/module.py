@@ -162,9 +162,9 @@ class Mesh:
                 self._routes.want(self.table.cluster_ips, self.table.generation)
             await asyncio.sleep(_LOOK)
 
-    async def admit(self, namespace: str, name: str, uid: str, address: str) -> None:
-        """Returns when a pod with that address may begin: its policies are in the kernel."""
-        await self.enforcer.admit(namespace, name, uid, address)
+    async def admit(self, namespace: str, name: str, uid: str, addresses: Sequence[str]) -> None:
+        """Returns when a pod with these addresses may begin: its policies are in the kernel."""
+        await self.enforcer.admit(namespace, name, uid, addresses)
 
     # for `kubeedge mesh`
 

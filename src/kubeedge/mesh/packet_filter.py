@@ -195,6 +195,8 @@ def header(version: int, bridge: str = "", networks: Iterable[IpNetwork] = ()) -
         if bridge
         else ""
     )
+    # a process needs no privilege to send with a source of IPv6 that its pod has not got (IPV6_FREEBIND), under which no policy would know it
+    foreign = f'    iifname "{bridge}" {family} saddr != @known drop\n' if bridge else ""
     new_from, new_to = (
         f"    {family} {side} {{ {own} }} {family} {side} != @known drop\n" if own else ""
         for side in ("saddr", "daddr")
@@ -207,7 +209,7 @@ def header(version: int, bridge: str = "", networks: Iterable[IpNetwork] = ()) -
   set known {{ type {kind}; }}
 {closed}  chain egress {{
     type filter hook forward priority filter - 6; policy accept;
-{first}{new_from}    {family} saddr vmap @isolated-out
+{first}{foreign}{new_from}    {family} saddr vmap @isolated-out
   }}
   chain ingress {{
     type filter hook forward priority filter - 5; policy accept;

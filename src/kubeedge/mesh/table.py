@@ -186,12 +186,13 @@ class MeshTable:
             and any(service.selector.items() <= _labels(pod).items() for pod in pods)
         ]
 
-    def expect(self, key: str, uid: str, address: str) -> bool:
-        """A pod of this node, NAMESPACE/NAME, is about to begin with an address that is reported later. False: it is not known here yet."""
+    def expect(self, key: str, uid: str, addresses: Sequence[str]) -> bool:
+        """A pod of this node, NAMESPACE/NAME, is about to begin with addresses that are reported later, the first one of IPv4. False: it is not known here yet."""
         if (pod := self._pods.get(key)) is None or pod["metadata"]["uid"] != uid:
             return False
-        if local_pods.state(pod, self._statuses.get(key, {})).address != address:
-            self._statuses[key] = {"uid": uid, "status": {"phase": "Pending", "podIP": address, "conditions": []}}
+        if local_pods.state(pod, self._statuses.get(key, {})).addresses != tuple(addresses):
+            status = {"podIP": addresses[0], "podIPs": [{"ip": address} for address in addresses]}
+            self._statuses[key] = {"uid": uid, "status": {"phase": "Pending", **status, "conditions": []}}
             self.revision += 1
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_a_pod_that_is_deleted_while_its_volumes_get_new_content_goes_at_once(ca
 def test_a_container_starts_when_its_pod_is_admitted_and_not_before(host_network: bool) -> None:
     told: list[Any] = []
     observed = PodObservation("u1")
-    observed.sandbox, observed.ip = True, "10.244.1.2"
+    observed.sandbox, observed.ip, observed.ipv6 = True, "10.244.1.2", "fd00:10:244:1::2"
     worker = Worker("u1", "default", "web", pod(hostNetwork=host_network), observed)
 
     async def nothing(*arguments: Any, **more: Any) -> Any:
@@ -51,9 +52,9 @@ def test_a_container_starts_when_its_pod_is_admitted_and_not_before(host_network
         worker.end()
         raise OSError("enough")
 
-    async def admit(namespace: str, name: str, uid: str, address: str) -> None:
+    async def admit(namespace: str, name: str, uid: str, addresses: Sequence[str]) -> None:
         await asyncio.sleep(0)
-        told.append((namespace, name, uid, address))
+        told.append((namespace, name, uid, *addresses))
 
     async def ensure(*arguments: Any) -> bool:
         return False
@@ -67,7 +68,8 @@ def test_a_container_starts_when_its_pod_is_admitted_and_not_before(host_network
     found = worker.desired
     assert found is not None
     asyncio.run(asyncio.wait_for(driver._start(worker, found, found.all_containers[0], 0), 60))
-    assert told == (["starts"] if host_network else [("default", "web", found.uid, "10.244.1.2"), "starts"])
+    both = ("10.244.1.2", "fd00:10:244:1::2")
+    assert told == (["starts"] if host_network else [("default", "web", found.uid, *both), "starts"])
 
 
 def test_pods_with_users_of_their_own_are_counted_and_what_could_not_start_of_them() -> None:

@@ -27,6 +27,23 @@ def test_pods_come_before_data_and_small_data_before_large() -> None:
     assert copies.total == 20 + 18 + 30 + 8
 
 
+def test_no_pod_comes_where_a_policy_of_its_namespace_has_no_room() -> None:
+    copies = Copies(lambda: 200)
+    wanted = {
+        "pods/closed/p": b"x" * 30,
+        "pods/other/p": b"x" * 30,
+        "configmaps/closed/c": b"x" * 10,
+        "networkpolicies/closed/all": b"x" * 190,
+        "networkpolicies/other/all": b"x" * 30,
+    }
+    fitting = copies.fit(A, {}, wanted)
+    assert set(fitting.refused) == {"networkpolicies/closed/all", "pods/closed/p"}
+    order = list(fitting.wanted)
+    assert order.index("networkpolicies/other/all") < order.index("pods/other/p")
+    have = {"pods/closed/p": b"x" * 20}  # it runs: that it stops would change nothing
+    assert "pods/closed/p" in Copies(lambda: 200).fit(A, have, wanted).wanted
+
+
 def test_what_is_there_stays_and_may_shrink() -> None:
     copies = Copies(lambda: 10)
     have = {"configmaps/d/a": b"x" * 50}

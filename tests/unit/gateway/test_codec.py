@@ -120,6 +120,22 @@ def test_a_row_that_is_too_large_is_refused_before_it_is_read() -> None:
         codec.decoded(T, b"[]")
 
 
+def test_a_row_that_a_node_refuses_is_known_before_it_is_written() -> None:
+    at, few = ListenPoint("", 80), RouteRule("HTTPRoute d/s", (RouteBackend("d", "s"),))
+
+    def row(rule: RouteRule, count: int) -> bytes:
+        rules = [RouteRule(rule.name, rule.backends) for _ in range(count)]
+        entries = tuple(RouteEntry("a.b", "http", RouteMatch(f"/{n}"), r, at=at) for n, r in enumerate(rules))
+        return codec.encoded(CompiledRoutes(T, entries=entries))
+
+    many = row(RouteRule("HTTPRoute d/s", few.backends * 16), 800)
+    assert len(many) < codec.MAX_ROW and "values" in codec.excess(many)
+    with pytest.raises(Invalid):
+        codec.decoded(T, many)
+    assert "bytes" in codec.excess(b" " * (codec.MAX_ROW + 1))
+    assert not codec.excess(row(few, 800)) and codec.needs(row(few, 800))[1] == {"d"}
+
+
 def test_a_report_of_a_node_is_bounded() -> None:
     report = reports.ListenReport(
         "192.0.2.1", ["192.0.2.2", "2001:db8::1"], {AT: "in use", ListenPoint("", 80): "x" * 999}
@@ -138,6 +154,11 @@ def test_a_report_of_a_node_is_bounded() -> None:
         b"{}",
         b'{"address":"x","addresses":[],"failed":[]}',
         b'{"address":"","addresses":[],"failed":[1]}',
+        b'{"address":1,"addresses":[],"failed":[]}',
+        b'{"address":"","addresses":[true],"failed":[]}',
+        b'{"address":"fe80::1%'
+        + b"x" * 5_000
+        + b'","addresses":[],"failed":[]}',  # it would be in the status of Gateways
     ):
         with pytest.raises(Invalid):
             reports.decoded(bad)

@@ -24,7 +24,7 @@ OTHER = TenantId("other")
 
 @contextlib.asynccontextmanager
 async def cloud(
-    world: World, *, ports: GatewayPorts = PORTS, default: str = "", cluster_client: Any = None
+    world: World, *, ports: GatewayPorts = PORTS, default: str = "", cluster_client: Any = None, offload: Any = None
 ) -> AsyncIterator[Gateways]:
     for tenant in (TENANT, OTHER):
         await world.tenants.ensure_tenant(tenant)
@@ -35,7 +35,7 @@ async def cloud(
     module = Gateways(
         world.store, world.api, world.tenants,
         ports=ports, addresses=["cloud.example"], reserved=["cloud.example"], default=default, wall=world.wall,
-        cluster_client=cluster_client,
+        cluster_client=cluster_client, offload=offload,
     )  # fmt: skip
     ready = asyncio.Event()
     task = asyncio.create_task(module.run(ready))

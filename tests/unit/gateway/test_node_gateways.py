@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import socket
 import ssl
+import subprocess
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -246,14 +249,36 @@ def test_a_key_with_a_password_or_a_costly_one_is_refused() -> None:
     secret, _ = tls_secret("shop", "shop.example")
 
     def row(text: bytes) -> bytes:
-        import base64
-
         return json.dumps({**secret, "data": {**secret["data"], "tls.key": base64.b64encode(text).decode()}}).encode()
 
     with pytest.raises(ValueError, match="password"):
         context_of_row(row(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n"))
     with pytest.raises(ValueError, match="no tls.key"):
         context_of_row(row(b"x" * (MAX_KEY + 64)))
+
+
+def test_a_key_beside_the_certificates_is_not_read() -> None:
+    secret, _ = tls_secret("shop", "shop.example")
+    chain, key = (base64.b64decode(secret["data"][name]) for name in ("tls.crt", "tls.key"))
+    # OpenSSL would derive a key of its password, in as many steps as it says: hours on the loop of the agent
+    form = ["openssl", "pkcs8", "-topk8", "-v2", "aes-256-cbc", "-iter", "3000000", "-passout", "pass:"]
+    costly = subprocess.run(form, input=key, capture_output=True, check=True).stdout
+    assert b"ENCRYPTED" in costly
+
+    def row(chain: bytes, key: bytes) -> bytes:
+        data = {"tls.crt": base64.b64encode(chain).decode(), "tls.key": base64.b64encode(key).decode()}
+        return json.dumps({**secret, "data": data}).encode()
+
+    begun = time.process_time()
+    for text in (costly + chain, chain + costly, chain.replace(b"-----END", costly + b"-----END", 1)):
+        with contextlib.suppress(ValueError):
+            context_of_row(row(text, key))
+    for two in (key + key, key + costly):
+        with pytest.raises(ValueError):
+            context_of_row(row(chain, two))
+    assert time.process_time() - begun < 0.5
+    parameters = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+    assert context_of_row(row(b"# shop\r\n" + chain.replace(b"\n", b"\r\n"), parameters + key))
 
 
 def test_connections_of_tcp_reach_a_pod_and_count_as_requests() -> None:

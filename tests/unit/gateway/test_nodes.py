@@ -8,7 +8,7 @@ from kubeedge.api.names import NodeName, Object
 from kubeedge.gateway.model import ListenPoint
 from kubeedge.gateway.reports import ListenReport
 from kubeedge_cloud.gateway.core import Compilation, compile_routes
-from kubeedge_cloud.gateway.nodes import NODES, NodeCompilation, NodeSite, compile_nodes, concerned
+from kubeedge_cloud.gateway.nodes import MAX_SITES, NODES, NodeCompilation, NodeSite, compile_nodes, concerned
 from kubeedge_cloud.gateway.references import GatewayObjects
 from tests.unit.gateway.objects import CLASS, PORTS, T, conditions, gateway, listener, named, route, service
 
@@ -72,6 +72,13 @@ def test_a_gateway_is_on_all_nodes_that_its_class_and_itself_select() -> None:
     assert parent["controllerName"] == "kubeedge.io/node-gateway" and conditions(parent)["Accepted"] == "Accepted"
 
 
+def test_a_gateway_on_many_nodes_has_as_many_addresses_as_its_status_may_have() -> None:
+    sites = [NodeSite(NodeName(f"edge{n:02}"), {}, ListenReport(f"192.168.1.{n + 1}")) for n in range(MAX_SITES)]
+    _, found = compiled(at_node(), route(), sites=sites)
+    assert len(found.tables) == MAX_SITES
+    assert addresses(status(found)) == [f"192.168.1.{n + 1}" for n in range(16)]
+
+
 def test_a_gateway_is_on_no_node_that_its_class_does_not_allow() -> None:
     narrow = {**NODE_CLASS, "metadata": {"name": "site", "annotations": {NODES: "n=1"}}}
     _, found = compiled(at_node(where="site=a"), route(), classes=[narrow])
@@ -81,6 +88,15 @@ def test_a_gateway_is_on_no_node_that_its_class_does_not_allow() -> None:
         assert found.tables == {} and conditions(status(found))["Programmed"] == "!AddressNotUsable"
         assert status(found)["addresses"] == []
         assert "no node" in status(found)["conditions"][1]["message"]
+
+
+def test_a_selector_that_is_long_to_read_selects_no_node() -> None:
+    """Thousands of objects may have one of 16 KiB each, which is read for each node in the thread of all tenants."""
+    _, found = compiled(
+        at_node(where="site in (a)," * 80 + "site"), at_node(where="site in (a)," * 90 + "site", name="l")
+    )
+    assert set(found.tables) == {"edge1", "edge2"} and addresses(status(found))
+    assert conditions(status(found, "l"))["Programmed"] == "!AddressNotUsable"
 
 
 def test_the_status_is_that_of_the_node_where_least_works() -> None:

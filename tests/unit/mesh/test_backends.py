@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -61,7 +62,7 @@ class Kernel:
         monkeypatch.setattr(nft, "table_state", lambda name, version: (1, 1))
 
 
-def admitted(kernel: Kernel, *, policy: bool, later: float = 0.0) -> float:
+def admitted(kernel: Kernel, *, policy: bool, later: float = 0.0, addresses: Sequence[str] = ("10.244.1.2",)) -> float:
     """Seconds that a pod waits; it becomes known `later`."""
     known = table()
 
@@ -81,7 +82,7 @@ def admitted(kernel: Kernel, *, policy: bool, later: float = 0.0) -> float:
 
         if later >= 0:
             loop.call_later(later, comes)
-        await enforcer.admit("d", "p", "u", "10.244.1.2")
+        await enforcer.admit("d", "p", "u", addresses)
         took = loop.time() - begun
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -96,6 +97,14 @@ def test_a_pod_begins_when_the_kernel_has_its_policies(monkeypatch: pytest.Monke
     assert 0.5 < took < 1 and "10.244.1.2" in kernel.told[-1][1]
     address = json.dumps(kernel.told)
     assert "isolated-in" in address and "10.244.1.2 : goto" in kernel.told[-1][1].replace("\n", " ")
+
+
+def test_a_pod_begins_with_policies_of_both_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    took = admitted(kernel, policy=True, later=0.5, addresses=("10.244.1.2", "fd00:10:244:1::2"))
+    assert 0.5 < took < 1
+    told = json.dumps(kernel.told)
+    assert "10.244.1.2 : goto" in told and "fd00:10:244:1::2 : goto" in told
 
 
 def test_without_policies_no_pod_waits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,10 +124,10 @@ def test_a_pod_waits_for_a_kernel_that_does_not_answer_so_long_and_no_longer(mon
 
 def test_an_address_that_is_expected_is_that_of_the_pod_and_of_no_other_of_its_name() -> None:
     known = table()
-    assert not known.expect("d/p", "u", "10.244.1.2")
+    assert not known.expect("d/p", "u", ["10.244.1.2"])
     put(known, "/desired/pods/d/p", POD)
-    assert not known.expect("d/p", "older", "10.244.1.2") and list(known.addresses()) == []
-    assert known.expect("d/p", "u", "10.244.1.2") and [str(a) for a in known.addresses()] == ["10.244.1.2"]
+    assert not known.expect("d/p", "older", ["10.244.1.2"]) and list(known.addresses()) == []
+    assert known.expect("d/p", "u", ["10.244.1.2"]) and [str(a) for a in known.addresses()] == ["10.244.1.2"]
     put(known, "/reported/pods/d/p", RUNS)
-    assert known.expect("d/p", "u", "10.244.1.7"), "its sandbox is another one"
+    assert known.expect("d/p", "u", ["10.244.1.7"]), "its sandbox is another one"
     assert [str(a) for a in known.addresses()] == ["10.244.1.7"]

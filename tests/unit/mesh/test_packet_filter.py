@@ -310,3 +310,12 @@ def test_pods_do_not_reach_each_other_by_addresses_that_policies_do_not_know() -
     assert chain.index("nd-neighbor-solicit") < chain.index("ip6 saddr fe80::/10 drop")
     assert "ip6 daddr { fe80::/10, ff00::/8 } drop" in chain
     assert "ip6 daddr { fd00:10:244:1::/64 } ip6 daddr != @known drop" in both
+
+
+def test_what_a_pod_sends_with_the_address_of_no_pod_does_not_pass() -> None:
+    """IPV6_FREEBIND lets any process have any source: of a pod elsewhere, which a policy allows, or of nobody, whom no policy isolates."""
+    six = header(6, "cni0", [ipaddress.ip_network("fd00:10:244:1::/64")])
+    chain = six[six.index("chain egress") : six.index("chain ingress")]
+    rule = 'iifname "cni0" ip6 saddr != @known drop'
+    assert chain.index("nd-neighbor-solicit") < chain.index(rule) < chain.index("vmap @isolated-out")
+    assert "cni0" not in header(4, "", [ipaddress.ip_network("10.244.1.0/24")])

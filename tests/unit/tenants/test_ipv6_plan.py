@@ -61,6 +61,16 @@ def test_the_cloud_has_the_address_that_goes_with_its_own_of_ipv4() -> None:
     assert small.cloud_ipv6(small.cloud) == "fd00:100:64::ffe/64"
 
 
+def test_processes_of_the_cloud_have_an_address_each_in_a_larger_overlay_too() -> None:
+    large = AddressPlan(overlay="100.64.0.0/10", ipv6=PLAN.ipv6)
+    assert large.cloud == "100.127.255.254/10"
+    found = [large.cloud_ipv6(large.cloud_address(f"100.127.255.{254 - n}/10")) for n in range(8)]
+    assert found[:2] == ["fd00:100:64::ffff/64", "fd00:100:64::fffe/64"] and len(set(found)) == 8
+    nodes = {large.ipv6_of(NodeNumber(n)).address for n in (1, large.nodes)}
+    middle = large.cloud_ipv6(large.cloud_address("100.100.0.1/10"))
+    assert nodes.isdisjoint((*found, middle))
+
+
 def test_services_and_networks_behind_the_cloud_are_outside_of_it() -> None:
     with pytest.raises(Invalid, match="addresses in common"):
         plan_of(Addresses(pods_ipv6="fd00::/48", services_ipv6="fd00::/112"))
