@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import ipaddress
+import os
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kubeedge.kubebus.l3 import netsetup
 from tests.reference.routes import Routes
 
 # prefixes that nest and collide: few different bits, all lengths
@@ -94,3 +98,15 @@ def test_the_table_in_c_agrees(changes: list[tuple[str, str, int]], asked: list[
             assert plane.lookup(2, text) is None  # another tenant's table
     finally:
         plane.close()
+
+
+def test_an_overlay_has_its_ipv4_where_forwarding_of_ipv6_cannot_be_switched_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read_only() -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(netsetup.ipv6, "forward", read_only)
+    monkeypatch.setattr(netsetup.Overlay, "configure", lambda overlay: None)
+    made = asyncio.run(netsetup.configure("kb0", "100.64.0.1/16", mtu=1400, routes=(), address_ipv6="fd00::1/64"))
+    assert isinstance(made, netsetup.Overlay) and "IPv6 are not passed on" in caplog.text

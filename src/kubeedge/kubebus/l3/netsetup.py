@@ -238,7 +238,10 @@ async def configure(
     overlay = Overlay(interface, address, mtu, routes, own, shared, address_ipv6)
     overlay.configure()
     if address_ipv6:
-        await forward_ipv6()
+        try:
+            await forward_ipv6()
+        except Unavailable as exc:  # /proc/sys may be read-only: what IPv4 has is there all the same
+            log.warning("%s: packets of IPv6 are not passed on", exc)
     return overlay
 
 
