@@ -170,8 +170,24 @@ def test_a_certificate_of_an_hour_is_asked_for_again_before_it_ends() -> None:
     kept = PodCertificate()
     kept.asked("k", base64.b64encode(b"r").decode())
     answer = SignerAnswer(digest(b"r"), ISSUED, chain=CHAIN, refresh=3500.0, not_after=3600.0)
-    assert kept.answered(answer, b"r", 300.0) is None
+    assert kept.answered(answer, b"r", 300.0, 0.0) is None
     assert kept.refresh == 3550.0 and kept.due(0.0) == 3550.0 and kept.is_due(3551.0)
+
+
+def test_a_clock_that_is_ahead_does_not_ask_without_end() -> None:
+    async def scenario() -> None:
+        async with node() as edge:
+            await edge.certificates.pod("default", "web", asking())
+            await settled()
+            for made in range(1, 6):
+                assert edge.made == made
+                await edge.issued(refresh=-DAY, life=-DAY / 2)  # over, when it comes, as this node sees it
+                assert edge.made == made and edge.has().chain == CHAIN
+                await edge.passes(299)
+                assert edge.made == made
+                await edge.passes(2)
+
+    virtual_time.run(scenario())
 
 
 @pytest.mark.parametrize(
