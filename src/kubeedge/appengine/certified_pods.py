@@ -42,12 +42,10 @@ class CertifiedPods:
 
     async def pod(self, namespace: str, name: str, obj: Object | None) -> None:
         """It is desired, or not any more (None)."""
-        if obj is None:
+        if obj is None or next(pod_certificates.wanted_by(obj), None) is None:  # or it is another of that name
             self._asking.discard((namespace, name))
             if self._certificates is not None:
                 await self._certificates.forget(namespace, name)
-            return
-        if next(pod_certificates.wanted_by(obj), None) is None:
             return
         self._asking.add((namespace, name))
         await self._started().pod(namespace, name, obj)
