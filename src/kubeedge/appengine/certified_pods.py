@@ -23,12 +23,12 @@ log = logging.getLogger("kubeedge.appengine")
 
 
 class CertifiedPods:
-    """`changed` hears of (namespace, name, row) when a pod has other certificates. `wall`: time of day."""
+    """`changed` hears of (namespace, name, row) when a pod has other certificates, of None when it went. `wall`: time of day."""
 
     def __init__(
         self,
         store: Store,
-        changed: Callable[[str, str, Object], None],
+        changed: Callable[[str, str, Object | None], None],
         workers: Workers,
         reports: Reports,
         wall: Callable[[], float],

@@ -51,7 +51,7 @@ class Node:
 
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
-        self.row: Object = {}
+        self.row: Any = {}
         self.warnings: list[tuple[str, str]] = []
         self.made = 0
         self.now = 1_000_000.0
@@ -248,6 +248,19 @@ def test_a_pod_that_goes_while_its_key_is_made_leaves_nothing() -> None:
             await edge.certificates.forget("default", "web")
             await settled()
             assert await edge.store.get(LOCAL) is None and await edge.store.get(REPORTED) is None
+
+    virtual_time.run(scenario())
+
+
+def test_keys_of_a_pod_that_went_are_not_in_memory_either() -> None:
+    async def scenario() -> None:
+        async with node() as edge:
+            await edge.certificates.pod("default", "web", asking())
+            await settled()
+            await edge.issued()
+            assert edge.has().key
+            await edge.certificates.forget("default", "web")
+            assert edge.row is None
 
     virtual_time.run(scenario())
 

@@ -48,13 +48,13 @@ class _CertifiedPod:
 
 
 class PodCertificates:
-    """`changed` hears of (namespace, name, row) when volumes have other files; `warn` of (uid, reason, message). `wall`: time of day. `make` gives a new
-    key and a request of a key type, both in DER."""
+    """`changed` hears of (namespace, name, row) when volumes have other files, of None when the pod went; `warn` of (uid, reason, message).
+    `wall`: time of day. `make` gives a new key and a request of a key type, both in DER."""
 
     def __init__(
         self,
         store: Store,
-        changed: Callable[[str, str, Object], None],
+        changed: Callable[[str, str, Object | None], None],
         warn: Callable[[str, str, str], Awaitable[None]],
         *,
         wall: Callable[[], float],
@@ -100,9 +100,10 @@ class PodCertificates:
             self._wake.set()
 
     async def forget(self, namespace: str, name: str) -> None:
-        """The pod is not desired any more: its keys go."""
+        """The pod is not desired any more: its keys go, also from memory."""
         self._answers.pop((namespace, name), None)
         if self._pods.pop((namespace, name), None) is not None:
+            self._changed(namespace, name, None)
             await self._store.txn((), [Delete(key) for key in _rows(namespace, name)])
 
     async def run(self) -> None:
