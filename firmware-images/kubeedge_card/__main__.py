@@ -145,10 +145,11 @@ def _refuse_endless(name: str, text: str) -> None:
         if isinstance(event, yaml.AliasEvent):
             # a few lines of them can mean more than any machine can compare or write out
             raise NotYet(f"{name}: names that stand for other values (*name) are not used here")
+        line = event.start_mark.line + 1 if event.start_mark else 0
         if depth > _DEEPEST:
-            raise NotYet(f"{name}: line {event.start_mark.line + 1}: more than {_DEEPEST} values, each in another one")
+            raise NotYet(f"{name}: line {line}: more than {_DEEPEST} values, each in another one")
         if isinstance(event, yaml.ScalarEvent) and len(event.value) > _MAX_NUMBER and _may_be_number(event):
-            raise NotYet(f"{name}: line {event.start_mark.line + 1}: a number of more than {_MAX_NUMBER} digits")
+            raise NotYet(f"{name}: line {line}: a number of more than {_MAX_NUMBER} digits")
 
 
 def _may_be_number(scalar: yaml.ScalarEvent) -> bool:
