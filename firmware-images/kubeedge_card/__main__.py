@@ -31,6 +31,8 @@ _PAUSE = Path("/run/agent-pause")  # seconds before the next try
 _PROBLEM = Path("/run/card-problem")  # what the initramfs has found wrong with the card
 _LONGEST = 60  # seconds
 _WAIT = "60"  # seconds for the cloud, of one try
+_DEEPEST = 64  # lists in lists: what is deeper may be read, and not written again
+_MAX_NUMBER = 1000  # characters: likewise
 
 
 class NotYet(Exception):
@@ -126,15 +128,32 @@ def _parse(text: str) -> config.CardConfig:
 
 def _yaml(name: str, text: str) -> object:
     try:
-        # a few lines of them can mean more than any machine can compare or write out
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise NotYet(f"{name}: names that stand for other values (*name) are not used here")
+        _refuse_endless(name, text)
         return yaml.safe_load(text)
     except (ValueError, yaml.YAMLError, RecursionError) as exc:
         # never what a line of it has in it: that may be the token
         mark = getattr(exc, "problem_mark", None)
         where = f"line {mark.line + 1}: {getattr(exc, 'problem', '')}" if mark else str(exc)
         raise NotYet(f"{name}: {where}") from exc
+
+
+def _refuse_endless(name: str, text: str) -> None:
+    """Raises NotYet for YAML that cannot be compared, or written out again. Raises YAMLError."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            # a few lines of them can mean more than any machine can compare or write out
+            raise NotYet(f"{name}: names that stand for other values (*name) are not used here")
+        line = event.start_mark.line + 1 if event.start_mark else 0
+        if depth > _DEEPEST:
+            raise NotYet(f"{name}: line {line}: more than {_DEEPEST} values, each in another one")
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > _MAX_NUMBER and _may_be_number(event):
+            raise NotYet(f"{name}: line {line}: a number of more than {_MAX_NUMBER} digits")
+
+
+def _may_be_number(scalar: yaml.ScalarEvent) -> bool:
+    return str(scalar.tag or "").endswith(":int") or (scalar.style is None and scalar.value[0] in "+-0123456789")
 
 
 def _set_up(wanted: config.CardConfig) -> list[str]:

@@ -38,6 +38,7 @@ class BoardRecord:
     asked: float = 0.0  # seconds since 1970, as all times here
     approved: float = 0.0
     token: str = ""  # ID of the last token that it got
+    joined: str = ""  # ID of the one that it has joined with, once it has got another since
 
     @property
     def state(self) -> Literal["waiting", "expected", "approved"]:
@@ -82,10 +83,11 @@ class BoardStore:
             if node and before.node != name:
                 raise Conflict(f"board {serial} is node {before.node} already; forget it first")
             return before
-        others = await self.list(tenant)
-        if sum(1 for board in others if board.node) >= MAX_BOARDS:
+        others = [kv for kv in await self._all(tenant) if _UNNAMED not in kv.value]
+        if len(others) >= MAX_BOARDS:
             raise Conflict(f"tenant {tenant} has {MAX_BOARDS} boards; forget those that have joined")
-        if other := next((board.serial for board in others if board.node == name), ""):
+        same = _of_node(name)
+        if other := next((_decode(kv).serial for kv in others if same in kv.value), ""):
             raise Conflict(f"board {other} is node {name} already")
         approved = replace(before, node=str(name), approved=self._clock())
         await self._put(path, kv, approved)
@@ -96,18 +98,22 @@ class BoardStore:
         if (await self._store.txn((), (Delete(_path(tenant, serial)),))).responses != (1,):
             raise NotFound(f"tenant {tenant} has no board {serial}")
 
-    async def gave(self, tenant: TenantId, board: BoardRecord, token: str) -> None:
-        """It got that token. Raises Unavailable when its record has changed meanwhile."""
+    async def gave(self, tenant: TenantId, board: BoardRecord, token: str, joined: str) -> None:
+        """It got that token, and is the node that has joined with the other one ("": none has). Raises Unavailable when its record has changed
+        meanwhile."""
         path = _path(tenant, board.serial)
         kv = await self._store.get(path)
         if kv is None or _decode(kv) != board:
             raise Unavailable("the record of this board has changed at the same moment", retry_after=1.0)
-        await self._put(path, kv, replace(board, token=token))
+        await self._put(path, kv, replace(board, token=token, joined=joined))
 
     async def list(self, tenant: TenantId) -> list[BoardRecord]:
         """All that are known, in the order of their serial numbers."""
+        return [_decode(kv) for kv in await self._all(tenant)]
+
+    async def _all(self, tenant: TenantId) -> Sequence[KeyValue]:
         prefix = keys.boards(tenant)
-        return [_decode(kv) for kv in (await self._store.range(prefix, keys.prefix_end(prefix))).kvs]
+        return (await self._store.range(prefix, keys.prefix_end(prefix))).kvs
 
     async def _put(self, path: str, kv: KeyValue | None, record: BoardRecord) -> None:
         same = Compare(path, CompareTarget.MOD, "=", kv.mod_revision if kv else 0)
@@ -115,10 +121,10 @@ class BoardStore:
             raise Unavailable("two requests for one board at the same moment", retry_after=1.0)
 
     async def _make_room(self, tenant: TenantId) -> None:
-        waiting = [board for board in await self.list(tenant) if board.state == "waiting"]
+        waiting = [kv for kv in await self._all(tenant) if _UNNAMED in kv.value]
         if len(waiting) < MAX_WAITING:
             return
-        old = [board for board in waiting if board.asked + _KEEP < self._clock()]
+        old = [board for board in map(_decode, waiting) if board.asked + _KEEP < self._clock()]
         if not old:
             raise Conflict(f"{MAX_WAITING} boards of this tenant wait for approval already")
         for start in range(0, len(old), 100):
@@ -134,6 +140,14 @@ def _path(tenant: TenantId, serial: str) -> str:
     if not _SERIAL.fullmatch(serial):
         raise Invalid("4 to 64 letters, digits, '.', '_', ':' and '-' are expected", path="serial")
     return keys.boards(tenant) + serial
+
+
+def _of_node(name: str) -> bytes:
+    """What is in the record of the board that is node `name`: ten thousand of them are not decoded for each that is approved."""
+    return f'"node":{json.dumps(name)},'.encode()
+
+
+_UNNAMED = _of_node("")
 
 
 def _encode(record: BoardRecord) -> bytes:

@@ -37,7 +37,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from kubeedge.api.names import NodeName, TenantId, node_name
 from kubeedge.api.node_registration import NOTHING, NodeRegistration, decode
-from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Refused, Unavailable, outward
+from kubeedge.errors import Conflict, Invalid, KubeEdgeError, Refused, Unavailable, outward
 from kubeedge.kit.http1 import BodyTooLarge, Request, Response, json_response
 from kubeedge.pki import identity, tokens
 from kubeedge.store.model import Compare, Op
@@ -169,12 +169,12 @@ class BootstrapService:
             return self._answer({"state": board.state, "key": key})
         node = node_name(board.node)
         held, _ = await self._held(record.tenant, node)
-        again = bool(board.token) and held.claim is not None and held.claim.token == board.token
-        if board.token and not again:
-            with contextlib.suppress(NotFound):  # one that was given before, and not used
-                await self._tokens.revoke(record.tenant, board.token)
-        token = await self._tokens.create(record.tenant, node, TOKEN_TTL, replace=again)
-        await self._tokens.boards.gave(record.tenant, board, token.id)
+        # it is that node, and did not get the answer, however often
+        joined = held.claim.token if held.claim is not None and held.claim.token in (board.token, board.joined) else ""
+        if board.token and board.token != joined:
+            await self._tokens.discard(record.tenant, board.token)  # one that was given before, and not used
+        token = await self._tokens.create(record.tenant, node, TOKEN_TTL, replace=bool(joined))
+        await self._tokens.boards.gave(record.tenant, board, token.id, joined)
         log.info("board serial=%s node=%s address=%s gets token=%s", serial, node, address, token.id)
         return self._answer({"state": board.state, "node": node, "token": str(token)})
 

@@ -87,6 +87,13 @@ class TokenStore:
                 return
         raise NotFound(f"no token {token_id} of tenant {tenant}")
 
+    async def discard(self, tenant: TenantId, token_id: str) -> None:
+        """A token that nobody has used goes, and does not stay visible: who gets another as often as he asks would leave one each time. Idempotent."""
+        key = keys.tokens(tenant) + token_id
+        kv = await self._store.get(key)
+        if kv is not None and not _decode(kv.value).used:
+            await self._store.txn((Compare(key, CompareTarget.MOD, "=", kv.mod_revision),), (Delete(key),))
+
     async def find(self, token: Token) -> TokenRecord:
         """The record of a token whose secret is right, whatever its state. Raises Refused."""
         tenants = await self._store.range(keys.TENANTS, keys.prefix_end(keys.TENANTS), keys_only=True)

@@ -68,7 +68,7 @@ class PodCertificateRequests:
         """Make what is asked for, and see what became of it; seconds until it should be looked at again. Raises Invalid for what no node of ours
         reports, and what the API raises."""
         uid, requests = pod_certificates.requests_of(report)
-        _, namespace, name = rest.split("/", 2)
+        namespace, _, name = rest.partition("/")[2].partition("/")
         pod = self._state.pods.get(namespace, name)
         if pod is None or uid_of(pod) != uid or is_mirror(pod) or pod.get("spec", {}).get("nodeName") != node:
             return None  # its node takes the row back when it hears of it

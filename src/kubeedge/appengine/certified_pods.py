@@ -23,12 +23,12 @@ log = logging.getLogger("kubeedge.appengine")
 
 
 class CertifiedPods:
-    """`changed` hears of (namespace, name, row) when a pod has other certificates. `wall`: time of day."""
+    """`changed` hears of (namespace, name, row) when a pod has other certificates, of None when it went. `wall`: time of day."""
 
     def __init__(
         self,
         store: Store,
-        changed: Callable[[str, str, Object], None],
+        changed: Callable[[str, str, Object | None], None],
         workers: Workers,
         reports: Reports,
         wall: Callable[[], float],
@@ -42,12 +42,10 @@ class CertifiedPods:
 
     async def pod(self, namespace: str, name: str, obj: Object | None) -> None:
         """It is desired, or not any more (None)."""
-        if obj is None:
+        if obj is None or next(pod_certificates.wanted_by(obj), None) is None:  # or it is another of that name
             self._asking.discard((namespace, name))
             if self._certificates is not None:
                 await self._certificates.forget(namespace, name)
-            return
-        if next(pod_certificates.wanted_by(obj), None) is None:
             return
         self._asking.add((namespace, name))
         await self._started().pod(namespace, name, obj)

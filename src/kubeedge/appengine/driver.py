@@ -29,6 +29,7 @@ from kubeedge.kit.dataclasses import replace
 log = logging.getLogger("kubeedge.appengine")
 
 _RETRY = 2.0  # seconds after something failed that has no back-off of its own
+_LIMITS_RETRY = 10.0  # seconds after a pod could not have the limits that it asks for now
 _HOOK_TIMEOUT = 300.0  # seconds for a postStart hook
 
 
@@ -76,8 +77,7 @@ class PodDriver:
                         await self._prepare.refresh(pod, worker.observed.ips)
                         await self._let_grow(worker, pod)
                 if worker.stale_limits:
-                    worker.stale_limits = False
-                    await resize.update_pod(self._runtime, self._prepare, worker)
+                    await resize.limit_pod(self._runtime, self._reports, self._prepare, worker)
                 action = core.plan(worker.desired, worker.observed, self._clock())
                 if isinstance(action, core.ReportRemoved):
                     if await self._gone(worker):
@@ -86,7 +86,7 @@ class PodDriver:
                 if isinstance(action, core.Wait):
                     await self._reports.report(worker)
                     self._prober.keep(worker)
-                    await self._wait(worker, action.until)
+                    await self._wait(worker, self._until(worker, action))
                     continue
                 await self._perform(worker, action)
             except KubeEdgeError as exc:
@@ -100,6 +100,13 @@ class PodDriver:
                     raise
                 log.exception("pod %s/%s failed", worker.namespace, worker.name)
                 await self._wait(worker, self._clock() + _RETRY)
+
+    def _until(self, worker: Worker, wait: core.Wait) -> float | None:
+        """When to look at the pod again, if nothing happens."""
+        if not worker.stale_limits:
+            return wait.until
+        soon = self._clock() + _LIMITS_RETRY
+        return soon if wait.until is None else min(soon, wait.until)
 
     def _predecessor(self, worker: Worker) -> bool:
         """An older pod of the same name is still ending."""

@@ -51,20 +51,19 @@ def path(root: Path, namespace: str, pod: str, uid: str, container: str, attempt
 async def read(log: Path, options: LogOptions, running: Callable[[], bool]) -> AsyncIterator[bytes]:
     """The log as `kubectl logs` shows it. With follow: until the container ends."""
     left = options.limit_bytes
-    position, until = 0, None
-    if options.tail is not None:
-        position, end = await asyncio.to_thread(_tail, log, options.tail)
-        until = None if options.follow else end  # what is written from here on would be lines more than were asked for
+    until = None
     pending = b""
-    file: BinaryIO | None = None
+    file = _opened(log)  # stays open past a rotation: the rest of it is shown, too
     try:
+        if options.tail is not None:
+            end = 0 if file is None else await asyncio.to_thread(_seek_tail, file, options.tail)
+            until = (
+                None if options.follow else end
+            )  # what is written from here on would be lines more than were asked for
         while True:
             alive = running()  # before reading: what it wrote last is read after
             if file is None:
-                with contextlib.suppress(FileNotFoundError):
-                    file = open(log, "rb")  # stays open past a rotation: the rest of it is shown, too
-                    file.seek(position)
-                    position = 0  # of the next file
+                file = _opened(log)
             while file is not None and (data := file.read(_size(file, until))):
                 lines = (pending + data).split(b"\n")
                 pending = lines.pop()[-_MAX_LINE:]
@@ -89,6 +88,12 @@ async def read(log: Path, options: LogOptions, running: Callable[[], bool]) -> A
     finally:
         if file is not None:
             file.close()
+
+
+def _opened(log: Path) -> BinaryIO | None:
+    with contextlib.suppress(FileNotFoundError):
+        return open(log, "rb")
+    return None
 
 
 def _is_current(file: BinaryIO, log: Path) -> bool:
@@ -136,20 +141,16 @@ def _size(file: BinaryIO, until: int | None) -> int:
     return _CHUNK if until is None else min(_CHUNK, max(0, until - file.tell()))
 
 
-def _tail(log: Path, lines: int) -> tuple[int, int]:
-    """The positions in bytes at which the last `lines` lines begin, and the file ends."""
+def _seek_tail(file: BinaryIO, lines: int) -> int:
+    """Goes to where the last `lines` lines begin; the position in bytes at which the file ends."""
     position = 0
-    ends: deque[int] = deque(maxlen=lines + 1)
-    try:
-        with open(log, "rb") as file:
-            ends.append(0)
-            for line in file:
-                position += len(line)
-                if line.endswith(b"\n") and not _is_partial(line):
-                    ends.append(position)
-    except FileNotFoundError:
-        return 0, 0
-    return (ends[0] if lines > 0 else ends[-1]), position
+    ends: deque[int] = deque([0], maxlen=lines + 1)
+    for line in file:
+        position += len(line)
+        if line.endswith(b"\n") and not _is_partial(line):
+            ends.append(position)
+    file.seek(ends[0] if lines > 0 else ends[-1])
+    return position
 
 
 def rotate(log: Path, limit: int, ask_reopen: Callable[[], None]) -> bool:

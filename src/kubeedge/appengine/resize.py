@@ -13,6 +13,7 @@ from kubeedge.appengine.prepare import Preparer
 from kubeedge.appengine.reports import Reports
 from kubeedge.appengine.runtime.base import NotRunning, Runtime, StartError
 from kubeedge.appengine.worker import Worker
+from kubeedge.errors import KubeEdgeError
 
 _RETRY = 10.0  # seconds; what is in use may become less
 
@@ -29,7 +30,7 @@ async def perform(
         await reports.event(worker, "Warning", "ResizeInfeasible", problem, container.name)
         return
     try:
-        await update_pod(runtime, prepare, worker)
+        await _update_pod(runtime, prepare, worker)
         await runtime.update_container(state.id, runs)
     except NotRunning:
         return  # its exit is on the way
@@ -40,11 +41,25 @@ async def perform(
             await reports.event(worker, "Warning", "ResizeError", str(exc), container.name)
         return
     state.resources, state.resize_error, state.resize_refused = runs, "", None
-    await update_pod(runtime, prepare, worker)
+    await limit_pod(runtime, reports, prepare, worker)
     await reports.event(worker, "Normal", "ResizeCompleted", f"Resized container {container.name}", container.name)
 
 
-async def update_pod(runtime: Runtime, prepare: Preparer, worker: Worker) -> None:
+async def limit_pod(runtime: Runtime, reports: Reports, prepare: Preparer, worker: Worker) -> None:
+    """What the pod asks for as a whole has changed; what cannot be now is said, and stays to be done."""
+    worker.stale_limits = False
+    try:
+        await _update_pod(runtime, prepare, worker)
+    except (KubeEdgeError, OSError) as exc:
+        worker.stale_limits = True
+        if not worker.limits_refused:
+            worker.limits_refused = True
+            await reports.event(worker, "Warning", "ResizeError", str(exc))
+    else:
+        worker.limits_refused = False
+
+
+async def _update_pod(runtime: Runtime, prepare: Preparer, worker: Worker) -> None:
     """The pod's own limits, by what it asks for now and what its containers have."""
     if worker.desired is not None and worker.observed.sandbox:
         await runtime.update_sandbox(prepare.sandbox(worker.desired, worker.observed))

@@ -44,6 +44,7 @@ class Worker:
     ending: asyncio.Event = field(default_factory=asyncio.Event)  # what takes long is given up for it
     stale_volumes: bool = False  # a ConfigMap or Secret changed
     stale_limits: bool = False  # what the pod asks for as a whole changed
+    limits_refused: bool = False  # and could not be: an event has said so, once
     mirror: dict[str, Any] | None = None  # of a static pod: what the API is to show
 
     @property

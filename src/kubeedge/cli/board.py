@@ -13,7 +13,7 @@ from kubeedge.cli.control import call_cloud, of_tenant
 from kubeedge.cli.errors import UsageError
 from kubeedge.cli.show import as_json, table
 
-_MAX_FILE = 1 << 20  # bytes
+_MAX_FILE = 1 << 20  # characters
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,12 +41,14 @@ def _boards(options: argparse.Namespace) -> list[tuple[str, str]]:
     if options.file:
         try:
             if options.file == "-":
-                text = sys.stdin.read(_MAX_FILE)
+                text = sys.stdin.read(_MAX_FILE + 1)
             else:
                 with open(options.file, encoding="utf-8") as file:
-                    text = file.read(_MAX_FILE)
+                    text = file.read(_MAX_FILE + 1)
         except (OSError, UnicodeDecodeError) as exc:
             raise UsageError(f"cannot read the list: {exc}") from exc
+        if len(text) > _MAX_FILE:  # a part of it would end within a serial number
+            raise UsageError(f"the list is longer than {_MAX_FILE} characters", "approve it in parts")
         found += list(_listed(text.splitlines()))
     if not found:
         raise UsageError("which boards?", "kubeedge board approve SERIAL[=NAME]..., or --file LIST")

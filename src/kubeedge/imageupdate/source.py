@@ -167,7 +167,11 @@ def _first(response: http.client.HTTPResponse) -> int:
 
 
 def _redirected(url: str, location: str) -> str:
-    target = _checked(urllib.parse.urljoin(url, location))
+    try:
+        target = urllib.parse.urljoin(url, location)
+    except ValueError as exc:
+        raise Invalid(f"{url} leads to {location[:100]!r}, which is no URL") from exc
+    target = _checked(target)
     if url.startswith("https:") and not target.startswith("https:"):
         raise Invalid(f"{url} leads to {target}, which is not encrypted")
     return target
@@ -178,6 +182,7 @@ def _checked(url: str) -> str:
     try:
         parts = urllib.parse.urlsplit(url)
         good = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port)
+        (parts.hostname or "").encode("idna")  # what looks it up does, and finds labels that are empty or too long
     except ValueError:
         good = False
     if (

@@ -30,11 +30,14 @@ class Salvage:
     """What could be read of a corrupt store."""
 
     values: dict[str, bytes] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)  # keys of which the newest row says so
     revision: int = 0  # the highest that was seen; a store that counts on from it gives out no number twice
 
     def add(self, older: Salvage) -> None:
         """What an older copy has, and this one has not."""
-        self.values = {**older.values, **self.values}
+        more = {key: value for key, value in older.values.items() if key not in self.deleted}
+        self.values = {**more, **self.values}
+        self.deleted |= older.deleted - self.values.keys()
         self.revision = max(self.revision, older.revision)
 
 
@@ -59,7 +62,9 @@ def salvage(path: Path, wanted: Callable[[str, bytes], bool], keyring: Keyring |
         for leftover in (*(new for _, new in files), copy.with_name(copy.name + "-shm")):
             leftover.unlink(missing_ok=True)
     for key, (id, stored) in sorted(newest.items()):
-        if stored is not None:
+        if stored is None:
+            found.deleted.add(key)
+        else:
             value = _opened(id, key, stored, keyring)
             if wanted(key, value):
                 found.values[key] = value

@@ -91,7 +91,7 @@ async def open_sqlite(
         with translated(path):
             newer = isinstance(exc, NewerStore)
             found = salvage(path, wanted, settings.keyring)
-            for copy in sqlite_layouts.copies(path) if newer else ():
+            for copy in reversed(sqlite_layouts.copies(path)) if newer else ():
                 found.add(salvage(copy, wanted, settings.keyring))
             aside = set_aside(path, why="newer" if newer else "corrupt")
             faults.at("store.rebuild.before_create")

@@ -16,6 +16,7 @@ from kubeedge.appengine.core import PodObservation
 from kubeedge.appengine.driver import PodDriver
 from kubeedge.appengine.runtime.base import StartError
 from kubeedge.appengine.worker import Worker, Workers
+from tests.kit import virtual_time
 from tests.unit.appengine.world import container, pod
 
 
@@ -114,6 +115,37 @@ def test_a_pod_that_asks_for_more_as_a_whole_gets_it_while_it_runs() -> None:
     driver = Driver(parts, Workers(), parts, parts, parts, parts, clock=lambda: 0.0, wall=lambda: 0.0)
     asyncio.run(asyncio.wait_for(driver.drive(worker), 60))
     assert told == [20 << 20]
+
+
+def test_limits_of_a_pod_that_could_not_be_are_said_and_tried_again() -> None:
+    """The pod goes on meanwhile: what plan() says is done."""
+    before, after = (pod(resources={"limits": {"memory": f"{n}Mi"}}) for n in (20, 10))
+    worker = Worker(before.uid, "default", "web", before, PodObservation(before.uid, sandbox=True))
+    told: list[Any] = []
+
+    async def update(config: Any) -> None:
+        told.append("tried")
+        if told.count("tried") < 3:
+            raise StartError("Error", "in use")
+        worker.end()
+
+    async def event(*words: Any) -> None:
+        told.append(words[2:4])
+
+    parts: Any = SimpleNamespace(
+        images=None, update_sandbox=update, sandbox=lambda *_: None, end_all=lambda *_: None, note_last_status=lambda *_: None,
+        remove_pod=_nothing, remove=_nothing, event=event, report=_nothing, keep=lambda *_: None,
+    )  # fmt: skip
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        driver = Driver(parts, Workers(), parts, parts, parts, parts, clock=loop.time, wall=loop.time)
+        await driver.drive(worker)
+
+    worker.observed.final = "Succeeded"  # nothing else is to be done for it
+    worker.want(after)
+    virtual_time.run(scenario())
+    assert told == ["tried", ("ResizeError", "in use"), "tried", "tried"]
 
 
 async def _nothing(*_: Any) -> None:

@@ -208,6 +208,24 @@ def test_logs_of_the_last_two_runs_are_kept(tmp_path: Path) -> None:
     logs.prune(tmp_path / "none", 4)
 
 
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_log_that_is_rotated_while_its_last_lines_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, follow: bool
+) -> None:
+    path, found = tmp_path / "0.log", logs._seek_tail
+    path.write_text("".join(f"2026-11-22T07:24:56.1Z stdout F {n}\n" for n in range(1000)))
+
+    def rotated(*arguments: Any) -> int:
+        position = found(*arguments)
+        path.rename(tmp_path / "0.log.1")
+        path.write_text("2026-11-22T07:24:57.1Z stdout F new\n")
+        return position
+
+    monkeypatch.setattr(logs, "_seek_tail", rotated)
+    shown = asyncio.run(read_all(path, LogOptions(tail=2, follow=follow)))
+    assert shown == (b"998\n999\nnew\n" if follow else b"998\n999\n")
+
+
 @pytest.mark.parametrize("tail", [0, 1, 2])
 def test_a_text_that_looks_like_a_tag_is_a_text(tmp_path: Path, tail: int) -> None:
     """`kubectl logs --tail` of a container that writes " P " itself."""

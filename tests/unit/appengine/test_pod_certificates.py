@@ -51,7 +51,7 @@ class Node:
 
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
-        self.row: Object = {}
+        self.row: Any = {}
         self.warnings: list[tuple[str, str]] = []
         self.made = 0
         self.now = 1_000_000.0
@@ -65,9 +65,8 @@ class Node:
         self.warnings.append((reason, message))
 
     async def _make(self, kind: str) -> tuple[bytes, bytes]:
-        assert kind == "ECDSAP256"
         self.made += 1
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1 if kind == "ECDSAP256" else 60.0)
         return b"key %d" % self.made, b"request %d" % self.made
 
     async def request(self) -> bytes:
@@ -170,8 +169,24 @@ def test_a_certificate_of_an_hour_is_asked_for_again_before_it_ends() -> None:
     kept = PodCertificate()
     kept.asked("k", base64.b64encode(b"r").decode())
     answer = SignerAnswer(digest(b"r"), ISSUED, chain=CHAIN, refresh=3500.0, not_after=3600.0)
-    assert kept.answered(answer, b"r", 300.0) is None
+    assert kept.answered(answer, b"r", 300.0, 0.0) is None
     assert kept.refresh == 3550.0 and kept.due(0.0) == 3550.0 and kept.is_due(3551.0)
+
+
+def test_a_clock_that_is_ahead_does_not_ask_without_end() -> None:
+    async def scenario() -> None:
+        async with node() as edge:
+            await edge.certificates.pod("default", "web", asking())
+            await settled()
+            for made in range(1, 6):
+                assert edge.made == made
+                await edge.issued(refresh=-DAY, life=-DAY / 2)  # over, when it comes, as this node sees it
+                assert edge.made == made and edge.has().chain == CHAIN
+                await edge.passes(299)
+                assert edge.made == made
+                await edge.passes(2)
+
+    virtual_time.run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -237,6 +252,39 @@ def test_a_pod_that_goes_while_its_key_is_made_leaves_nothing() -> None:
     virtual_time.run(scenario())
 
 
+def test_keys_of_a_pod_that_went_are_not_in_memory_either() -> None:
+    async def scenario() -> None:
+        async with node() as edge:
+            await edge.certificates.pod("default", "web", asking())
+            await settled()
+            await edge.issued()
+            assert edge.has().key
+            await edge.certificates.forget("default", "web")
+            assert edge.row is None
+
+    virtual_time.run(scenario())
+
+
+def test_many_slow_keys_of_one_pod_keep_another_waiting_for_one_of_them_at_most() -> None:
+    async def scenario() -> None:
+        async with node() as edge:
+            await edge.certificates.pod("default", "slow", asking(*[{**SOURCE, "keyType": "RSA4096"}] * 16, uid="u2"))
+            await settled()
+            await edge.certificates.pod("default", "web", asking())
+            await asyncio.sleep(61)
+            assert await edge.request() == b"request 2" and edge.made == 3
+            made = SignerAnswer(
+                digest(b"request 2"), ISSUED, chain=CHAIN, refresh=edge.now + DAY, not_after=2 * edge.now
+            )
+            edge.certificates.answer("default", "web", answer_row("u1", {"v/1": made}))
+            await asyncio.sleep(60)
+            assert edge.has().chain == CHAIN and await edge.request() == b""
+            await asyncio.sleep(16 * 60)
+            assert edge.made == 17
+
+    virtual_time.run(scenario())
+
+
 def test_what_cannot_be_read_is_asked_for_again() -> None:
     async def scenario() -> None:
         async with node() as edge:
@@ -265,6 +313,10 @@ def test_pods_that_ask_for_nothing_load_nothing_and_keys_of_pods_that_went_are_r
         await certified.sweep()
         assert await store.get(LOCAL) is not None and await store.get(REPORTED) is not None
         assert await store.get("/local/podcertificates/default/other") is None
+        # another one of that name, and nobody has said that the first one went
+        await certified.pod("default", "web", manifest())
+        assert await store.get(LOCAL) is None
+        await certified.pod("default", "web", asking())
         await certified.pod("default", "web", None)
         assert await store.get(LOCAL) is None
         await certified.close()

@@ -13,6 +13,7 @@ from kubeedge.appengine import core, oom, qos, status
 from kubeedge.appengine.core import ContainerObservation
 from kubeedge.appengine.resolve import resource_field
 from kubeedge.appengine.runtime import cgroups, group_limits
+from kubeedge.appengine.runtime.base import StartError
 from kubeedge.appengine.runtime.group_limits import PodBounds
 from kubeedge.appengine.runtime.pod_groups import PodGroups
 from tests.unit.appengine.world import container, pod
@@ -41,6 +42,23 @@ def read(root: Path, group: str) -> dict[str, str]:
     """The limits of a group, from all hierarchies."""
     found = [file for directory in cgroups.groups(group, root) for file in directory.iterdir() if file.is_file()]
     return {file.name: file.read_text() for file in found}
+
+
+def test_a_pod_is_not_limited_below_what_it_uses(tmp_path: Path) -> None:
+    root = machine(tmp_path, "v2")
+    groups = PodGroups("k", root)
+    groups.choose("b", "Burstable")
+    groups.create("b", BURSTABLE)
+    group = root / groups.of("b")
+    (group / "memory.current").write_text(str(40 * MI))
+    (group / "memory.stat").write_text(f"anon {30 * MI}\ninactive_file {5 * MI}\n")
+    with pytest.raises(StartError, match="below what is in use"):
+        groups.update("b", ResourceRequirements(None, 34 * MI, 250, 32 * MI))
+    assert (group / "memory.max").read_text() == str(64 * MI)
+    groups.update("b", ResourceRequirements(None, 36 * MI, 250, 32 * MI))
+    assert (group / "memory.max").read_text() == str(36 * MI)
+    groups.update("b", ResourceRequirements(None, None, 250, 32 * MI))
+    assert (group / "memory.max").read_text() == "max"
 
 
 @pytest.mark.parametrize("kind", ["v1", "v2", "hybrid"])

@@ -64,7 +64,7 @@ def test_an_answer_that_was_lost_may_be_asked_for_again_and_nobody_else_gets_it(
         await cloud.tokens.boards.approve(DEFAULT_TENANT, SERIAL)
         lost, name = await ask(cloud, key, machine)
         token, _ = await ask(cloud, key, machine)
-        with pytest.raises(Refused, match="revoked"):
+        with pytest.raises(Refused, match="not known"):
             await cloud.join(lost, name, machine)
         await cloud.join(token, name, machine)  # whose answer was lost too
         again, _ = await ask(cloud, key, machine)
@@ -75,6 +75,42 @@ def test_an_answer_that_was_lost_may_be_asked_for_again_and_nobody_else_gets_it(
         assert isinstance(await ask(cloud, key, Machine()), str)
         with pytest.raises(NotFound):
             await cloud.tokens.boards.forget(DEFAULT_TENANT, "unknown")
+
+    scenario(tmp_path, told)
+
+
+def test_a_board_that_has_joined_may_lose_any_number_of_answers(tmp_path):
+    async def told(cloud):
+        key, machine = await join_key(cloud), Machine()
+        await cloud.tokens.boards.approve(DEFAULT_TENANT, SERIAL)
+        for _ in range(2):
+            token, name = await ask(cloud, key, machine)
+            await cloud.join(token, name, machine)  # whose answer was lost, or power before it was written
+            for _ in range(3):
+                token, name = await ask(cloud, key, machine)
+            assert (await cloud.join(token, name, machine))["node"] == name
+        # another machine of that name has a token of an administrator: the board does not take the name back
+        await cloud.join(await cloud.token(name, replace=True), name)
+        for _ in range(2):
+            token, name = await ask(cloud, key, machine)
+            with pytest.raises(Conflict, match="exists"):
+                await cloud.join(token, name, machine)
+
+    scenario(tmp_path, told)
+
+
+def test_a_board_that_asks_without_end_does_not_use_up_the_tokens_of_its_tenant(tmp_path):
+    async def told(cloud):
+        key, machine = await join_key(cloud), Machine()
+        await cloud.tokens.boards.approve(DEFAULT_TENANT, SERIAL)
+        for _ in range(10):
+            token, name = await ask(cloud, key, machine)
+        assert {record.id for record in await cloud.tokens.list(DEFAULT_TENANT)} == {key.id, token.id}
+        await cloud.join(token, name, machine)
+        for _ in range(10):
+            again, name = await ask(cloud, key, machine)
+        left = {record.id for record in await cloud.tokens.list(DEFAULT_TENANT)}
+        assert left == {key.id, token.id, again.id}, "one that was used stays visible"
 
     scenario(tmp_path, told)
 

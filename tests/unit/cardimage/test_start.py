@@ -123,6 +123,29 @@ def test_what_cannot_be_used_is_said_and_keeps_no_node_from_working(card: Card, 
     assert card.works and "what was there before is used" in card.said
 
 
+#: YAML that can be read, and not be written again: lists in lists, numbers of thousands of digits
+UNWRITABLE = ("[" * 350 + "]" * 350, f"0x{'f' * 5000}")
+
+
+@pytest.mark.parametrize("value", UNWRITABLE)
+@pytest.mark.parametrize("has_joined", [False, True])
+def test_what_can_be_read_and_not_written_again_keeps_no_node_from_working(
+    card: Card, value: str, has_joined: bool
+) -> None:
+    if has_joined:
+        card.write(yaml.safe_dump(FILE))
+        assert card.works
+    for text in (f"name: cam7\ncloud: c\ntoken: t0ken\nagent:\n  x: {value}\n",
+                 f"{{name: cam7, cloud: c, token: t0ken, agent: {{x: {value}}}}}\n"):  # fmt: skip
+        card.write(text)
+        assert card.works or (not has_joined and "state: failed" in card.said)
+        assert "t0ken" not in card.said
+    card.write(yaml.safe_dump(FILE))
+    assert card.works
+    (card.boot / "user-data").write_text(f"kubeedge:\n  agent:\n    x: {value}\n")
+    assert card.works
+
+
 def test_a_configuration_of_the_agent_that_is_wrong_leaves_the_one_before(card: Card) -> None:
     card.write(yaml.safe_dump({**FILE, "agent": {"node": {"labels": ["a=b"]}}}))
     assert card.works

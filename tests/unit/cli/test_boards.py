@@ -99,3 +99,9 @@ def test_what_is_missing_is_said(tmp_path, capsys, arguments, words):
     arguments = [str(tmp_path / "list") if word == "LIST" else word for word in arguments]
     assert kubeedge(arguments) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_list_that_is_too_long_is_not_cut(tmp_path, capsys):
+    (tmp_path / "list").write_text("10000000abcdef01\n" * 70_000)
+    assert kubeedge(["board", "approve", "--file", str(tmp_path / "list"), "--socket", "/nonexistent"]) == 2
+    assert "longer than" in capsys.readouterr().err

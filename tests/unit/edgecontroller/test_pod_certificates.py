@@ -212,6 +212,9 @@ async def test_what_no_node_of_ours_reports_is_refused(cloud: Cloud) -> None:
                 {"uid": "u1", "requests": {f"v/{n}": good for n in range(17)}}):  # fmt: skip
         with pytest.raises(Invalid):
             await cloud.requests.look(EDGE1, REST, row)
+    cloud.pod = None
+    for rest in ("podcertificates/web", "podcertificates", "podcertificates/a/b/c"):
+        assert await cloud.requests.look(EDGE1, rest, request_row("u1", {"v/0": CSR})) is None
 
 
 @scenario

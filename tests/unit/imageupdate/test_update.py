@@ -245,9 +245,10 @@ def test_statuses_and_redirections(server: Server, fetch: Callable[[str], core.S
     server.statuses = [(302, "/again")] * 9
     with pytest.raises(Invalid, match="redirections"):
         fetch(server.url)
-    server.statuses = [(302, "file:///etc/passwd")]
-    with pytest.raises(Invalid, match="no URL"):
-        fetch(server.url)
+    for target in ("file:///etc/passwd", "http://[::1", f"http://{'a' * 64}.x/", "http://a..b/"):
+        server.statuses = [(302, target)]
+        with pytest.raises(Invalid, match="no URL"):
+            fetch(server.url)
 
 
 def test_a_bundle_that_ends_early_on_the_server(server: Server, fetch: Callable[[str], core.Slots]) -> None:
@@ -257,7 +258,7 @@ def test_a_bundle_that_ends_early_on_the_server(server: Server, fetch: Callable[
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://x/y", "http:///y", "http://a b/", "http://u:p@x/", "http://x:99999/", "http://x/\r\nA: b", "http://x/" + "y" * 3000]
+    "url", ["ftp://x/y", "http:///y", "http://a b/", "http://u:p@x/", "http://x:99999/", "http://x/\r\nA: b", "http://a..b/", "http://[::1", "http://x/" + "y" * 3000]
 )  # fmt: skip
 def test_what_is_no_url_of_a_bundle_is_refused(url: str) -> None:
     with pytest.raises(Invalid):

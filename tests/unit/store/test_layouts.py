@@ -13,7 +13,7 @@ import pytest
 from kubeedge import faults
 from kubeedge.agent.salvage import worth_keeping
 from kubeedge.store import sqlite_file, sqlite_layouts, upkeep
-from kubeedge.store.model import Put
+from kubeedge.store.model import Delete, Put
 from kubeedge.store.sqlite import SqliteSettings, SqliteStore, open_sqlite
 from kubeedge.store.sqlite_file import CorruptStore, NewerStore, meta_number
 from kubeedge.store.sqlite_layouts import Migration
@@ -227,6 +227,51 @@ def test_where_the_newer_rows_cannot_be_read_the_copy_is(tmp_path: Path, monkeyp
             sqlite_layouts.migrate(path, db, trial=False)
         store = await opened(path, rebuild=True)
         assert (await values(store))[POD] == b'{"v":1}'
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_was_deleted_since_the_copy_does_not_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod that would run again; a write of a user that the cloud has answered."""
+    path = tmp_path / "edge.db"
+
+    async def scenario() -> None:
+        await filled(path)
+        store = await opened(path)
+        await store.put(WRITE, b'{"id":"w"}')
+        await store.close()
+        with newer(monkeypatch):
+            store = await opened(path)
+            await store.txn((), [Delete(POD), Delete(WRITE), Put(LATER, b"{}")])
+            await store.close()
+        store = await opened(path, rebuild=True)
+        found = await values(store)
+        assert POD not in found and WRITE not in found and LATER in found
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_of_two_copies_the_newest_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Power was lost between the second copy and the removal of the first."""
+    path = tmp_path / "edge.db"
+
+    async def scenario() -> None:
+        await filled(path)
+        upkeep.backup(path, path.with_name("edge.db.layout-1"))
+        store = await opened(path)
+        await store.put(POD, b'{"v":9}')
+        await store.close()
+        upkeep.backup(path, path.with_name("edge.db.layout-2"))
+        with (
+            Version(monkeypatch, Migration(3, 3, other_rows)),
+            contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db,
+        ):
+            monkeypatch.setattr(sqlite_layouts, "_copy", lambda *_: None)
+            sqlite_layouts.migrate(path, db, trial=False)
+        store = await opened(path, rebuild=True)
+        assert (await values(store))[POD] == b'{"v":9}'
         await store.close()
 
     asyncio.run(scenario())

@@ -17,6 +17,7 @@ from kubeedge.api.pod_certificates import DENIED, ISSUED, SignerAnswer, digest
 from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import asdict, dataclass, field
 
+SOONEST = 300.0  # seconds until the next request after a certificate came; the API has no signer that wants one sooner
 OVERDUE = 600.0  # seconds after the refresh was due; then an event says so, as the kubelet's does
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 
@@ -49,15 +50,17 @@ class PodCertificate:
         """A request is under way."""
         self.next_key, self.request = key, request
 
-    def answered(self, answer: SignerAnswer, request: bytes, delay: float) -> tuple[str, str] | None:
-        """An answer came to that request: (reason, message) of a warning. The next request is due `delay` seconds after the signer wants it."""
+    def answered(self, answer: SignerAnswer, request: bytes, delay: float, now: float) -> tuple[str, str] | None:
+        """An answer came to that request: (reason, message) of a warning. The next request is due `delay` seconds after the signer wants it, and not
+        at once where this machine's clock is ahead: that is so each time."""
         if answer.request != digest(request):
             return None  # to an earlier one
         key, self.next_key, self.request = self.next_key, "", ""
         if answer.outcome == ISSUED and (chain := clean(answer.chain)):
             self.key, self.chain, self.told = key, chain, ""
             spare = max(0.0, answer.not_after - answer.refresh)
-            self.refresh, self.not_after = answer.refresh + min(delay, spare / 2), answer.not_after
+            self.refresh = max(now + SOONEST, answer.refresh + min(delay, spare / 2))
+            self.not_after = answer.not_after
             return None
         outcome = answer.outcome if answer.outcome == DENIED else "Failed"
         said = answer.message or "the signer has sent no certificate"

@@ -42,15 +42,19 @@ class _CertifiedPod:
     wanted: dict[str, WantedCertificate]
     has: dict[str, PodCertificate] = field(default_factory=dict)
 
+    def all(self) -> dict[str, PodCertificate]:
+        """Of each source, also of those that have nothing yet."""
+        return {source: self.has.get(source) or PodCertificate() for source in self.wanted}
+
 
 class PodCertificates:
-    """`changed` hears of (namespace, name, row) when volumes have other files; `warn` of (uid, reason, message). `wall`: time of day. `make` gives a new
-    key and a request of a key type, both in DER."""
+    """`changed` hears of (namespace, name, row) when volumes have other files, of None when the pod went; `warn` of (uid, reason, message).
+    `wall`: time of day. `make` gives a new key and a request of a key type, both in DER."""
 
     def __init__(
         self,
         store: Store,
-        changed: Callable[[str, str, Object], None],
+        changed: Callable[[str, str, Object | None], None],
         warn: Callable[[str, str, str], Awaitable[None]],
         *,
         wall: Callable[[], float],
@@ -96,18 +100,21 @@ class PodCertificates:
             self._wake.set()
 
     async def forget(self, namespace: str, name: str) -> None:
-        """The pod is not desired any more: its keys go."""
+        """The pod is not desired any more: its keys go, also from memory."""
         self._answers.pop((namespace, name), None)
         if self._pods.pop((namespace, name), None) is not None:
+            self._changed(namespace, name, None)
             await self._store.txn((), [Delete(key) for key in _rows(namespace, name)])
 
     async def run(self) -> None:
         """Look at what is due, and at what has come, until cancelled."""
         while True:
             self._wake.clear()
-            now = self._wall()
             dues = [due for key in list(self._pods) if (due := await self._look(key)) is not None]
-            delay = min(max(0.0, min(dues, default=now + _LONGEST) - self._wall()), _LONGEST)
+            if (again := await self._ask_one()) is not None:
+                dues.append(again)
+            now = self._wall()
+            delay = min(max(0.0, min(dues, default=now + _LONGEST) - now), _LONGEST)
             try:
                 async with asyncio.timeout(delay):
                     await self._wake.wait()
@@ -127,22 +134,44 @@ class PodCertificates:
             return now + _AGAIN
 
     async def _advance(self, key: NamespacedName, pod: _CertifiedPod, now: float) -> float | None:
-        answers = self._answers_to(key, pod)
-        has = {source: replace(pod.has[source]) if source in pod.has else PodCertificate() for source in pod.wanted}
+        answers, before = self._answers_to(key, pod), pod.all()
+        has = {source: replace(kept) for source, kept in before.items()}
         warnings = []
         for source, kept in has.items():
             if (answer := answers.get(source)) is not None and kept.request:
-                warnings.append(kept.answered(answer, base64.b64decode(kept.request), _JITTER * self._chance()))
-            if kept.is_due(now):
-                private, request = await self._make(pod.wanted[source].key_type)
-                kept.asked(pem("PRIVATE KEY", private).decode(), base64.b64encode(request).decode())
+                request = base64.b64decode(kept.request)
+                warnings.append(kept.answered(answer, request, _JITTER * self._chance(), now))
             warnings.append(kept.age(now))
-        if has != pod.has:
+        if has != before:
             await self._keep(key, pod, has)
         for warning in warnings:
             if warning is not None:
                 await self._warn(pod.uid, *warning)
         return min((due for kept in has.values() if (due := kept.due(now)) is not None), default=None)
+
+    async def _ask_one(self) -> float | None:
+        """Make one key that is due, and ask with it; when to look again. What has come meanwhile for other pods is looked at before the next key
+        is made, and those of RSA are the last."""
+        now = self._wall()
+        due = [
+            (pod.wanted[source].key_type.startswith("RSA"), key, pod.wanted[source])
+            for key, pod in self._pods.items()
+            for source, kept in pod.all().items()
+            if kept.is_due(now)
+        ]
+        if not due:
+            return None
+        _, key, wanted = min(due, key=lambda one: one[0])
+        pod = self._pods[key]
+        try:
+            private, request = await self._make(wanted.key_type)
+            has = {source: replace(kept) for source, kept in pod.all().items()}
+            has[wanted.source].asked(pem("PRIVATE KEY", private).decode(), base64.b64encode(request).decode())
+            await self._keep(key, pod, has)
+        except (KubeEdgeError, OSError) as exc:
+            log.warning("certificates of pod %s/%s: %s", *key, exc)
+            return now + _AGAIN
+        return now
 
     def _answers_to(self, key: NamespacedName, pod: _CertifiedPod) -> dict[str, SignerAnswer]:
         row = self._answers.get(key)

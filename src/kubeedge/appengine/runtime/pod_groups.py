@@ -17,6 +17,7 @@ from pathlib import Path
 
 from kubeedge.api.pod import ResourceRequirements
 from kubeedge.appengine.runtime import cgroups
+from kubeedge.appengine.runtime.base import StartError
 from kubeedge.appengine.runtime.group_limits import LEAST_SHARES, NO_LIMIT, GroupLimits, PodBounds, shares_of
 from kubeedge.appengine.runtime.oci_spec import limits_of
 
@@ -86,12 +87,15 @@ class PodGroups:
             self.update(uid, resources)
 
     def update(self, uid: str, resources: ResourceRequirements) -> None:
-        """The sum of the pod's containers has changed. Processes of a pod of an agent without classes have no limit together."""
+        """What the pod has as a whole has changed. Processes of a pod of an agent without classes have no limit together. Raises StartError for a limit of
+        memory below what is in use: the kernel would end containers for it."""
         if self._groups.get(uid, self._flat(uid)) == self._flat(uid):
             return
         limits = limits_of(resources)
         cpu, memory = limits["cpu"], limits.get("memory", {}).get("limit", NO_LIMIT)
         found = GroupLimits(shares=cpu["shares"], quota=cpu.get("quota", NO_LIMIT), memory=memory)
+        if (used := cgroups.memory_in_use(self.of(uid), self._root)) > memory > 0:
+            raise StartError("Error", f"the memory limit {memory} of the pod is below what is in use ({used} bytes)")
         self._limit(self.of(uid), found)
         if self._is_burstable(uid):
             self._shares[uid] = cpu["shares"]
