@@ -18,6 +18,20 @@ _EPOCH = Path("/etc/card-epoch")  # when the image was made, in seconds since 19
 _APPEARS = 15.0  # seconds for an interface
 _PATIENCE = 3.0  # seconds for one time server
 _SHORTEST_SERIAL = 4  # characters; a firmware that has none says 0, or nothing
+#: what firmware says where its maker has entered nothing; many boards have it
+_PLACEHOLDERS = frozenset(
+    (
+        "defaultstring",
+        "tobefilledbyo.e.m.",
+        "systemserialnumber",
+        "notspecified",
+        "notapplicable",
+        "none",
+        "unknown",
+        "0123456789",
+        "123456789",
+    )
+)
 _PEERS = ("0.debian.pool.ntp.org", "1.debian.pool.ntp.org")
 _STEP = 2.0  # seconds; a clock that is nearer is left alone
 
@@ -40,8 +54,9 @@ def serial(interface: str) -> str:
             text = "".join(
                 c for c in Path(path).read_text(errors="replace") if c.isascii() and (c.isalnum() or c in "._:-")
             )
-            if len(text) >= _SHORTEST_SERIAL and set(text) != {"0"}:
-                return text[:64]
+            text = text.lstrip("._:-")[:64]
+            if len(text) >= _SHORTEST_SERIAL and len(set(text.lower())) > 1 and text.lower() not in _PLACEHOLDERS:
+                return text
     return ""
 
 

@@ -326,5 +326,17 @@ def test_serial_numbers_of_boards(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert machine.serial("eth0") == "52:54:00:12:34:56"
     texts["/sys/class/dmi/id/product_serial"] = "To be filled; \u00e9 $(reboot)"
     assert machine.serial("eth0") == "Tobefilledreboot"
+    for placeholder in (
+        "To be filled by O.E.M.",
+        "Default string",
+        "System Serial Number",
+        "0123456789",
+        "-.-.",
+        "xxxxxxxx",
+    ):
+        texts["/sys/class/dmi/id/product_serial"] = placeholder  # of many boards
+        assert machine.serial("eth0") == "52:54:00:12:34:56", placeholder
+    texts["/sys/class/dmi/id/product_serial"] = "-SN12345"  # the cloud takes none that begins so
+    assert machine.serial("eth0") == "SN12345"
     texts.clear()
     assert machine.serial("eth0") == ""
