@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import os
 import sys
 from types import ModuleType
 
@@ -28,7 +30,9 @@ def begin() -> None:
     sys.modules.setdefault("websockets.version", _Version("websockets.version"))
     # newer ones do so by themselves; Python 3.11 has a thread wait for each process that it starts
     if sys.version_info < (3, 12):
-        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+        with contextlib.suppress(OSError):  # a kernel before 5.3
+            os.close(os.pidfd_open(os.getpid()))
+            asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
 
 def loaded() -> None:
