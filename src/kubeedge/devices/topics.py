@@ -28,7 +28,9 @@ NODE = "$hw/events/node/"
 DEVICES = "$ke/events/devices/"
 _OPERATIONS = ("twin/update", "twin/get", "state/update")
 #: the ends of topics about a device: no id of two levels with one of them reads like an id of one level with another
-_ENDS = frozenset((*_OPERATIONS, *(f"{one}/result" for one in _OPERATIONS), "twin/update/delta", "twin/update/document"))
+_ENDS = frozenset(
+    (*_OPERATIONS, *(f"{one}/result" for one in _OPERATIONS), "twin/update/delta", "twin/update/document")
+)
 _BOUNDS = JsonBounds(values=8_000)
 _MAX_COUNT = 1000  # values of a history in one answer
 _PAGE = 64 * 1024  # characters of a page of devices, of which it has one at least

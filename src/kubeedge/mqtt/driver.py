@@ -155,7 +155,7 @@ class MqttServer:
             self._connections[packet.client_id] = connection
             wills, self.broker.wills = self.broker.wills, []
             for will in wills:
-                self.received(will, packet.client_id)
+                self._will(will, session=found[0])
         return found
 
     def leave(self, connection: MqttConnection, session: MqttSession, *, with_will: bool, expiry: int | None) -> None:
@@ -165,7 +165,14 @@ class MqttServer:
         del self._connections[session.client_id]
         now = asyncio.get_running_loop().time()
         if (will := self.broker.closed(session, now, with_will=with_will, expiry=expiry)) is not None:
+            self._will(will, session)
+
+    def _will(self, will: Publish, session: MqttSession) -> None:
+        """Unless the client has lost the right to say it since it came."""
+        if session.rights is None or session.rights.may_publish(will.topic):
             self.received(will, session.client_id)
+        else:
+            self.refused += 1
 
     def received(self, message: Publish, sender: str) -> asyncio.Future[None] | None:
         """A message of a client; as Handle."""
