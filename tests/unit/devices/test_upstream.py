@@ -217,7 +217,8 @@ def test_a_disk_that_takes_nothing_acknowledges_nothing(tmp_path: Path) -> None:
             await asyncio.wait_for(future, WITHIN)
             assert [m.payload for m in waiting.after(0, 9, MIB)] == [b"y"]
             large = upstream.append("a/user/b", bytes(node_messages.MAX_PAYLOAD + 1))
-            assert large is not None and large.cancelled() and upstream.dropped == 1
+            named = upstream.append("a/user/" + "b" * node_messages.MAX_TOPIC, b"x")
+            assert large is named is None and upstream.refused == 2, "sent again they were too large again"
             flood = [upstream.append("a/user/b", bytes(100_000), durable=False) for _ in range(100)]
             assert flood == [None] * 100 and upstream.dropped > 50
         await edge.close()

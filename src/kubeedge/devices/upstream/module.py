@@ -47,16 +47,23 @@ class MessageUpstream:
         self._wake, self._look = asyncio.Event(), asyncio.Event()
         self._later: asyncio.TimerHandle | None = None
         self.dropped = 0  # messages that found no room in memory, since the start
+        self.refused = 0  # those that are larger than any may be
         self.topics_changed: Callable[[], None] = lambda: None
 
     def append(
         self, topic: str, payload: bytes, *, client: str = "", packet: int = 0, dup: bool = False, durable: bool = True
     ) -> asyncio.Future[None] | None:
-        """A message for the cloud; the future is done when it is on the disk, and cancelled when it is not kept. None: nobody asked."""
+        """A message for the cloud; the future is done when it is on the disk, and cancelled when it is not kept. None: nobody asked, or
+        there is no use in sending it again."""
         loop = asyncio.get_running_loop()
+        if len(payload) > node_messages.MAX_PAYLOAD or len(topic) > node_messages.MAX_TOPIC:
+            if not self.refused:
+                log.warning("%.200s: a message is too large for the cloud; others are counted", topic)
+            self.refused += 1
+            return None
         size = len(topic) + len(payload) + 64
         future: asyncio.Future[None] | None = loop.create_future() if durable else None
-        if self._bytes + size > _MAX_WAITING or len(payload) > node_messages.MAX_PAYLOAD:
+        if self._bytes + size > _MAX_WAITING:
             self.dropped += 1
             if future is not None:
                 future.cancel()
