@@ -35,6 +35,7 @@ from kubeedge_cloud.rules import core
 from kubeedge_cloud.rules.addresses import TargetNetwork
 from kubeedge_cloud.rules.core import MessageRoute
 from kubeedge_cloud.rules.delivery import MessageRefused, RuleDelivery, secret_data
+from kubeedge_cloud.rules.lookups import RuleLookups
 from kubeedge_cloud.rules.objects import ClientRules
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import node_key
@@ -43,7 +44,11 @@ log = logging.getLogger("kubeedge.rules")
 
 _AGAIN = Backoff(0.5, 60.0, jitter=0.5)
 _GIVE_UP = 24 * 3600.0  # seconds for which one message is tried
-_BATCH, _BYTES = 16, 256 * 1024  # messages that are sent before the log hears of it
+_READ, _BYTES = (
+    512,
+    256 * 1024,
+)  # messages that are read at once: a block of many small ones is decoded with each reading
+_BATCH = 16  # of those, messages that are sent before the log hears of it
 _WAIT = 300.0  # seconds of one wait for messages
 _SAY = 3600.0  # seconds after which the log hears that a rule still reads
 _RATE, _BURST = 50.0, 200.0  # messages of a rule, a second in the long run and at once
@@ -73,6 +78,7 @@ class TenantRules:
         self._allowed, self._wall, self._fence = allowed, wall, fence
         self._cached = CachedClient(client)
         self._objects = ClientRules(tenant, client)
+        self._lookups = RuleLookups()
         self._log = MessageLog(store, tenant)
         self._nodes: set[NodeName] = set()
         self._rows: dict[NodeName, bytes] = {}  # topics that nodes know of
@@ -176,7 +182,7 @@ class TenantRules:
     # One rule
 
     async def _serve(self, route: MessageRoute) -> None:
-        delivery = RuleDelivery(route, self._allowed, lambda: self._secret(route))
+        delivery = RuleDelivery(route, self._allowed, lambda: self._secret(route), self._lookups)
         try:
             while True:
                 try:
@@ -195,12 +201,17 @@ class TenantRules:
         position = await self._begin(route)
         said, pace = loop.time(), Bucket(_RATE, _BURST, loop.time())
         while True:
-            found = await self._log.read(route.node, position, _BATCH, _BYTES)
+            found = await self._log.read(route.node, position, _READ, _BYTES)
+            sent = 0
             for one in found:
                 if route.has(one.message.topic):
+                    if sent == _BATCH:
+                        await self._log.acknowledge(route.node, route.reader, position, self._wall())
+                        said, sent = loop.time(), 0
                     if wait := pace.charge(1, loop.time()):
                         await asyncio.sleep(wait)
                     await self._deliver(route, delivery, one)
+                    sent += 1
                 position = one.position
             if found or loop.time() - said > _SAY:
                 await self._log.acknowledge(route.node, route.reader, position, self._wall())
