@@ -187,9 +187,9 @@ class TenantRules:
             while True:
                 try:
                     await self._read(route, delivery)
-                except NotFound as exc:
+                except NotFound as exc:  # the node has gone, and may be back before we hear of either
                     log.info("tenant=%s rule %s: %s", self._tenant, "/".join(route.key), exc)
-                    return  # the node has gone
+                    await asyncio.sleep(_RETRY)
                 except (KubeEdgeError, OSError) as exc:
                     log.warning("tenant=%s rule %s: %s", self._tenant, "/".join(route.key), exc)
                     await asyncio.sleep(_RETRY)
