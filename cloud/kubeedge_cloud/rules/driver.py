@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import aclosing
 
 from kubeedge.api import keys, node_messages, rules
@@ -54,6 +54,7 @@ _SAY = 3600.0  # seconds after which the log hears that a rule still reads
 _RATE, _BURST = 50.0, 200.0  # messages of a rule, a second in the long run and at once
 _AT_ONCE = 16  # requests of a tenant
 _RETRY = 5.0  # seconds, after a failure of the store
+_GRACE = 600.0  # seconds that the messages of a rule wait which leads nowhere: its endpoint may be made anew
 _TOPICS = node_messages.ANSWERS.removeprefix(keys.DESIRED) + node_messages.TOPICS
 _TAKEN = node_messages.ANSWERS.removeprefix(keys.DESIRED) + node_messages.TAKEN
 
@@ -84,6 +85,8 @@ class TenantRules:
         self._rows: dict[NodeName, bytes] = {}  # topics that nodes know of
         self._tasks: dict[MessageRoute, asyncio.Task[None]] = {}
         self._told: dict[NamespacedName, str] = {}
+        self._left: dict[tuple[NodeName, str], float] = {}  # readers of such rules, and until when they are kept
+        self._later: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._sending = asyncio.Semaphore(_AT_ONCE)
         self._set = TaskSet(f"rules of {tenant}")
@@ -143,10 +146,11 @@ class TenantRules:
         """Readers of rules that were deleted while no process led."""
         made, _ = self._routes()
         known = {(route.node, route.reader) for route in made}
+        until = asyncio.get_running_loop().time() + _GRACE
         for node in sorted(self._nodes):
             for name in await self._log.readers(node):
                 if name.startswith(core.READER) and (node, name) not in known:
-                    await self._log.forget(node, name)
+                    self._left[node, name] = until
 
     async def _look(self) -> None:
         """Everything as the objects are now."""
@@ -163,10 +167,24 @@ class TenantRules:
         running = {route for route in made if route.node in self._nodes}
         for route in self._tasks.keys() - running:
             await cancel_and_wait(self._tasks.pop(route))
-            if all(route.reader != other.reader or route.node != other.node for other in running):
-                await self._log.forget(route.node, route.reader)
+            self._left[route.node, route.reader] = asyncio.get_running_loop().time() + _GRACE
+        await self._forget({(route.node, route.reader) for route in running})
         for route in running - self._tasks.keys():
             self._tasks[route] = self._set.start(self._serve(route), f"rule {'/'.join(route.key)}")
+
+    async def _forget(self, running: Set[tuple[NodeName, str]]) -> None:
+        """Readers whose rules are no more, or have led nowhere for long."""
+        loop = asyncio.get_running_loop()
+        there = core.readers(self._cached.informer(rules.RULES))
+        for at, until in list(self._left.items()):
+            if at not in running:
+                if at in there and at[0] in self._nodes and loop.time() < until:
+                    continue
+                await self._log.forget(*at)
+            del self._left[at]
+        if self._later is not None:
+            self._later.cancel()
+        self._later = loop.call_at(min(self._left.values()), self._changed.set) if self._left else None
 
     async def _write(self, wanted: dict[NodeName, list[str]]) -> None:
         for node in self._rows.keys() | wanted.keys():

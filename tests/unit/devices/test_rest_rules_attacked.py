@@ -14,15 +14,16 @@ import pytest
 
 from kubeedge.api import keys, node_messages
 from kubeedge.api.node_messages import MessageBlock, NodeMessage
-from kubeedge.api.rules import RestTarget
+from kubeedge.api.rules import RULEENDPOINTS, RestTarget
 from kubeedge.errors import Unavailable
-from kubeedge_cloud.rules import lookups
+from kubeedge_cloud.rules import driver, lookups
 from kubeedge_cloud.rules.core import MessageRoute
 from kubeedge_cloud.rules.delivery import RuleDelivery
 from kubeedge_cloud.rules.lookups import RuleLookups
 from tests.kit.certs import TestAuthority
-from tests.unit.devices.modules import until
+from tests.unit.devices.modules import WITHIN, until
 from tests.unit.devices.test_rest_rules import LOOPBACK, Target, World, begun, message
+from tests.unit.devices.test_rules import endpoint
 from tests.unit.devices.test_upstream import NODE, TENANT
 
 
@@ -136,6 +137,47 @@ def test_a_flood_of_small_messages_is_decoded_a_few_times(tmp_path: Path, monkey
                 await world.store.put(keys.message_log(TENANT, NODE) + node_messages.name_of(first), row)
                 await until(lambda: len(world.target.got) == block + 1)  # noqa: B023
             assert len(decoded) < 5 * 4, "16 times each, when 16 messages are read at once"
+        await world.store.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_waits_for_a_rule_outlives_its_endpoint_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `kubectl replace --force` does it, also while another process takes over."""
+
+    async def scenario() -> None:
+        world = World(tmp_path)
+        await world.made()
+        async with world.target.listening():
+            pass
+        block = MessageBlock("q", [NodeMessage(1, 1, "default/plant/1", b"waits")], 1)
+
+        async def reading() -> set[str]:
+            return set(await world.log.readers(NODE))
+
+        async with world.cloud():
+            await world.rule("plant", "bus", topic="plant/+", node_name=NODE)
+            await begun(world, "plant")
+            names = await reading()
+            await world.store.put(
+                keys.message_log(TENANT, NODE) + node_messages.name_of(1), node_messages.encode(block)
+            )
+            await world.says("plant", lambda status: "message 1 waits" in str(status.get("errors")))
+            await world.api.delete(RULEENDPOINTS, "default", "rest")
+            await world.says("plant", lambda status: "there is no RuleEndpoint rest" in str(status.get("errors")))
+            assert await reading() == names
+        async with world.cloud(), world.target.listening():
+            await asyncio.sleep(0.1)
+            assert await reading() == names
+            await world.api.create(RULEENDPOINTS, "default", endpoint("rest", "rest"))
+            await until(lambda: world.target.got == [("POST", "/in/plant", b"waits")])
+            monkeypatch.setattr(driver, "_GRACE", 0.2)
+            await world.api.delete(RULEENDPOINTS, "default", "rest")
+            async with asyncio.timeout(WITHIN):
+                while await reading():
+                    await asyncio.sleep(0.02)
         await world.store.close()
 
     asyncio.run(scenario())
