@@ -59,6 +59,8 @@ class MqttServer:
         """`admit`: who may do what; None: everyone everything."""
         self.broker = broker
         self.admit = admit
+        #: a client has said goodbye, and has no session that it could go on with: it sends nothing again
+        self.ended: Callable[[str], None] = lambda client: None
         self.refused = 0  # clients and messages that had no right, since the start
         self._tls: dict[tuple[str, int], Callable[[], ssl.SSLContext]] = {}  # by address and port of the listener
         self._handle = handle
@@ -158,7 +160,15 @@ class MqttServer:
                 self._will(will, session=found[0])
         return found
 
-    def leave(self, connection: MqttConnection, session: MqttSession, *, with_will: bool, expiry: int | None) -> None:
+    def leave(
+        self,
+        connection: MqttConnection,
+        session: MqttSession,
+        *,
+        with_will: bool,
+        expiry: int | None,
+        said_goodbye: bool,
+    ) -> None:
         """Its connection has ended. One that was taken over has no session any more."""
         if self._connections.get(session.client_id) is not connection:
             return
@@ -166,6 +176,8 @@ class MqttServer:
         now = asyncio.get_running_loop().time()
         if (will := self.broker.closed(session, now, with_will=with_will, expiry=expiry)) is not None:
             self._will(will, session)
+        if said_goodbye and session.client_id not in self.broker.sessions:
+            self.ended(session.client_id)
 
     def _will(self, will: Publish, session: MqttSession) -> None:
         """Unless the client has lost the right to say it since it came."""
