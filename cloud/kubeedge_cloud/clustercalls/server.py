@@ -15,9 +15,8 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from kubeedge.api import device_methods, devices, meta, rules, strict_json
+from kubeedge.api import device_methods, devices, rules
 from kubeedge.api.client import KubeClient
-from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.api.names import TenantId, tenant_id
 from kubeedge.api.status import (
     BadRequest,
@@ -37,7 +36,7 @@ from kubeedge.kit.client_network import client_network
 from kubeedge.kit.http1 import BodyTooLarge, Request, Response, Upgrade
 from kubeedge.kit.turns import Turns
 from kubeedge.pki.identity import UserIdentity
-from kubeedge_cloud.clustercalls import conversion
+from kubeedge_cloud.clustercalls import conversion, pieces
 from kubeedge_cloud.clustercalls.webhook import PATH
 from kubeedge_cloud.kubelets.core import ObjectRight, bearer
 from kubeedge_cloud.kubelets.reviews import Reviews
@@ -49,7 +48,6 @@ _REVIEW = 32 * 1024 * 1024  # bytes: API servers send all objects of a list at o
 _OF_ADDRESS = 8  # reviews of one client that are on their way or wait for their turn
 _HELD = 2 * _REVIEW  # bytes of reviews; when there are more, each client has its share of so many
 _SLOWEST = 20.0  # seconds for a body; an API server gives up after 30
-_BOUNDS = JsonBounds(values=2_000_000)
 _CONVERSIONS = TenantId("")  # whose share of the time they have: no tenant has that name
 
 
@@ -173,7 +171,7 @@ class ClusterServer:
 
 def _review(body: bytes) -> bytes:
     try:
-        return meta.encode(conversion.answer(strict_json.loads(body, what="the review", bounds=_BOUNDS)))
+        return pieces.encoded(conversion.answer(pieces.review(body)))
     except Invalid as exc:
         if isinstance(exc, StatusError):
             raise
