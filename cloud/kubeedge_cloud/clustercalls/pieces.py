@@ -85,7 +85,7 @@ def _one(text: str, begin: int) -> tuple[Any, int]:
         window = text[begin : begin + size]
         try:
             value, end = strict_json.first(window)
-            if end < size or begin + end == len(text):  # else it may be the beginning of a number
+            if end + 2 < size or begin + end == len(text):  # else it may be the beginning of a number, as 1 of 1e+5
                 return value, begin + end
         except ValueError:
             if begin + size >= len(text):

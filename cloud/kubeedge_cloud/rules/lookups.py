@@ -30,7 +30,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 class RuleLookups:
-    """Of one tenant."""
+    """The threads that the rules of one tenant may have at the same time, and what these find."""
 
     def __init__(self) -> None:
         self._turns = asyncio.Semaphore(_OF_TENANT)
