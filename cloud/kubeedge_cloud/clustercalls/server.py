@@ -15,9 +15,8 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from kubeedge.api import device_methods, devices, meta, rules, strict_json
+from kubeedge.api import device_methods, devices, rules
 from kubeedge.api.client import KubeClient
-from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.api.names import TenantId, tenant_id
 from kubeedge.api.status import (
     BadRequest,
@@ -33,9 +32,11 @@ from kubeedge.apiserver.device_calls import DeviceCalls
 from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.rule_calls import RuleCalls, RulePath
 from kubeedge.errors import Invalid, KubeEdgeError
+from kubeedge.kit.client_network import client_network
 from kubeedge.kit.http1 import BodyTooLarge, Request, Response, Upgrade
+from kubeedge.kit.turns import Turns
 from kubeedge.pki.identity import UserIdentity
-from kubeedge_cloud.clustercalls import conversion
+from kubeedge_cloud.clustercalls import conversion, pieces
 from kubeedge_cloud.clustercalls.webhook import PATH
 from kubeedge_cloud.kubelets.core import ObjectRight, bearer
 from kubeedge_cloud.kubelets.reviews import Reviews
@@ -44,9 +45,9 @@ from kubeedge_cloud.rules.objects import ClientRules
 log = logging.getLogger("kubeedge.clustercalls")
 
 _REVIEW = 32 * 1024 * 1024  # bytes: API servers send all objects of a list at once
-_WAITING = 8  # reviews that wait for their turn
+_OF_ADDRESS = 8  # reviews of one client that are on their way or wait for their turn
+_HELD = 2 * _REVIEW  # bytes of reviews; when there are more, each client has its share of so many
 _SLOWEST = 20.0  # seconds for a body; an API server gives up after 30
-_BOUNDS = JsonBounds(values=2_000_000)
 _CONVERSIONS = TenantId("")  # whose share of the time they have: no tenant has that name
 
 
@@ -68,8 +69,8 @@ class ClusterServer:
         self._offload = offload
         self._clock = clock
         self._reviews: dict[TenantId, tuple[KubeClient, Reviews]] = {}
-        self._turn = asyncio.Semaphore(1)
-        self._waiting = 0
+        self._turns = Turns()  # of clients
+        self._sizes: dict[str, dict[object, int]] = {}  # of what they have sent
 
     def who(self, request: Request) -> UserIdentity:
         """Nobody is known by a certificate here: connections count against the addresses of clients."""
@@ -133,30 +134,44 @@ class ClusterServer:
         return known, client
 
     async def _convert(self, request: Request) -> Response:
-        if self._waiting >= _WAITING:
-            raise TooManyRequests(f"{_WAITING} reviews wait for their turn")
-        self._waiting += 1
+        """Nobody is known here, so who is slow, or sends much, is in nobody's way but his own."""
+        address = client_network(str((request.extra("peername") or ("",))[0]))
+        sizes = self._sizes.setdefault(address, {})
+        if len(sizes) >= _OF_ADDRESS:
+            raise TooManyRequests(f"{_OF_ADDRESS} reviews of {address} wait for their turn")
+        mine = object()
+        sizes[mine] = 0
         try:
-            async with self._turn:
-                return await self._converted(request)
+            body = await self._body(request, sizes, mine)
+            async with self._turns.of(address):
+                data = await self._offload.run(_CONVERSIONS, len(body), partial(_review, body))
         finally:
-            self._waiting -= 1
+            del sizes[mine]
+            if not sizes:
+                del self._sizes[address]
+        return Response(200, [("content-type", content.JSON)], data)
 
-    async def _converted(self, request: Request) -> Response:
+    async def _body(self, request: Request, sizes: dict[object, int], mine: object) -> bytes:
+        """`sizes`: of the client's reviews."""
+
+        def arrived(size: int) -> None:
+            sizes[mine] = size
+            whole = sum(sum(one.values()) for one in self._sizes.values())
+            if whole > _HELD and sum(sizes.values()) > _HELD / len(self._sizes):
+                raise TooManyRequests("the reviews that wait for their turn are large: this one comes too early")
+
         try:
             async with asyncio.timeout(_SLOWEST):
-                body = await request.read(_REVIEW)
+                return await request.read(_REVIEW, arrived)
         except BodyTooLarge as exc:
             raise TooLarge(f"limit is {_REVIEW}: the review is larger") from exc
         except TimeoutError as exc:
             raise BadRequest("the body of the request comes too slowly") from exc
-        data = await self._offload.run(_CONVERSIONS, len(body), partial(_review, body))
-        return Response(200, [("content-type", content.JSON)], data)
 
 
 def _review(body: bytes) -> bytes:
     try:
-        return meta.encode(conversion.answer(strict_json.loads(body, what="the review", bounds=_BOUNDS)))
+        return pieces.encoded(conversion.answer(pieces.review(body)))
     except Invalid as exc:
         if isinstance(exc, StatusError):
             raise

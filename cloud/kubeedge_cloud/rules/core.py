@@ -33,7 +33,7 @@ class MessageRoute:
     @property
     def reader(self) -> str:
         """Its name among those who read the node's messages; a rule that is made anew is another one."""
-        return f"{READER}{self.uid}"
+        return reader_of(self.uid)
 
     def has(self, topic: str) -> bool:
         """Messages of that topic are for it."""
@@ -43,6 +43,22 @@ class MessageRoute:
 
 
 READER = "rule."
+
+
+def reader_of(uid: str) -> str:
+    """The name by which a rule reads."""
+    return f"{READER}{uid}"
+
+
+def readers(found: Iterable[Object]) -> set[tuple[NodeName, str]]:
+    """(node, reader) of all rules, also of those that lead nowhere for now."""
+    return {
+        (
+            NodeName(rules.text_of(rule, "sourceResource", "node_name")),
+            reader_of(str(meta.metadata(rule).get("uid") or "")),
+        )
+        for rule in found
+    }
 
 
 def routes(

@@ -22,6 +22,7 @@ from kubeedge.kit.streams import StreamPair, abort_writer
 from kubeedge_cloud.rules import addresses
 from kubeedge_cloud.rules.addresses import TargetNetwork
 from kubeedge_cloud.rules.core import MessageRoute
+from kubeedge_cloud.rules.lookups import RuleLookups
 
 _TIMEOUT = 30.0  # seconds for one message
 _CONNECT = 10.0
@@ -42,8 +43,11 @@ class RuleDelivery:
         route: MessageRoute,
         allowed: Sequence[TargetNetwork],
         secret_of: Callable[[], Awaitable[dict[str, bytes]]],
+        lookups: RuleLookups | None = None,
     ) -> None:
         self._route = route
+        self._lookups = lookups or RuleLookups()
+        self._context: tuple[bytes | None, ssl.SSLContext] | None = None  # and the authority that it is made of
         self._allowed = allowed
         self._secret_of = secret_of
         self._connection: Connection | None = None
@@ -93,7 +97,7 @@ class RuleDelivery:
     async def _connected(self) -> StreamPair:
         target, secret = self._route.target, await self._secret_of()
         self._authorization = _authorization(secret, is_tls=target.is_tls)
-        context = _context(secret) if target.is_tls else None
+        context = await self._verifying(secret.get("ca.crt")) if target.is_tls else None
         failure: Exception | None = None
         for address in await self._addresses():
             try:
@@ -105,14 +109,18 @@ class RuleDelivery:
                 failure = exc
         raise Unavailable(f"{target.authority}: {failure}"[:500])
 
+    async def _verifying(self, ca: bytes | None) -> ssl.SSLContext:
+        """Made anew when the Secret has another authority."""
+        if not ca:
+            return await self._lookups.context(None)
+        if self._context is None or self._context[0] != ca:
+            self._context = ca, await self._lookups.context(ca)
+        return self._context[1]
+
     async def _addresses(self) -> list[str]:
         """Those that may be connected to. Raises Unavailable: what a name means, and what the operator allows, may change."""
         target = self._route.target
-        try:
-            infos = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as exc:
-            raise Unavailable(f"{target.host}: {exc}") from exc
-        found = list(dict.fromkeys(str(info[4][0]) for info in infos))[:_MOST_ADDRESSES]
+        found = (await self._lookups.addresses(target.host, target.port))[:_MOST_ADDRESSES]
         why = {address: addresses.refusal(address, self._allowed, is_own) for address in found}
         right = [address for address in found if not why[address]]
         if not right:
@@ -177,14 +185,3 @@ def _line(value: bytes) -> str:
     if not text.isascii() or not text.isprintable():
         raise Invalid("a token, user or password in the Secret is no printable ASCII")
     return text
-
-
-def _context(secret: dict[str, bytes]) -> ssl.SSLContext:
-    """Raises Invalid for authorities that are none."""
-    pem = secret.get("ca.crt")
-    try:
-        context = ssl.create_default_context(cadata=pem.decode("ascii") if pem else None)
-    except (ssl.SSLError, ValueError) as exc:
-        raise Invalid(f"ca.crt of the Secret cannot be used: {exc}") from exc
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context

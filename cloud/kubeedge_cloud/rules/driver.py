@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import aclosing
 
 from kubeedge.api import keys, node_messages, rules
@@ -35,6 +35,7 @@ from kubeedge_cloud.rules import core
 from kubeedge_cloud.rules.addresses import TargetNetwork
 from kubeedge_cloud.rules.core import MessageRoute
 from kubeedge_cloud.rules.delivery import MessageRefused, RuleDelivery, secret_data
+from kubeedge_cloud.rules.lookups import RuleLookups
 from kubeedge_cloud.rules.objects import ClientRules
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import node_key
@@ -43,12 +44,17 @@ log = logging.getLogger("kubeedge.rules")
 
 _AGAIN = Backoff(0.5, 60.0, jitter=0.5)
 _GIVE_UP = 24 * 3600.0  # seconds for which one message is tried
-_BATCH, _BYTES = 16, 256 * 1024  # messages that are sent before the log hears of it
+_READ, _BYTES = (
+    512,
+    256 * 1024,
+)  # messages that are read at once: a block of many small ones is decoded with each reading
+_BATCH = 16  # of those, messages that are sent before the log hears of it
 _WAIT = 300.0  # seconds of one wait for messages
 _SAY = 3600.0  # seconds after which the log hears that a rule still reads
 _RATE, _BURST = 50.0, 200.0  # messages of a rule, a second in the long run and at once
 _AT_ONCE = 16  # requests of a tenant
 _RETRY = 5.0  # seconds, after a failure of the store
+_GRACE = 600.0  # seconds that the messages of a rule wait which leads nowhere: its endpoint may be made anew
 _TOPICS = node_messages.ANSWERS.removeprefix(keys.DESIRED) + node_messages.TOPICS
 _TAKEN = node_messages.ANSWERS.removeprefix(keys.DESIRED) + node_messages.TAKEN
 
@@ -73,11 +79,14 @@ class TenantRules:
         self._allowed, self._wall, self._fence = allowed, wall, fence
         self._cached = CachedClient(client)
         self._objects = ClientRules(tenant, client)
+        self._lookups = RuleLookups()
         self._log = MessageLog(store, tenant)
         self._nodes: set[NodeName] = set()
         self._rows: dict[NodeName, bytes] = {}  # topics that nodes know of
         self._tasks: dict[MessageRoute, asyncio.Task[None]] = {}
         self._told: dict[NamespacedName, str] = {}
+        self._left: dict[tuple[NodeName, str], float] = {}  # readers of such rules, and until when they are kept
+        self._later: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._sending = asyncio.Semaphore(_AT_ONCE)
         self._set = TaskSet(f"rules of {tenant}")
@@ -137,10 +146,11 @@ class TenantRules:
         """Readers of rules that were deleted while no process led."""
         made, _ = self._routes()
         known = {(route.node, route.reader) for route in made}
+        until = asyncio.get_running_loop().time() + _GRACE
         for node in sorted(self._nodes):
             for name in await self._log.readers(node):
                 if name.startswith(core.READER) and (node, name) not in known:
-                    await self._log.forget(node, name)
+                    self._left[node, name] = until
 
     async def _look(self) -> None:
         """Everything as the objects are now."""
@@ -157,10 +167,24 @@ class TenantRules:
         running = {route for route in made if route.node in self._nodes}
         for route in self._tasks.keys() - running:
             await cancel_and_wait(self._tasks.pop(route))
-            if all(route.reader != other.reader or route.node != other.node for other in running):
-                await self._log.forget(route.node, route.reader)
+            self._left[route.node, route.reader] = asyncio.get_running_loop().time() + _GRACE
+        await self._forget({(route.node, route.reader) for route in running})
         for route in running - self._tasks.keys():
             self._tasks[route] = self._set.start(self._serve(route), f"rule {'/'.join(route.key)}")
+
+    async def _forget(self, running: Set[tuple[NodeName, str]]) -> None:
+        """Readers whose rules are no more, or have led nowhere for long."""
+        loop = asyncio.get_running_loop()
+        there = core.readers(self._cached.informer(rules.RULES))
+        for at, until in list(self._left.items()):
+            if at not in running:
+                if at in there and at[0] in self._nodes and loop.time() < until:
+                    continue
+                await self._log.forget(*at)
+            del self._left[at]
+        if self._later is not None:
+            self._later.cancel()
+        self._later = loop.call_at(min(self._left.values()), self._changed.set) if self._left else None
 
     async def _write(self, wanted: dict[NodeName, list[str]]) -> None:
         for node in self._rows.keys() | wanted.keys():
@@ -176,14 +200,14 @@ class TenantRules:
     # One rule
 
     async def _serve(self, route: MessageRoute) -> None:
-        delivery = RuleDelivery(route, self._allowed, lambda: self._secret(route))
+        delivery = RuleDelivery(route, self._allowed, lambda: self._secret(route), self._lookups)
         try:
             while True:
                 try:
                     await self._read(route, delivery)
-                except NotFound as exc:
+                except NotFound as exc:  # the node has gone, and may be back before we hear of either
                     log.info("tenant=%s rule %s: %s", self._tenant, "/".join(route.key), exc)
-                    return  # the node has gone
+                    await asyncio.sleep(_RETRY)
                 except (KubeEdgeError, OSError) as exc:
                     log.warning("tenant=%s rule %s: %s", self._tenant, "/".join(route.key), exc)
                     await asyncio.sleep(_RETRY)
@@ -195,12 +219,17 @@ class TenantRules:
         position = await self._begin(route)
         said, pace = loop.time(), Bucket(_RATE, _BURST, loop.time())
         while True:
-            found = await self._log.read(route.node, position, _BATCH, _BYTES)
+            found = await self._log.read(route.node, position, _READ, _BYTES)
+            sent = 0
             for one in found:
                 if route.has(one.message.topic):
+                    if sent == _BATCH:
+                        await self._log.acknowledge(route.node, route.reader, position, self._wall())
+                        said, sent = loop.time(), 0
                     if wait := pace.charge(1, loop.time()):
                         await asyncio.sleep(wait)
                     await self._deliver(route, delivery, one)
+                    sent += 1
                 position = one.position
             if found or loop.time() - said > _SAY:
                 await self._log.acknowledge(route.node, route.reader, position, self._wall())

@@ -33,6 +33,12 @@ def loads(data: bytes, *, what: str = "it", bounds: JsonBounds = json_bounds.DEF
     return value
 
 
+def first(text: str) -> tuple[Any, int]:
+    """(the value that a text begins with, where it ends), of text whose values are bounded already. Raises ValueError, RecursionError; halves of
+    surrogate pairs pass."""
+    return _DECODER.raw_decode(text)
+
+
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 

@@ -27,6 +27,10 @@ DEVICE = "$hw/events/device/"
 NODE = "$hw/events/node/"
 DEVICES = "$ke/events/devices/"
 _OPERATIONS = ("twin/update", "twin/get", "state/update")
+#: the ends of topics about a device: no id of two levels with one of them reads like an id of one level with another
+_ENDS = frozenset(
+    (*_OPERATIONS, *(f"{one}/result" for one in _OPERATIONS), "twin/update/delta", "twin/update/document")
+)
 _BOUNDS = JsonBounds(values=8_000)
 _MAX_COUNT = 1000  # values of a history in one answer
 _PAGE = 64 * 1024  # characters of a page of devices, of which it has one at least
@@ -60,6 +64,13 @@ def device_topic(topic: str) -> TopicAddress | None:
     if len(identifier) not in (1, 2) or operation not in _OPERATIONS or not all(identifier):
         return None
     return TopicAddress(identifier, operation)
+
+
+def identifier_of(topic: str) -> tuple[str, ...]:
+    """The device in any topic about one; (): it is none. `lab/x/twin/get` is about x of lab, and not about a device `lab`."""
+    levels = topic.removeprefix(DEVICE).split("/") if topic.startswith(DEVICE) else []
+    found = next((levels[:count] for count in (1, 2) if "/".join(levels[count:]) in _ENDS), [])
+    return tuple(found) if all(found) else ()
 
 
 @dataclass(slots=True)

@@ -64,7 +64,15 @@ class ConnectionServer(Protocol):
         """The client's session, and whether it was there; None: there are too many. Raises MqttError."""
         ...
 
-    def leave(self, connection: MqttConnection, session: MqttSession, *, with_will: bool, expiry: int | None) -> None:
+    def leave(
+        self,
+        connection: MqttConnection,
+        session: MqttSession,
+        *,
+        with_will: bool,
+        expiry: int | None,
+        said_goodbye: bool,
+    ) -> None:
         """The connection has ended."""
         ...
 
@@ -322,7 +330,8 @@ class MqttConnection:
         if self._session is not None:
             with_will = self._bye is None or self._bye.with_will
             expiry = self._bye.expiry if self._bye is not None else None
-            self._server.leave(self, self._session, with_will=with_will, expiry=expiry)
+            goodbye = self._bye is not None
+            self._server.leave(self, self._session, with_will=with_will, expiry=expiry, said_goodbye=goodbye)
 
     def _cut(self) -> None:
         """Its task may wait for something else than for its client."""

@@ -121,6 +121,13 @@ class MqttSession:
             self.acknowledged(next(iter(self.in_flight)))
         self.dropped += 1
 
+    def keep_only(self, rights: ClientRights) -> int:
+        """What the client may not receive any more goes; returns how many bytes that was."""
+        before, kept = self.queued_bytes, [one for one in self.queue if rights.may_receive(one.topic)]
+        self.queue = deque(kept)
+        self.queued_bytes = sum(map(_size, kept))
+        return before - self.queued_bytes
+
     def again(self) -> None:
         """A new connection: what was not acknowledged is sent again, before all else and in its order."""
         for message in reversed(self.in_flight.values()):
@@ -190,6 +197,8 @@ class Broker:
         else:
             present = True
             old.again()
+            if rights is not None:  # which may be others than when these messages came
+                self._bytes -= old.keep_only(rights)
         old.version, old.connected, old.rights = packet.version, True, rights
         old.expiry, old.will = packet.expiry, packet.will
         old.receive_max = min(packet.receive_max, self.limits.in_flight)
@@ -311,8 +320,9 @@ class Broker:
             self._enqueue(self.sessions[client], copy)
 
     def is_heard(self, topic: str) -> bool:
-        """A client that is connected has subscribed to it."""
-        return any(self.sessions[client].connected for client, _ in self._subscribers(topic))
+        """A client that is connected has subscribed to it, and gets it."""
+        heard = (self.sessions[client] for client, _ in self._subscribers(topic))
+        return any(one.connected and (one.rights is None or one.rights.may_receive(topic)) for one in heard)
 
     def hears(self, topic: str) -> bool:
         """Some session, connected or not, has a subscription to the topic."""

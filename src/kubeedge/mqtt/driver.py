@@ -59,6 +59,8 @@ class MqttServer:
         """`admit`: who may do what; None: everyone everything."""
         self.broker = broker
         self.admit = admit
+        #: a client has said goodbye, and has no session that it could go on with: it sends nothing again
+        self.ended: Callable[[str], None] = lambda client: None
         self.refused = 0  # clients and messages that had no right, since the start
         self._tls: dict[tuple[str, int], Callable[[], ssl.SSLContext]] = {}  # by address and port of the listener
         self._handle = handle
@@ -155,17 +157,34 @@ class MqttServer:
             self._connections[packet.client_id] = connection
             wills, self.broker.wills = self.broker.wills, []
             for will in wills:
-                self.received(will, packet.client_id)
+                self._will(will, session=found[0])
         return found
 
-    def leave(self, connection: MqttConnection, session: MqttSession, *, with_will: bool, expiry: int | None) -> None:
+    def leave(
+        self,
+        connection: MqttConnection,
+        session: MqttSession,
+        *,
+        with_will: bool,
+        expiry: int | None,
+        said_goodbye: bool,
+    ) -> None:
         """Its connection has ended. One that was taken over has no session any more."""
         if self._connections.get(session.client_id) is not connection:
             return
         del self._connections[session.client_id]
         now = asyncio.get_running_loop().time()
         if (will := self.broker.closed(session, now, with_will=with_will, expiry=expiry)) is not None:
+            self._will(will, session)
+        if said_goodbye and session.client_id not in self.broker.sessions:
+            self.ended(session.client_id)
+
+    def _will(self, will: Publish, session: MqttSession) -> None:
+        """Unless the client has lost the right to say it since it came."""
+        if session.rights is None or session.rights.may_publish(will.topic):
             self.received(will, session.client_id)
+        else:
+            self.refused += 1
 
     def received(self, message: Publish, sender: str) -> asyncio.Future[None] | None:
         """A message of a client; as Handle."""

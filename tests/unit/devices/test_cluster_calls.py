@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -29,10 +30,11 @@ from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.rule_calls import RuleCalls
 from kubeedge.apiserver.rules import ROWS as RULE_ROWS
 from kubeedge.devices.rules import NodeRules
-from kubeedge.kit.http1 import Connection, serve_connection
+from kubeedge.kit.http1 import Connection, Request, serve_connection
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.store.memory import MemoryStore
 from kubeedge_cloud.clustercalls import conversion, webhook
+from kubeedge_cloud.clustercalls import server as server_module
 from kubeedge_cloud.clustercalls.server import ClusterServer
 from kubeedge_cloud.clustercalls.webhook import ConversionWebhook, change, client_config
 from kubeedge_cloud.devicecontroller.crds import NO_WEBHOOK, definitions
@@ -165,6 +167,38 @@ def test_an_api_server_has_objects_converted_without_a_token() -> None:
         for body in (b"{", b"[]", b"{}", {"kind": "ConversionReview", "request": {"uid": 1}}):
             assert (await port.ask("POST", webhook.PATH, body))[0] == 400
         assert (await port.ask("GET", webhook.PATH))[0] == 404
+
+    run(test)
+
+
+def test_who_is_slow_or_sends_much_keeps_no_api_server_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_HELD", 64 * 1024)
+    review_of_all = json.dumps(review("devices.kubeedge.io/v1beta1", *OLD)).encode()
+
+    async def test(port: Port) -> None:
+        ended = asyncio.Event()
+
+        def asked(address: str, *parts: bytes, ends: bool = False) -> asyncio.Task[Any]:
+            async def body() -> AsyncIterator[bytes]:
+                for part in parts:
+                    yield part
+                if not ends:
+                    await ended.wait()
+
+            peer = {"peername": (address, 1)}
+            return asyncio.create_task(port.server.handle(Request("POST", webhook.PATH, [], peer.get, body())))
+
+        slow = [asked("192.0.2.1", b"{") for _ in range(8)]
+        large = [asked("192.0.2.2", b"x" * 30_000) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        found = await asked("198.51.100.1", review_of_all, ends=True)
+        assert found.status == 200, "neither those that are slow nor what they hold"
+        assert (await asked("192.0.2.1", review_of_all, ends=True)).status == 429
+        assert (await asked("192.0.2.2", b"x" * 30_000, ends=True)).status == 429
+        assert not any(one.done() for one in (*slow, *large))
+        ended.set()
+        assert {(await one).status for one in (*slow, *large)} == {400}
+        assert not port.server._sizes and (await asked("192.0.2.1", review_of_all, ends=True)).status == 200
 
     run(test)
 

@@ -272,6 +272,77 @@ def test_messages_for_the_cloud_come_once_also_what_was_not_acknowledged_and_top
     run(scenario, directory, mosquitto)
 
 
+def test_what_is_too_large_for_the_cloud_or_finds_a_full_disk_stops_nothing(directory: Path) -> None:
+    mosquitto = Mosquitto(directory / "broker")
+    mosquitto.start()
+
+    async def scenario(store: Store) -> None:
+        waiting = UpstreamQueue(directory / "messages.db", 1 << 20, 1e9)
+        upstream = MessageUpstream(store, waiting, wall=lambda: 1_790_000_000.0)
+        found = external_broker(ExternalBrokerConfig(url=mosquitto.url), "edge1", messages=True)
+        assert found is not None
+        twins = DeviceTwins(store, wall=lambda: 1_790_000_000.0)
+        bus = EventBus(twins, "edge1", "", 0, external=found, upstream=upstream)
+        async with running(upstream, twins), program(mosquitto) as client:
+            (directory / "messages.db").mkdir()  # as on a full disk
+            serving = asyncio.create_task(bus.run(asyncio.Event()))
+            await attached(found)
+            await client.publish("a/user/b", b"x" * (node_messages.MAX_PAYLOAD + 1), qos=1)
+            await client.publish("a/user/" + "b" * node_messages.MAX_TOPIC, b"x", qos=1)
+            await client.publish("a/user/b", b"1", qos=1)
+            await until(lambda: not found.is_attached)
+            (directory / "messages.db").rmdir()
+            await client.publish("a/user/b", b"2", qos=1)
+            await until(lambda: waiting.count == 2)
+            assert [m.payload for m in waiting.after(0, 9, 1 << 20)] == [b"1", b"2"] and upstream.refused >= 2
+            assert not serving.done(), "the event bus has never ended"
+            await cancel_and_wait(serving)
+
+    run(scenario, directory, mosquitto)
+
+
+def test_a_message_that_several_filters_mean_comes_once(directory: Path) -> None:
+    """Mosquitto sends a copy for each subscription."""
+    mosquitto = Mosquitto(directory / "broker")
+    mosquitto.start()
+    row = node_messages.ANSWERS + node_messages.TOPICS
+
+    async def scenario(store: Store) -> None:
+        waiting = UpstreamQueue(directory / "messages.db", 1 << 20, 1e9)
+        for last in ("default/+", "default/+"):  # the second agent finds the subscriptions of the first
+            upstream = MessageUpstream(store, waiting, wall=lambda: 1_790_000_000.0)
+            found = external_broker(ExternalBrokerConfig(url=mosquitto.url), "edge1", messages=True)
+            assert found is not None
+            twins = DeviceTwins(store, wall=lambda: 1_790_000_000.0)
+            bus = EventBus(twins, "edge1", "", 0, external=found, upstream=upstream)
+            filters = ["default/user/#", "default/x", "default/y", last]
+            await store.put(row, node_messages.encode_topics(filters))
+            async with running(upstream, twins, bus), program(mosquitto) as client:
+                await attached(found)
+                while not waiting.count or waiting.after(0, 1000, 1 << 20)[-1].topic != "default/last":
+                    await client.publish("default/last", b"", qos=1)
+                    await asyncio.sleep(0.2)
+                first = waiting.after(0, 1000, 1 << 20)[-1].number
+                for topic in ("default/x", "default/user/b", "default/y", "default/last"):
+                    await client.publish(topic, b"1", qos=1)
+                while (topics_of := [m.topic for m in waiting.after(first, 9, 1 << 20)])[-1:] != ["default/last"]:
+                    await asyncio.sleep(0.02)
+                assert topics_of == ["default/x", "default/user/b", "default/y", "default/last"]
+
+    run(scenario, directory, mosquitto)
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "is_wider"),
+    [
+        ("a/#", "a/b", True), ("a/#", "a", True), ("a/+", "a/b", True), ("a/+", "a/#", False), ("a/+/#", "a/#", False),
+        ("a/+/#", "a/b/#", True), ("+/user/#", "a/user/#", True), ("+/user/#", "a/+/x", False), ("a/+/x", "a/+/x", True), ("a", "a/#", False),
+    ],
+)  # fmt: skip
+def test_which_filter_means_all_that_another_one_does(wide: str, narrow: str, is_wider: bool) -> None:
+    assert external.covers(wide, narrow) is is_wider
+
+
 def test_what_is_not_durable_is_not_acknowledged(directory: Path) -> None:
     mosquitto = Mosquitto(directory / "broker")
     seen: asyncio.Queue[bytes] = asyncio.Queue()

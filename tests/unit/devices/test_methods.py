@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -346,6 +346,24 @@ def test_a_simulated_device_has_its_methods() -> None:
                 await device.call("break")
 
     asyncio.run(run())
+
+
+def test_a_result_of_other_letters_is_no_larger_on_its_way() -> None:
+    async def scenario() -> None:
+        calls = DeviceMethods(cast(DeviceTwins, None))
+
+        async def call(*arguments: Any) -> Any:
+            return "\u00e9" * 90_000
+
+        calls.call = call  # type: ignore[method-assign]
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b"{}"
+
+        answer = await calls.answer(Request("POST", "/methods/default/hall/measure", [], lambda name: None, body()))
+        assert isinstance(answer.body, bytes) and len(answer.body) < device_methods.MAX_BODY
+
+    asyncio.run(scenario())
 
 
 def test_what_is_in_messages_is_checked() -> None:

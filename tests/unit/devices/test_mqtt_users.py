@@ -29,7 +29,7 @@ from kubeedge.devices.eventbus import logins as logins_module
 from kubeedge.devices.eventbus import passwords
 from kubeedge.devices.eventbus.logins import MqttLogins
 from kubeedge.devices.eventbus.module import EventBus
-from kubeedge.devices.eventbus.users import MAX_USERS, MqttUser, users
+from kubeedge.devices.eventbus.users import MAX_USERS, MqttUser, UserRights, users
 from kubeedge.devices.module import DeviceTwins
 from kubeedge.errors import Invalid
 from kubeedge.store.sqlite import open_sqlite
@@ -192,6 +192,25 @@ def test_a_mapper_uses_the_devices_of_its_protocol_and_no_other(tmp_path: Path) 
             person.close()
 
     scenario(tmp_path, [*FILE, ME], judge)
+
+
+def test_a_device_with_the_name_of_a_namespace_says_nothing_of_the_devices_there(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with node(tmp_path, FILE) as (_, twins, logins):
+            await twins._store.put(keys.desired("devices", "default", "plant"), row("modbus", "u3"))
+            await until(lambda: ("default", "plant") in twins.twins.devices)
+            rights = UserRights(logins._users["modbus"], lambda: twins.twins)
+            others = UserRights(logins._users["one"], lambda: twins.twins)
+            plant = "$hw/events/device/plant"
+            for end in ("twin/update/delta", "twin/update/document", "twin/get/result", "state/update/result"):
+                assert rights.may_receive(f"{plant}/{end}") and not rights.may_receive(f"{LATHE}/{end}"), end
+                assert others.may_receive(f"{LATHE}/{end}") and not others.may_receive(f"{plant}/{end}"), end
+            call = "$ke/events/device/plant/lathe/method"
+            assert not rights.may_receive(f"{call}/call") and not rights.may_publish(f"{call}/result")
+            assert others.may_receive(f"{call}/call") and others.may_publish(f"{call}/result")
+            assert rights.may_publish("$ke/events/device/default/plant/method/result")
+
+    asyncio.run(run())
 
 
 def test_answers_go_to_who_has_asked(tmp_path: Path) -> None:

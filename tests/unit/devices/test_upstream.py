@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -217,9 +218,40 @@ def test_a_disk_that_takes_nothing_acknowledges_nothing(tmp_path: Path) -> None:
             await asyncio.wait_for(future, WITHIN)
             assert [m.payload for m in waiting.after(0, 9, MIB)] == [b"y"]
             large = upstream.append("a/user/b", bytes(node_messages.MAX_PAYLOAD + 1))
-            assert large is not None and large.cancelled() and upstream.dropped == 1
+            named = upstream.append("a/user/" + "b" * node_messages.MAX_TOPIC, b"x")
+            assert large is named is None and upstream.refused == 2, "sent again they were too large again"
             flood = [upstream.append("a/user/b", bytes(100_000), durable=False) for _ in range(100)]
             assert flood == [None] * 100 and upstream.dropped > 50
+        await edge.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_duplicate_of_another_program_of_that_name_is_none_of_the_first(tmp_path: Path) -> None:
+    """As `mosquitto_pub -i name -q 1` sends them: each run has packet 1, and says goodbye. What the line has swallowed comes as a duplicate."""
+
+    def publish(port: int, version: int, first: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), WITHIN) as connection:
+            level = b"\x05" if version == 5 else b"\x04"
+            more = b"\0" if version == 5 else b""
+            connect = b"\0\4MQTT" + level + b"\2\0\x3c" + more + b"\0\5alarm"
+            connection.sendall(b"\x10" + bytes((len(connect),)) + connect)
+            message = b"\0\x0aalarm/user\0\1" + more + b"on"
+            assert connection.recv(64)[:1] == b"\x20"
+            connection.sendall(bytes((first, len(message))) + message)
+            assert connection.recv(64)[:1] == b"\x40", "it is acknowledged"
+            connection.sendall(b"\xe0\0")
+            assert connection.recv(64) == b""
+
+    async def scenario() -> None:
+        edge = await open_sqlite(tmp_path / "edge.db")
+        waiting = queue(tmp_path)
+        upstream = MessageUpstream(edge, waiting, wall=lambda: NOON)
+        bus = EventBus(DeviceTwins(edge, wall=lambda: NOON), NODE, "127.0.0.1", 0, upstream=upstream)
+        async with running(upstream, bus):
+            for number, (version, first) in enumerate([(4, 0x32), (4, 0x3A), (5, 0x3A), (5, 0x32)], 1):
+                await asyncio.to_thread(publish, bus.port, version, first)
+                await until(lambda number=number: waiting.count == number)  # type: ignore[misc]
         await edge.close()
 
     asyncio.run(scenario())

@@ -32,6 +32,7 @@ from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.tasks import until_one_ends
 from kubeedge.mqtt.admission import Handle
 from kubeedge.mqtt.codec import Publish
+from kubeedge.mqtt.core import matches
 
 log = logging.getLogger("kubeedge.devices")
 
@@ -221,11 +222,11 @@ class ExternalBroker:
         while True:
             await self._asked.wait()
             self._asked.clear()
-            wanted = set(self._of_rules)
-            if have - wanted:
-                await client.unsubscribe(sorted(have - wanted))
+            wanted = set(self._of_rules) - covered(self._of_rules, self._filters)
             if wanted - have:
                 await _subscribed(client, sorted(wanted - have))
+            if unwanted := (have | set(self._of_rules)) - wanted - set(self._filters):  # also those of an earlier life
+                await client.unsubscribe(sorted(unwanted))
             have = wanted
 
     async def _take(
@@ -270,6 +271,21 @@ class ExternalBroker:
         self._bytes = 0
 
 
+def covers(wide: str, narrow: str) -> bool:
+    """Every topic that `narrow` means is one that `wide` means, too."""
+    is_open, levels = narrow.endswith("#"), (wide.count("/"), narrow.count("/"))
+    return matches(wide, narrow) and (not is_open or (wide.endswith("#") and levels[0] <= levels[1]))
+
+
+def covered(filters: Sequence[str], others: Sequence[str]) -> set[str]:
+    """Those for which there is a wider one: brokers may send a copy of a message for each subscription."""
+    return {
+        one
+        for one in filters
+        if any(wide != one and covers(wide, one) for wide in (*filters, *others)) or one in others
+    }
+
+
 async def _subscribed(client: aiomqtt.Client, filters: Sequence[str]) -> None:
     codes = await client.subscribe([(each, SubscribeOptions(qos=1)) for each in filters])
     if any((code if isinstance(code, int) else code.value) >= 0x80 for code in codes):
@@ -279,9 +295,11 @@ async def _subscribed(client: aiomqtt.Client, filters: Sequence[str]) -> None:
 async def _acknowledge(
     client: _ManualClient, acks: asyncio.Queue[tuple[aiomqtt.Message, asyncio.Future[None] | None]]
 ) -> None:
-    """In the order of arrival, each when it is durable."""
+    """In the order of arrival, each when it is durable. Raises aiomqtt.MqttError for one that is not: the broker has to send it again."""
     while True:
         message, future = await acks.get()
         if future is not None:
-            await future
+            await asyncio.wait((future,))
+            if future.cancelled():
+                raise aiomqtt.MqttError("a message of its is not on the disk")
         client.acknowledge(message)

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 
 import yaml
@@ -19,6 +19,8 @@ from kubeedge.devices.core import Twins
 from kubeedge.devices.eventbus import passwords
 from kubeedge.devices.eventbus.users import ROOT, MqttUser, UserRights, users
 from kubeedge.errors import Invalid
+from kubeedge.kit.client_network import client_network
+from kubeedge.kit.turns import Turns
 from kubeedge.mqtt.admission import MqttPeer
 from kubeedge.mqtt.codec import BAD_USER, NOT_AUTHORIZED, Connect, MqttError
 from kubeedge.mqtt.core import ClientRights
@@ -40,7 +42,7 @@ class MqttLogins:
         self._path, self._twins = path, twins
         self._users: Mapping[str | int, MqttUser] = {0: ROOT}
         self._seen: tuple[int, int, int] | None = None  # of the file
-        self._turn = asyncio.Lock()
+        self._turns = Turns()
         self._key = os.urandom(32)
         self._right: dict[bytes, None] = {}  # keyed digests of user, hash and password
         self._why = ""  # the file cannot be read
@@ -55,7 +57,9 @@ class MqttLogins:
                 raise self._no(peer, "it does not say who it is", NOT_AUTHORIZED)
             return UserRights(user, self._twins)
         user = self._users.get(packet.user, _NOBODY)  # takes as long
-        if not await self._matches(user, packet.password or b"") or user is _NOBODY:
+        whose = client_network(peer.address) if peer.is_remote else peer.uid
+        is_right = await self._matches(user, packet.password or b"", whose)
+        if not is_right or self._users.get(packet.user) != user:  # the file may have changed meanwhile
             raise self._no(peer, "user or password is wrong", BAD_USER)
         return UserRights(user, self._twins)
 
@@ -63,15 +67,20 @@ class MqttLogins:
         self.refused += 1
         return MqttError(f"from {peer.address}: {why}", code)
 
-    async def _matches(self, user: MqttUser, password: bytes) -> bool:
+    async def _matches(self, user: MqttUser, password: bytes, whose: Hashable) -> bool:
         assert user.password is not None
         text = b"\0".join((user.name.encode(), user.password.key, password))
         digest = hashlib.blake2b(text, key=self._key, digest_size=16).digest()
         if digest in self._right:
             return True
-        async with self._turn:  # each takes memory
-            if not await asyncio.to_thread(user.password.matches, password):
-                return False
+        async with self._turns.of(whose):  # each takes memory, and who guesses waits for himself
+            trying = asyncio.ensure_future(asyncio.to_thread(user.password.matches, password))
+            try:
+                if not await asyncio.shield(trying):
+                    return False
+            except asyncio.CancelledError:
+                await asyncio.wait([trying])  # a thread cannot be stopped: the next one does not begin beside it
+                raise
         if len(self._right) >= _KNOWN:
             self._right.clear()
         self._right[digest] = None
@@ -82,13 +91,10 @@ class MqttLogins:
         user = rights.user if isinstance(rights, UserRights) else None
         return user is not None and self._users.get(user.name or user.uid) == user
 
-    async def look(self) -> bool:
-        """Read the file if it has changed. True: there are other users than before."""
-        found = await asyncio.to_thread(self._read)
-        if found is None:
-            return False
-        before, self._users = self._users, found
-        return before != found
+    async def look(self) -> None:
+        """Read the file if it has changed."""
+        if (found := await asyncio.to_thread(self._read)) is not None:
+            self._users = found
 
     def _read(self) -> Mapping[str | int, MqttUser] | None:
         """None: it has not changed."""
@@ -115,7 +121,10 @@ class MqttLogins:
 
     async def follow(self, changed: Callable[[], None]) -> None:
         """Calls `changed` whenever there are other users than before, until it is cancelled."""
+        told = self._users
         while True:
             await asyncio.sleep(_LOOK)
-            if await self.look():
+            await self.look()
+            if told != self._users:  # a client that came may have had the file read
+                told = self._users
                 changed()

@@ -71,6 +71,8 @@ class EventBus:
         self._asking = TaskSet("requests of programs")  # of one run
         twins.listeners.append(self)
         self._upstream = upstream
+        if upstream is not None and self._server is not None:
+            self._server.ended = upstream.ended
         if upstream is not None and external is not None:
             upstream.topics_changed = lambda: external.subscribe(upstream.topics.rules)
 

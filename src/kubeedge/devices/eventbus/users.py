@@ -107,9 +107,11 @@ class UserRights:
         return not topic.startswith("$") and any(matches(one, topic) for one in self.user.topics)
 
     def _of(self, topic: str) -> bool:
-        """The topic is about a device of the user's, whose id has one or two levels."""
-        levels = topic.split("/")[3:]
-        return self._identified(tuple(levels[:2])) or self._identified(tuple(levels[:1]))
+        """The topic is about a device of the user's."""
+        if not topic.startswith(_OWN):
+            return self._identified(topics.identifier_of(topic))
+        levels = tuple(topic[len(_OWN) :].split("/")[:2])  # namespace and name: a name alone is no id there
+        return len(levels) == 2 and self._identified(levels)
 
     def _identified(self, identifier: tuple[str, ...]) -> bool:
         twins = self._twins()

@@ -26,6 +26,7 @@ log = logging.getLogger("kubeedge.devices.upstream")
 
 _PAUSE = 0.25  # seconds that a message waits whose client does not ask for durability (QoS 0)
 _RETRY = 1.0  # seconds, on a full disk
+_MOST_CLIENTS = 1024
 _MAX_WAITING = 4 * 1024 * 1024  # bytes on their way to the disk
 
 
@@ -43,32 +44,50 @@ class MessageUpstream:
         self._incoming: list[IncomingMessage] = []
         self._done = 0  # up to there the queue has forgotten its messages
         self._bytes = 0
+        self._clients: set[str] = set()  # whose duplicates would be known
         self._waiters: list[asyncio.Future[None]] = []
         self._wake, self._look = asyncio.Event(), asyncio.Event()
         self._later: asyncio.TimerHandle | None = None
         self.dropped = 0  # messages that found no room in memory, since the start
+        self.refused = 0  # those that are larger than any may be
         self.topics_changed: Callable[[], None] = lambda: None
 
     def append(
         self, topic: str, payload: bytes, *, client: str = "", packet: int = 0, dup: bool = False, durable: bool = True
     ) -> asyncio.Future[None] | None:
-        """A message for the cloud; the future is done when it is on the disk, and cancelled when it is not kept. None: nobody asked."""
+        """A message for the cloud; the future is done when it is on the disk, and cancelled when it is not kept. None: nobody asked, or
+        there is no use in sending it again."""
         loop = asyncio.get_running_loop()
+        if len(payload) > node_messages.MAX_PAYLOAD or len(topic) > node_messages.MAX_TOPIC:
+            if not self.refused:
+                log.warning("%.200s: a message is too large for the cloud; others are counted", topic)
+            self.refused += 1
+            return None
         size = len(topic) + len(payload) + 64
         future: asyncio.Future[None] | None = loop.create_future() if durable else None
-        if self._bytes + size > _MAX_WAITING or len(payload) > node_messages.MAX_PAYLOAD:
+        if self._bytes + size > _MAX_WAITING:
             self.dropped += 1
             if future is not None:
                 future.cancel()
             return future
         self._incoming.append(IncomingMessage(topic, payload, int(self._wall() * 1000), client, packet, dup))
         self._bytes += size
+        if packet:
+            if len(self._clients) >= _MOST_CLIENTS:
+                self._clients.clear()
+            self._clients.add(client)
         if future is not None:
             self._waiters.append(future)
             self._wake.set()
         elif self._later is None:
             self._later = loop.call_later(_PAUSE, self._wake.set)
         return future
+
+    def ended(self, client: str) -> None:
+        """It has said goodbye: the next program of that name numbers its messages anew, and a duplicate of its is none of this one's."""
+        if client in self._clients:
+            self._clients.remove(client)
+            self._incoming.append(IncomingMessage("", b"", 0, client))  # goes to the disk with the next message
 
     async def run(self, ready: asyncio.Event) -> None:
         """Ready when what waits is known."""

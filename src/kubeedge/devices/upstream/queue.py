@@ -36,7 +36,8 @@ CREATE TABLE IF NOT EXISTS packet (
 
 @dataclass(frozen=True, slots=True)
 class IncomingMessage:
-    """A message of a client. `packet` 0: it will not be sent again. `dup`: it may be here already."""
+    """A message of a client. `packet` 0: it will not be sent again. `dup`: it may be here already. Without a topic it is none: the client
+    sends none of its messages again."""
 
     topic: str
     payload: bytes
@@ -120,7 +121,9 @@ class UpstreamQueue:
                 db.execute("PRAGMA synchronous=FULL")
                 db.execute("BEGIN IMMEDIATE")
                 for message in messages:
-                    if not message.packet or self._is_new(db, message):
+                    if not message.topic:
+                        db.execute("DELETE FROM packet WHERE client = ?", (message.client,))
+                    elif not message.packet or self._is_new(db, message):
                         row = (message.time, now, message.topic, message.payload)
                         db.execute("INSERT INTO waiting (time, queued, topic, payload) VALUES (?,?,?,?)", row)
                         self.kept += 1
