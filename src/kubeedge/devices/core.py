@@ -187,7 +187,8 @@ class Twins:
                 device.destinations[name] = found
         except Invalid as exc:
             if len(device.refused) < _MAX_REFUSED:
-                device.refused[f"{name[:128]}.pushMethod"] = str(exc)
+                where, _, why = str(exc).partition(" ")  # it begins with pushMethod
+                device.refused[f"{name[:128]}.{where}"] = why
 
     def _shared(self, name: str, prop: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """The same objects for the same text: a thousand devices of one model have its properties once."""
