@@ -1,6 +1,6 @@
 """Devices that a scan has found on a node: each becomes a Device with `kubeedge.io/approved: "false"`, of which its node hears nothing.
 
-A Device that exists stays as it is, approved or not. What the cloud has not heard of at once (all of its processes were away) is made if the report is
+A Device that exists stays as it is, approved or not, and one that was approved by another name, or made by hand, is not found again. What the cloud has not heard of at once (all of its processes were away) is made if the report is
 not older than some minutes: a Device that somebody has deleted does not come back with each start.
 """
 
@@ -27,6 +27,7 @@ FOUND = "kubeedge.io/found"  # annotation: what the device said of itself, as JS
 MAX_WAITING = 512  # Devices of a tenant that wait for approval; what is found beyond them is left out
 _FRESH = 600.0  # seconds
 _BOUNDS = JsonBounds(values=100)
+_WHERE = ("host", "url", "macAddress")  # fields of configData that say which device it is
 _MAX_NAME = 253
 
 
@@ -63,7 +64,8 @@ class Discoveries:
             log.warning("tenant=%s node=%s found=%s: %s", self._tenant, *key, exc)
             del self._rows[key]
             return None
-        if self._devices.get(NAMESPACE, meta.name_of(device)) is None:
+        is_known = any(core.is_approved(one) and _is_same(one, device) for one in self._devices)
+        if not is_known and self._devices.get(NAMESPACE, meta.name_of(device)) is None:
             if sum(not core.is_approved(one) for one in self._devices) >= MAX_WAITING:
                 log.warning("tenant=%s node=%s found=%s: too many Devices wait for approval", self._tenant, *key)
             else:
@@ -80,6 +82,22 @@ class Discoveries:
         except Invalid:
             return False
         return isinstance(time, int) and abs(self._wall() - time / 1000) < _FRESH
+
+
+def _is_same(device: Object, other: Object) -> bool:
+    """A Device is the one that was found: of that node and protocol, and no field that both configurations have differs."""
+    (node, name, has), (at, protocol, says) = _place(device), _place(other)
+    if node != at or name != protocol or not any(key in has and key in says for key in _WHERE):
+        return False
+    return all(has[key] == says[key] for key in says if key in has)
+
+
+def _place(device: Object) -> tuple[str, str, dict[str, Any]]:
+    spec = device.get("spec") or {}
+    protocol = spec.get("protocol") or {}
+    config = protocol.get("configData")
+    name = str(protocol.get("protocolName")).lower()
+    return str(spec.get("nodeName")), name, config if isinstance(config, dict) else {}
 
 
 def unapproved(node: NodeName, name: str, value: bytes) -> Object:
