@@ -255,7 +255,8 @@ def _ready(
         last = status.get("lastOnlineTime")
         return _not("NodeOffline", f"node {node} is not attached; last report {last or 'unknown'}", "Unknown")
     if report is None or report.get("generation") != status["observedGeneration"]:
-        return _not("Pending", f"node {node} has not taken the device over yet", "Unknown")
+        why = f"node {node} has not taken the device over yet: has it modules.devices.enable: true?"
+        return _not("Pending", why, "Unknown")
     if refused := _mapping(report.get("refused")):
         return _not("ReportRefused", _listed({str(k)[:128]: str(v)[:200] for k, v in refused.items()}))
     if status["state"] in ("offline", "unhealthy"):

@@ -17,7 +17,7 @@ from typing import Any
 from kubeedge.cli.control import call_cloud, of_tenant
 from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.show import as_json, table, tree
-from kubeedge.errors import Invalid, KubeEdgeError
+from kubeedge.errors import Invalid, KubeEdgeError, Unavailable
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.mapper.link import endpoint
 from kubeedge.mapper.listing import RESULT, DeviceListing
@@ -25,6 +25,9 @@ from kubeedge.mqtt.client import MqttClient
 from kubeedge.mqtt.codec import Publish
 
 _ADVICE = "is modules.devices.enable true in the agent's configuration, and does the agent run (kubeedge status)?"
+_USERS = (
+    "has this Unix user an entry (uid) in the file of modules.devices.mqttUsers? root has, unless that says otherwise"
+)
 _ELSEWHERE = " On the cloud's machine: --cloud"
 _DEVICE, _DOCUMENT = "$hw/events/device/", "/twin/update/document"
 HISTORY = "$ke/events/devices/history/get"
@@ -56,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
     except (OSError, KubeEdgeError) as exc:
         if isinstance(exc, CommandError | BrokenPipeError):
             raise
+        if isinstance(exc, Unavailable):
+            raise CommandError(f"broker {options.broker}: {exc}", _USERS) from exc
         advice = f"{_ADVICE}{'' if options.verb in ('watch', 'history') else _ELSEWHERE}"
         raise CommandError(f"broker {options.broker}: {str(exc) or 'no answer in time'}", advice) from exc
     return 0
