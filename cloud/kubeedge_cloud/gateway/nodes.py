@@ -28,7 +28,7 @@ from kubeedge_cloud.gateway.references import GatewayObjects, oldest
 NODES = "kubeedge.io/nodes"  # annotation: a label selector, as kubectl -l has it
 MAX_SITES = 32  # nodes of one tenant that serve Gateways
 _ROUTES = (gateway.HTTPROUTES, gateway.TLSROUTES, gateway.TCPROUTES)
-_NOBODY = f"no node that serves Gateways is selected by {NODES}"
+_NOBODY = f"no node that serves Gateways (modules.mesh.gateways) has labels that {NODES} selects, a label selector as `kubectl -l` has it"
 
 
 @dataclass(frozen=True, slots=True)
