@@ -23,7 +23,7 @@ from kubeedge.mqtt.admission import MqttListener
 if TYPE_CHECKING:
     from kubeedge.devices.eventbus.logins import MqttLogins
 
-log = logging.getLogger("kubeedge.devices")
+log = logging.getLogger("kubeedge.agent")
 
 
 def device_modules(parts: Parts) -> list[Module]:
