@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -173,6 +174,8 @@ async def _history(address: tuple[str, int], options: argparse.Namespace) -> Non
     text = "\n".join(f"{_time(stamp)}  {_printable(one)}" for stamp, one in found)
     if options.output == "json" or found:
         print(as_json(found) if options.output == "json" else text)
+    else:
+        print(f"no values: is {options.property} in the annotation kubeedge.io/history of the Device?", file=sys.stderr)
 
 
 def _is_meant(identifier: str, name: str) -> bool:
