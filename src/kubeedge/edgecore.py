@@ -149,6 +149,8 @@ class Agent:
             from kubeedge.agent.mesh_modules import mesh_modules
 
             workloads += mesh_modules(parts)
+        elif on.mesh.gateways.enable:
+            log.warning("modules.mesh.gateways serves nothing without modules.mesh.enable: true")
         if on.publishing.enable and parts.bus is not None:
             workloads += self._publishing(parts.bus)
         if parts.config.metrics.listen:

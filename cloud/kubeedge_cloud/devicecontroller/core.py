@@ -7,7 +7,7 @@ The row of a device on its node has its model's properties in it, so that the tw
 
 and {"metadata", "deleting": true} when it is to end. The node reports (kubeedge.devices.core):
 
-    {"uid", "generation", "state", "seen", "twins": {NAME: {"value", "time", "desired"}}, "refused": {NAME: why}, "mappers": [two]}    or {"uid", "gone": true}
+    {"uid", "generation", "state", "seen", "twins": {NAME: {"value", "time", "desired"}}, "why", "refused": {NAME: why}, "mappers": [two]}    or {"uid", "gone": true}
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _TYPE = ("type", "accessMode", "minimum", "maximum", "unit")
 _OWN = ("reportCycle", "collectCycle", "reportToCloud", "pushMethod")
 _STATES = ("online", "offline", "ok", "unhealthy", "unknown")
 _MAX_STATUS = 512 * 1024  # bytes of all values in a status; an object may have 1.5 MiB
+_MAX_WHY = 500  # characters of what a mapper says
 _MAX_SHOWN = 8  # properties that a message names
 
 
@@ -254,13 +255,14 @@ def _ready(
         last = status.get("lastOnlineTime")
         return _not("NodeOffline", f"node {node} is not attached; last report {last or 'unknown'}", "Unknown")
     if report is None or report.get("generation") != status["observedGeneration"]:
-        return _not("Pending", f"node {node} has not taken the device over yet", "Unknown")
+        why = f"node {node} has not taken the device over yet: has it modules.devices.enable: true?"
+        return _not("Pending", why, "Unknown")
     if refused := _mapping(report.get("refused")):
         return _not("ReportRefused", _listed({str(k)[:128]: str(v)[:200] for k, v in refused.items()}))
     if status["state"] in ("offline", "unhealthy"):
-        return _not(
-            "DeviceOffline", f"its mapper says {status['state']}; last report {status.get('lastOnlineTime', 'unknown')}"
-        )
+        why = f": {str(report['why'])[:_MAX_WHY]}" if report.get("why") else ""
+        last = status.get("lastOnlineTime", "unknown")
+        return _not("DeviceOffline", f"its mapper says {status['state']}{why}; last report {last}")
     if status["state"] == "unknown":
         last = status.get("lastOnlineTime")
         since = f" since {last}" if last else ""

@@ -1,6 +1,6 @@
 """Devices that a scan has found on a node: each becomes a Device with `kubeedge.io/approved: "false"`, of which its node hears nothing.
 
-A Device that exists stays as it is, approved or not. What the cloud has not heard of at once (all of its processes were away) is made if the report is
+A Device that exists stays as it is, approved or not, and one that was approved by another name, or made by hand, is not found again. What the cloud has not heard of at once (all of its processes were away) is made if the report is
 not older than some minutes: a Device that somebody has deleted does not come back with each start.
 """
 
@@ -29,6 +29,7 @@ MAX_ROW = 64 * 1024  # bytes of what a node says about one: MAX_WAITING of them 
 _FRESH = 600.0  # seconds
 _COUNTED = 5.0  # seconds for which a count of those that wait is good
 _BOUNDS = JsonBounds(values=100)
+_WHERE = ("host", "url", "macAddress")  # fields of configData that say which device it is
 _MAX_NAME = 253
 
 
@@ -67,7 +68,7 @@ class Discoveries:
             del self._rows[key]
             return None
         if self._devices.get(NAMESPACE, meta.name_of(device)) is None:
-            if not self._is_full():
+            if not self._is_full() and not self._is_known(device):
                 self._waiting += 1
                 try:
                     await self._client.create(DEVICES, NAMESPACE, device)
@@ -76,6 +77,10 @@ class Discoveries:
                     log.warning("tenant=%s node=%s found=%s: %s", self._tenant, *key, exc)
         self._rows.pop(key, None)
         return None
+
+    def _is_known(self, found: Object) -> bool:
+        """Somebody has approved it already, under another name."""
+        return any(core.is_approved(one) and _is_same(one, found) for one in self._devices)
 
     def _is_full(self) -> bool:
         """Counted, and told, now and then: a node may find devices without end, and a tenant may have very many."""
@@ -94,6 +99,22 @@ class Discoveries:
         except Invalid:
             return False
         return isinstance(time, int) and abs(self._wall() - time / 1000) < _FRESH
+
+
+def _is_same(device: Object, other: Object) -> bool:
+    """A Device is the one that was found: of that node and protocol, and no field that both configurations have differs."""
+    (node, name, has), (at, protocol, says) = _place(device), _place(other)
+    if node != at or name != protocol or not any(key in has and key in says for key in _WHERE):
+        return False
+    return all(has[key] == says[key] for key in says if key in has)
+
+
+def _place(device: Object) -> tuple[str, str, dict[str, Any]]:
+    spec = device.get("spec") or {}
+    protocol = spec.get("protocol") or {}
+    config = protocol.get("configData")
+    name = str(protocol.get("protocolName")).lower()
+    return str(spec.get("nodeName")), name, config if isinstance(config, dict) else {}
 
 
 def unapproved(node: NodeName, name: str, value: bytes) -> Object:

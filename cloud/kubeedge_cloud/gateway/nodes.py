@@ -30,7 +30,7 @@ NODES = "kubeedge.io/nodes"  # annotation: a label selector, as kubectl -l has i
 _MAX_SELECTOR = 1024  # characters; each of thousands of objects has one, which is asked of each node
 MAX_SITES = 32  # nodes of one tenant that serve Gateways
 _ROUTES = (gateway.HTTPROUTES, gateway.TLSROUTES, gateway.TCPROUTES)
-_NOBODY = f"no node that serves Gateways is selected by {NODES}"
+_NOBODY = f"no node that serves Gateways (modules.mesh.gateways) has labels that {NODES} selects, a label selector as `kubectl -l` has it"
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,8 +287,13 @@ class TenantManager:
     # What other parts ask
 
     async def lookup(self, tenant: TenantId, node: NodeName) -> NodeRecord | None:
-        """As node(); one that joined before there was a plan for IPv6 gets its addresses now. A cluster gives them itself, when it makes the Node."""
+        """As node(); one that joined before there was a plan for IPv6 gets its addresses now. A cluster gives them itself, when it makes the Node.
+        Addresses stay; the network of all pods is the plan's, which may have become larger."""
         record = await self.node(tenant, node)
+        if record is not None and self._plan.widened(record.ipv6) != record.ipv6:
+            return await self._change_node(
+                tenant, node, lambda known: replace(known, ipv6=self._plan.widened(known.ipv6))
+            )
         if record is None or record.ipv6 or not (ipv6 := self._plan.ipv6_of(record.number)):
             return record
         owner = await self.tenant(tenant)

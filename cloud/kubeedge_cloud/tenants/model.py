@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_interface, ip_network
 from typing import Any
 
@@ -194,6 +194,12 @@ class AddressPlan:
     def cloud(self) -> str:
         """The cloud's own address on the overlay."""
         return f"{self._overlay[-2]}/{self._overlay.prefixlen}"
+
+    def widened(self, ipv6: NodeIpv6) -> NodeIpv6:
+        """What a node has, with the plan's network of all pods where its own pods are in that."""
+        if not ipv6 or self.ipv6 is None or not self.ipv6.has(ipv6.pod_cidr):
+            return ipv6
+        return replace(ipv6, pod_network=self.ipv6.pods)
 
     def ipv6_of(self, number: NodeNumber, pod_cidr: str = "") -> NodeIpv6:
         """What the node with that number has of IPv6; NONE without a plan for it. `pod_cidr`: as a cluster has given it."""

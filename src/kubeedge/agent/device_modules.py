@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 import time
 from pathlib import Path
@@ -21,6 +22,8 @@ from kubeedge.mqtt.admission import MqttListener
 
 if TYPE_CHECKING:
     from kubeedge.devices.eventbus.logins import MqttLogins
+
+log = logging.getLogger("kubeedge.agent")
 
 
 def device_modules(parts: Parts) -> list[Module]:
@@ -100,7 +103,11 @@ def _lan(c: DevicesConfig) -> MqttListener | None:
     def context() -> ssl.SSLContext:
         found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         found.minimum_version = ssl.TLSVersion.TLSv1_2
-        found.load_cert_chain(certificate, key)
+        found.load_cert_chain(certificate, key, password="")  # nobody is there to type one
         return found
 
+    try:
+        context()
+    except (OSError, ValueError) as exc:
+        log.error("mqttTls: nobody gets in with %s and %s: %s", certificate, key, exc)
     return MqttListener(*ip_endpoint(c.mqtt_tls.listen), context)

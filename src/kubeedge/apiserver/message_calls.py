@@ -80,6 +80,8 @@ async def _read(log: MessageLog, node: NodeName, request: Request) -> Response:
     after, wait = _number(request, "after", 0), min(float(_number(request, "wait", 0)), _WAIT)
     limit = min(_number(request, "limit", _LIMIT), _LIMIT)
     found = await log.read(node, after, limit, _BYTES)
+    if not found:
+        await log.check(node)
     if not found and wait:
         await log.wait(node, after, wait)
         found = await log.read(node, after, limit, _BYTES)

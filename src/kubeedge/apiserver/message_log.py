@@ -70,6 +70,11 @@ class MessageLog:
                 return found
             start = page.kvs[-1].key + "\0"
 
+    async def check(self, node: NodeName) -> None:
+        """Raises NotFound for a node that this tenant has not."""
+        if await self._store.get(keys.nodes(self._tenant) + node) is None:
+            raise NotFound(f"there is no node {node[:253]}")
+
     async def _block_before(self, node: NodeName, after: int) -> int:
         """The position at which the block begins that may have the next message: there are no ranges backwards, and few blocks."""
         prefix = keys.message_log(self._tenant, node)
@@ -116,8 +121,7 @@ class MessageLog:
             ]
             if (await self._store.txn(compares, [Put(key, row)])).succeeded:
                 return
-            if await self._store.get(record) is None:
-                raise NotFound(f"there is no node {node[:253]}")
+            await self.check(node)
         raise Conflict(f"reader {name} is written by others")
 
     async def forget(self, node: NodeName, name: str) -> bool:

@@ -151,7 +151,10 @@ class RuleCalls:
         node, rule, target = at
         match rules.kind_of(target):
             case rules.EVENTBUS:
-                topic = rules.text_of(rule, "targetResource", "topic").strip("/") + more
+                topic = rules.text_of(rule, "targetResource", "topic").strip("/")
+                if not topic:
+                    raise BadRequest("spec.targetResource.topic of the rule is missing: a rule to eventbus needs one")
+                topic += more
                 body = await _message(request)
                 connection = await self._connected(tenant, node)
                 return await _published(connection, node, topic, body)
@@ -180,7 +183,9 @@ async def _found(objects: RuleObjects, namespace: str, path: str) -> tuple[Objec
         source = await objects.endpoint(namespace, str(spec["source"]))
         if rules.kind_of(source) == rules.REST:
             return rule, more, await objects.endpoint(namespace, str(spec["target"]))
-    raise NoSuchPath
+    raise NoSuchPath(
+        f"no rule of namespace {namespace} from a rest endpoint has a path that begins /{path.strip('/')[:200]}"
+    )
 
 
 async def _message(request: Request) -> bytes:

@@ -98,7 +98,7 @@ def call_cloud(
     path: str, method: str, target: str, body: object = None, *, timeout: float = _TIMEOUT
 ) -> dict[str, Any]:
     """`call`, of the cloud process of this machine."""
-    start = "start it with `kubeedge cloud`, or name its socket with --socket"
+    start = "on the cloud's machine: start it with `kubeedge cloud`, or name its socket with --socket"
     return call(path, method, target, body, what="the cloud", start=start, timeout=timeout)
 
 

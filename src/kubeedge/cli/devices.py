@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 from kubeedge.cli.control import call_cloud, of_tenant
 from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.show import as_json, table, tree
-from kubeedge.errors import Invalid, KubeEdgeError
+from kubeedge.errors import Invalid, KubeEdgeError, Unavailable
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.mapper.link import endpoint
 from kubeedge.mapper.listing import RESULT, DeviceListing
@@ -25,6 +26,10 @@ from kubeedge.mqtt.client import MqttClient
 from kubeedge.mqtt.codec import Publish
 
 _ADVICE = "is modules.devices.enable true in the agent's configuration, and does the agent run (kubeedge status)?"
+_USERS = (
+    "has this Unix user an entry (uid) in the file of modules.devices.mqttUsers? root has, unless that says otherwise"
+)
+_ELSEWHERE = " On the cloud's machine: --cloud"
 _DEVICE, _DOCUMENT = "$hw/events/device/", "/twin/update/document"
 HISTORY = "$ke/events/devices/history/get"
 CALL = "$ke/events/devices/method/call"
@@ -55,7 +60,10 @@ def run(options: argparse.Namespace) -> int:
     except (OSError, KubeEdgeError) as exc:
         if isinstance(exc, CommandError | BrokenPipeError):
             raise
-        raise CommandError(f"broker {options.broker}: {str(exc) or 'no answer in time'}", _ADVICE) from exc
+        if isinstance(exc, Unavailable):
+            raise CommandError(f"broker {options.broker}: {exc}", _USERS) from exc
+        advice = f"{_ADVICE}{'' if options.verb in ('watch', 'history') else _ELSEWHERE}"
+        raise CommandError(f"broker {options.broker}: {str(exc) or 'no answer in time'}", advice) from exc
     return 0
 
 
@@ -135,7 +143,8 @@ async def _call(address: tuple[str, int], options: argparse.Namespace) -> None:
     request = {"id": options.device, "method": options.method, **_call_body(options)}
     value = await _asked(address, CALL, request, options.timeout + _SLACK)
     if "reason" in value:
-        raise CommandError(str(value["reason"]), f"kubeedge devices get {options.device}")
+        is_known = not str(value["reason"]).startswith("this node has")
+        raise CommandError(str(value["reason"]), f"kubeedge devices {'get ' + options.device if is_known else 'list'}")
     _print_result(options, value.get("result"))
 
 
@@ -165,6 +174,8 @@ async def _history(address: tuple[str, int], options: argparse.Namespace) -> Non
     text = "\n".join(f"{_time(stamp)}  {_printable(one)}" for stamp, one in found)
     if options.output == "json" or found:
         print(as_json(found) if options.output == "json" else text)
+    else:
+        print(f"no values: is {options.property} in the annotation kubeedge.io/history of the Device?", file=sys.stderr)
 
 
 def _is_meant(identifier: str, name: str) -> bool:
@@ -199,6 +210,8 @@ def _one(device: Mapping[str, Any]) -> str:
         shown = [_printable(value) for value in (prop.get("desired", "-"), has.get("value", "-"))]
         rows.append((name, prop.get("type", "-"), *shown, prop.get("unit", "-"), _time(has.get("timestamp", 0))))
     head = f"{device['id']}: {device['state']}, last report {_time(device['last_online'])}"
+    if why := device.get("reason"):
+        head = f"{head}\n{_printable(str(why), 500)}"
     methods = "".join(f"\nmethod {_method(one)}" for one in device.get("methods") or ())
     return f"{head}\n{table(('PROPERTY', 'TYPE', 'DESIRED', 'REPORTED', 'UNIT', 'TIME'), rows)}{methods}"
 

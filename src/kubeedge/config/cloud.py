@@ -199,16 +199,16 @@ class Addresses:
     services_ipv6: str = setting(
         "",
         'network of a second cluster IP, of IPv6, for Services whose ipFamilyPolicy or ipFamilies ask for one; "": they have IPv4 alone',
-        form=forms.network_or_none,
+        form=forms.ipv6_network_or_none,
     )
     pods_ipv6: str = setting(
         "",
         'addresses of IPv6 for the pods of all nodes, like fd00:10:244::/48: nodes and pods have both versions; "": IPv4 alone. Nodes that have '
         "joined get theirs when they attach (docs/guide/ipv6.md)",
-        form=forms.network_or_none,
+        form=forms.ipv6_network_or_none,
     )
     overlay_ipv6: str = setting(
-        "fd00:100:64::/64", "addresses of IPv6 of the nodes, where there is podsIpv6", form=forms.network
+        "fd00:100:64::/64", "addresses of IPv6 of the nodes, where there is podsIpv6", form=forms.ipv6_network
     )
     node_bits_ipv6: int = setting(64, "prefix length of the IPv6 addresses for the pods of one node", low=9, high=112)
     node_bits: int = setting(

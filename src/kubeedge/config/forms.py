@@ -113,10 +113,18 @@ def network(text: str) -> None:
         raise ValueError("is not a network, like 10.244.0.0/16 (no bits behind the prefix)") from exc
 
 
-def network_or_none(text: str) -> None:
-    """A network, or "" for none. Raises ValueError."""
+def ipv6_network(text: str) -> None:
+    """As network(), of IPv6 alone. Raises ValueError."""
+    try:
+        ipaddress.IPv6Network(text)
+    except ValueError as exc:
+        raise ValueError("is not an IPv6 network, like fd00:10:244::/48 (no bits behind the prefix)") from exc
+
+
+def ipv6_network_or_none(text: str) -> None:
+    """A network of IPv6, or "" for none. Raises ValueError."""
     if text:
-        network(text)
+        ipv6_network(text)
 
 
 def tenant_network(text: str) -> None:

@@ -35,6 +35,7 @@ _MAX_KNOWN = 2048  # properties that are shared
 _MAX_HISTORY = 1024 * 1024  # characters of values that wait for the disk
 _VALUE = 64  # characters that a value costs besides its own, at most
 _MAX_SOURCE = 64  # characters
+_MAX_WHY = 500  # characters
 _MAX_REFUSED = 16  # reasons kept of one device
 
 
@@ -63,6 +64,7 @@ class Device:
     destinations: dict[str, tuple[str, ...]] = field(default_factory=dict)  # property -> where its values are sent, too
     twins: dict[str, Twin] = field(default_factory=dict)
     state: str = "unknown"
+    why: str = ""  # what its mapper says is wrong with it
     seen: int = 0  # as Twin.time, of the last report
     refused: dict[str, str] = field(default_factory=dict)
     cycle: int = 0  # milliseconds, the shortest in which its Device asks for values; 0: for none
@@ -120,7 +122,7 @@ class Twins:
         if kept is None or kept.get("uid") != value.get("uid"):
             kept = self._kept[key] = {"twins": {}}
         kept["twins"] |= _mapping(value.get("twins"))
-        kept |= {name: value[name] for name in ("uid", "state", "seen", "generation", "gone") if name in value}
+        kept |= {name: value[name] for name in ("uid", "state", "why", "seen", "generation", "gone") if name in value}
 
     def restored(self) -> None:
         """All desired rows have come: reports of devices that went meanwhile are taken back."""
@@ -185,7 +187,8 @@ class Twins:
                 device.destinations[name] = found
         except Invalid as exc:
             if len(device.refused) < _MAX_REFUSED:
-                device.refused[f"{name[:128]}.pushMethod"] = str(exc)
+                where, _, why = str(exc).partition(" ")  # it begins with pushMethod
+                device.refused[f"{name[:128]}.{where}"] = why
 
     def _shared(self, name: str, prop: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """The same objects for the same text: a thousand devices of one model have its properties once."""
@@ -200,7 +203,7 @@ class Twins:
         found = Device(uid)
         kept = self._kept.pop(key, {})
         if kept.get("uid") == uid:
-            found.state = str(kept.get("state") or "unknown")
+            found.state, found.why = str(kept.get("state") or "unknown"), str(kept.get("why") or "")
             found.seen = _milliseconds(kept.get("seen"))
             found.generation = _milliseconds(kept.get("generation"))
             for name, twin in kept["twins"].items():
@@ -281,13 +284,14 @@ class Twins:
         found, self.history, self.history_size = self.history, {}, 0
         return found
 
-    def set_state(self, key: NamespacedName, state: str, now: int, *, heard: bool = True) -> None:
-        """One of STATES; `heard`: a mapper says so. Raises KeyError for a device that this node has not."""
+    def set_state(self, key: NamespacedName, state: str, now: int, *, why: str = "", heard: bool = True) -> None:
+        """One of STATES; `why`: what is wrong, for people; `heard`: a mapper says so. Raises KeyError for a device that this node has not."""
         device = self.devices[key]
         if device.deleting:
             raise KeyError(key)
-        if device.state != state:
-            device.state = state
+        why = "".join(c if c.isprintable() else "?" for c in why[:_MAX_WHY])
+        if (device.state, device.why) != (state, why):
+            device.state, device.why = state, why
             self.dirty[key] = None
         if heard:
             self._seen(key, device, now)
@@ -327,6 +331,8 @@ class Twins:
             "seen": device.seen,
             "twins": public,
         }
+        if device.why:
+            report["why"] = device.why
         if device.refused:
             report["refused"] = device.refused
         if device.reporters.both:

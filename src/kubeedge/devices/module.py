@@ -111,10 +111,10 @@ class DeviceTwins:
         return refused, self._written(key, durable)
 
     def set_state(
-        self, key: NamespacedName, state: str, *, durable: bool, heard: bool = True
+        self, key: NamespacedName, state: str, *, why: str = "", durable: bool, heard: bool = True
     ) -> asyncio.Future[None] | None:
-        """Set the state of a device; see `report`. `heard`: a mapper says so."""
-        self.twins.set_state(key, state, self.now(), heard=heard)
+        """Set the state of a device; see `report`. `why`: what is wrong with it, for people; `heard`: a mapper says so."""
+        self.twins.set_state(key, state, self.now(), why=why, heard=heard)
         if heard:
             self._heard[key] = asyncio.get_running_loop().time()
         return self._written(key, durable)

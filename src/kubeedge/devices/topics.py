@@ -133,13 +133,14 @@ def _text(name: str, value: Any) -> str:
     raise Invalid(f"the value of twin {name[:128]} is no text, number or truth value")
 
 
-def state(payload: bytes) -> tuple[str, str]:
-    """The event id and the state in a state/update message. Raises Invalid."""
+def state(payload: bytes) -> tuple[str, str, str]:
+    """The event id, the state and why it is so ("": nobody says) in a state/update message. Raises Invalid."""
     value = event_of(payload)
     found = value.get("state")
     if found not in STATES:
         raise Invalid(f"the state is none of {', '.join(STATES)}")
-    return event_id(value), str(found)
+    why = value.get("reason")
+    return event_id(value), str(found), why if isinstance(why, str) else ""
 
 
 def event_id(value: Mapping[str, Any]) -> str:
@@ -263,6 +264,7 @@ def detailed(key: NamespacedName, device: Device) -> dict[str, Any]:
     return {
         "id": "/".join(key),
         "state": device.state,
+        **({"reason": device.why} if device.why else {}),
         "last_online": device.seen,
         "protocol": {"protocolName": device.protocol, "configData": json.loads(device.config)},
         "properties": {name: {**prop, **wanted.get(name, {})} for name, prop in device.properties.items()},

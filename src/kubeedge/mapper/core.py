@@ -13,6 +13,7 @@ from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.mapper.values import MappedDevice, MappedProperty
 
 REFRESH = 10.0  # seconds after which a value that has not changed is reported again: the device lives
+_MAX_WHY = 500  # characters
 _BATCH = 96 * 1024  # characters of the values in one message, which holds one at least
 _RETRY = Backoff(1.0, 60.0)  # of a property that cannot be read or written
 
@@ -41,11 +42,13 @@ class _Unsent:
 
 @dataclass(frozen=True, slots=True)
 class ReportBatch:
-    """One message about a device: property -> (text, milliseconds), property -> desired text that was taken, and its state ("": as it was)."""
+    """One message about a device: property -> (text, milliseconds), property -> desired text that was taken, and its state ("": as it was)
+    with what is wrong."""
 
     values: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     applied: Mapping[str, str] = field(default_factory=dict)
     state: str = ""
+    why: str = ""  # beside a state: what is wrong, for people
 
 
 class DeviceCycle:
@@ -63,7 +66,7 @@ class DeviceCycle:
         self._taken: dict[str, str] = {}  # to be reported
         self._unsent: dict[str, _Unsent] = {}
         self._last: dict[str, tuple[str, float]] = {}  # property -> (text that the broker has, when)
-        self._state = ""  # that the broker has
+        self._state = ("", "")  # that the broker has, and why
 
     # The wishes
 
@@ -160,6 +163,13 @@ class DeviceCycle:
             return "offline" if self.errors else ""
         return "unhealthy" if self.errors else "online"
 
+    @property
+    def why(self) -> str:
+        """What is wrong with the device itself, else with the first of its properties; "": nothing is."""
+        name = "" if "" in self.errors else next(iter(self.errors), "")
+        lines = errors_of(self.device, {name: self.errors[name]} if self.errors else {})
+        return next(iter(lines), "").removeprefix(f"device {self.device.id}: ")[:_MAX_WHY]
+
     def report(self, values: Mapping[str, str], now: float, time: int) -> None:
         """Property -> text that the device has. `time`: milliseconds since 1970."""
         for name, text in values.items():
@@ -182,8 +192,10 @@ class DeviceCycle:
         for name in values:
             del self._unsent[name]
         taken = self._some_taken()
-        state = self.state if self.state != self._state else ""
-        return ReportBatch(values, taken, state) if values or taken or state else None
+        state, why = self.state, self.why
+        if (state, why) == self._state:
+            state = why = ""
+        return ReportBatch(values, taken, state, why) if values or taken or state else None
 
     def _some_taken(self) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -205,7 +217,8 @@ class DeviceCycle:
         """The broker has it on its disk."""
         for name, (text, _) in batch.values.items():
             self._last[name] = (text, now)
-        self._state = batch.state or self._state
+        if batch.state:
+            self._state = (batch.state, batch.why)
 
     def not_sent(self, batch: ReportBatch) -> None:
         """It has to be reported again, as far as nothing newer is there."""
@@ -217,7 +230,7 @@ class DeviceCycle:
 
     def forget_reports(self) -> None:
         """The broker is a new one, or was away: it hears of the state again."""
-        self._state = ""
+        self._state = ("", "")
 
 
 def errors_of(device: MappedDevice, errors: Mapping[str, str]) -> Iterable[str]:

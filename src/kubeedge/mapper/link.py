@@ -140,8 +140,8 @@ class BrokerLink:
         if batch.values or batch.applied:
             await client.publish(f"{_DEVICE}{device}/twin/update", values.update("", batch.values, batch.applied))
         if batch.state:
-            state = json.dumps({"event_id": "", "state": batch.state})
-            await client.publish(f"{_DEVICE}{device}/state/update", state.encode())
+            state = {"event_id": "", "state": batch.state} | ({"reason": batch.why} if batch.why else {})
+            await client.publish(f"{_DEVICE}{device}/state/update", json.dumps(state).encode())
 
 
 def _devices(items: list[Any]) -> dict[str, tuple[MappedDevice, dict[str, str]]]:

@@ -47,6 +47,11 @@ def test_devices_are_listed_shown_and_watched_with_a_mapper_beside_it(tmp_path: 
             assert first["property"] == "n" and int(second["value"]) > int(first["value"])
             status, text = await kubeedge("devices", "get", "attic", "--broker", broker)
             assert status == 1 and "this node has no device attic" in text
+            wrong = {"visitors": {"configData": {"wave": "triangle"}}}
+            await node.desire(HALL, {"w": {"type": "INT", **wrong}}, "virtual")
+            await until(lambda: node.twins.twins.devices[HALL].why, node.reported)
+            _, text = await kubeedge("devices", "get", "hall", "--broker", broker)
+            assert ": unhealthy, last report" in text and text.splitlines()[1].startswith("property w: "), text
         finally:
             mapper.send_signal(signal.SIGTERM)
             assert await mapper.wait() == 0
@@ -63,6 +68,7 @@ def test_devices_are_listed_shown_and_watched_with_a_mapper_beside_it(tmp_path: 
             1,
             "next: is modules.devices.enable true",
         ),
+        (("devices", "set", "hall", "a=1", "--socket", "/nowhere/cloud.sock"), 1, "next: on the cloud's machine: "),
         (("mapper", "virtual", "--broker", "[::1]:70000"), 2, "is no HOST:PORT"),
     ],
 )

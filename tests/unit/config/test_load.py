@@ -99,6 +99,14 @@ def test_errors_name_the_position_and_what_would_be_right(text, message):
     assert len(str(error.value)) < 500
 
 
+@pytest.mark.parametrize("text", ["10.0.0.0/8", "fd00:10:244::1/48"])
+@pytest.mark.parametrize("name", ["podsIpv6", "servicesIpv6", "overlayIpv6"])
+def test_a_network_that_is_not_of_ipv6_is_named_with_its_setting(name: str, text: str) -> None:
+    message = f"addresses.{name}: '{text}' is not an IPv6 network, like fd00:10:244::/48"
+    with pytest.raises(Invalid, match=message):
+        cloud_of(f"addresses: {{{name}: '{text}'}}")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -158,6 +158,13 @@ async def test_reports_become_the_status_and_conditions_say_what_is_wrong(world:
         assert await ready(world) == ("True", "Ready")
         status = (await world.get(DEVICES, "hall"))["status"]
         assert [twin["propertyName"] for twin in status["twins"]] == ["temperature", "target"]
+        await report(world, generation=1, state="offline", why="no answer in time", seen=now, twins=twins)
+        await world.settle()
+        (condition,) = (await world.get(DEVICES, "hall"))["status"]["conditions"]
+        assert condition["reason"] == "DeviceOffline"
+        assert condition["message"].startswith("its mapper says offline: no answer in time; last report 20")
+        await report(world, generation=1, state="online", seen=now, twins=twins)
+        await world.settle()
         stamp = status["twins"][1]["reported"]["metadata"]["timestamp"]
         assert int(stamp) >= now, "a node without a clock: the cloud says when"
         await world.api().merge_patch(

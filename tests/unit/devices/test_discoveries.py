@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from types import SimpleNamespace
 from typing import cast
 
@@ -16,6 +15,7 @@ from kubeedge_cloud.admin.devices import DeviceRoutes
 from kubeedge_cloud.admin.scans import ScanRoutes
 from kubeedge_cloud.devicecontroller import core, discoveries
 from kubeedge_cloud.devicecontroller.core import FINALIZER
+from tests.unit.cli.test_cloud_devices import no_node
 from tests.unit.controllers.world import TENANT, World, in_world
 from tests.unit.devices.test_controller import MODEL, cloud
 
@@ -50,9 +50,6 @@ async def test_a_device_that_is_found_waits_for_approval(world: World) -> None:
     async def of(tenant: TenantId) -> KubeClient:
         return world.api()
 
-    async def no_node(tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        raise AssertionError("no method is called")
-
     routes = DeviceRoutes(of, no_node)
     await world.join("edge1")
     async with cloud(world):
@@ -79,11 +76,15 @@ async def test_a_device_that_is_found_waits_for_approval(world: World) -> None:
         assert await names(world) == ["boiler"]
         with pytest.raises(Conflict, match="approved already"):
             await routes.route("POST", TENANT, ["default", "boiler"], {})
-        await found(world, "modbus-2")
+        await found(world)
+        await found(world, "modbus-2", config={"host": "10.0.0.2"})
         await world.until(lambda: _is(world, "edge1-modbus-2"), "another one")
+        assert await names(world) == ["boiler", "edge1-modbus-2"], (
+            "what was approved by another name is not found again"
+        )
         for body, model in (({}, "modbus"), ({"model": "thermostat"}, "thermostat")):
             if model != "modbus":
-                await found(world, "modbus-3")
+                await found(world, "modbus-3", config={"host": "10.0.0.3"})
                 await world.until(lambda: _is(world, "edge1-modbus-3"), "a third one")
             name = "edge1-modbus-2" if model == "modbus" else "edge1-modbus-3"
             await routes.route("POST", TENANT, ["default", name], body)

@@ -166,8 +166,13 @@ def test_programs_ask_set_states_and_hear_what_was_wrong(tmp_path: Path, version
         said = client.get("$hw/events/device/hall/twin/update/result")
         assert said["code"] == 400 and "greater than the maximum" in said["reason"]
         client.subscribe("$hw/events/device/hall/state/update/result")
-        client.publish("$hw/events/device/hall/state/update", {"event_id": "s", "state": "unhealthy"})
+        wrong = {"event_id": "s", "state": "unhealthy", "reason": "property target: no answer\n" + "x" * 999}
+        client.publish("$hw/events/device/hall/state/update", wrong)
         assert client.get("$hw/events/device/hall/state/update/result")["device"]["state"] == "unhealthy"
+        client.subscribe("$ke/events/devices/get/result")
+        client.publish("$ke/events/devices/get", {"event_id": "g", "protocol": ""})
+        (listed,) = client.get("$ke/events/devices/get/result")["devices"]
+        assert listed["reason"] == ("property target: no answer?" + "x" * 999)[:500]
         client.subscribe("$hw/events/node/edge1/membership/get/result")
         client.publish("$hw/events/node/edge1/membership/get", {"event_id": "m"})
         assert client.get("$hw/events/node/edge1/membership/get/result")["devices"][0]["state"] == "unhealthy"

@@ -189,13 +189,16 @@ def test_what_is_acknowledged_is_there_and_the_command_shows_it(
 
                 def shown(*argv: str) -> tuple[int, str]:
                     code = main(["devices", "history", *argv, "--broker", f"127.0.0.1:{bus.port}"])
-                    return code, capsys.readouterr().out
+                    printed = capsys.readouterr()
+                    assert ("no values: is other in the annotation" in printed.err) == (argv == ("hall", "other"))
+                    return code, printed.out
 
                 code, out = await asyncio.to_thread(shown, "hall", "temperature", "-o", "json", "--count", "3")
                 assert code == 0 and json.loads(out) == [[NOON + n, f"2{n}"] for n in (2, 3, 4)]
                 code, out = await asyncio.to_thread(shown, "default/hall", "temperature")
                 assert code == 0 and len(out.splitlines()) == 5 and out.splitlines()[0].endswith("20")
                 assert await asyncio.to_thread(shown, "hall", "other") == (0, "")
+                assert (await asyncio.to_thread(shown, "hall", "other", "-o", "json"))[1].strip() == "[]"
                 assert (await asyncio.to_thread(shown, "none", "other"))[0] != 0
 
                 def full(fd: int, data: bytes, offset: int) -> int:

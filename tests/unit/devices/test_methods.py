@@ -281,6 +281,8 @@ def test_a_program_of_the_node_calls_by_a_topic(tmp_path: Path) -> None:
         assert await kubeedge("devices", "call", "default/hall", "warm", "target=23", *broker) == (0, "done\n")
         status, text = await kubeedge("devices", "call", "hall", "measure", *broker)
         assert status == 0 and json.loads(text)["samples"] == [1, 2.5] and thermostat.written == {"target": 23}
+        status, text = await kubeedge("devices", "call", "attic", "warm", *broker)
+        assert status == 1 and "no device attic" in text and "next: kubeedge devices list" in text
         status, text = await kubeedge("devices", "call", "hall", "warm", "target=99", *broker)
         assert status == 1 and "greater than the maximum, 30" in text
         status, text = await kubeedge("devices", "get", "hall", *broker)

@@ -250,6 +250,8 @@ def test_what_does_not_arrive_is_counted_and_said() -> None:
         assert status == 502 and "port 1" in answer["error"]
         assert (await site("DELETE", f"{BASE}/ruleendpoints/my-eventbus"))[0] == 200
         assert (await site("POST", "/rules/edge1/default/a/b"))[0] == 404
+        _, answer = await site("GET", "/rules/edge1/default/none/at?x=1")
+        assert "no rule of namespace default" in answer["message"] and "/none/at" in answer["message"]
         for target in ("/rules/edge1/default/none", "/rules/edge1/other/a", "/rules/edge1/default"):
             assert (await site("GET", target))[0] == 404
         assert (await site.counts("to-service", 0, 2))["errors"][0].startswith("node edge1 cannot be reached")

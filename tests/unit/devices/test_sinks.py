@@ -114,6 +114,8 @@ def test_each_method_of_kubeedge_is_a_destination() -> None:
         {"mqtt": {"address": "ws://a", "topic": "a"}},
         {"mqtt": {"address": "tcp://a", "topic": "a", "qos": 3}},
         {"otel": {"endpointURL": "http://[::1"}},
+        {"htpp": {"hostName": "http://a", "port": 80}},
+        {"dbMethod": {"reddis": {"redisClientConfig": {"addr": "a"}}}},
         {"dbMethod": {"redis": {}}},
         {"dbMethod": {"redis": {"redisClientConfig": {"addr": "a", "db": -1}}}},
         {"dbMethod": {"mysql": {"mysqlClientConfig": {"addr": "a:99999", "database": "d"}}}},
@@ -123,6 +125,11 @@ def test_each_method_of_kubeedge_is_a_destination() -> None:
 def test_what_cannot_be_is_refused_with_its_field(push: Any) -> None:
     with pytest.raises(Invalid, match="pushMethod"):
         destinations(push)
+
+
+@pytest.mark.parametrize("push", [{}, {"anomalyDetection": {"a": 1}}, {"http": None}])
+def test_what_is_not_for_servers_is_left_out(push: Any) -> None:
+    assert destinations(push) == []
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.dictionaries(st.sampled_from(["http", "mqtt", "otel", "dbMethod", "redis", "redisClientConfig", "addr", "hostName", "address", "topic", "endpointURL"]), inner), max_leaves=8))  # fmt: skip
@@ -301,7 +308,10 @@ def test_the_device_says_what_is_wrong_with_its_push_method() -> None:
     twins.desire(HALL, row({"http": {"hostName": ""}}))
     twins.report(HALL, {"t": "1"}, NOON)
     reported = json.loads(twins.rows(HALL)[keys.reported("devices", *HALL)] or b"")
-    assert "hostName" in reported["refused"]["t.pushMethod"] and reported["twins"]["t"]["value"] == "1"
+    assert (
+        reported["refused"] == {"t.pushMethod.http.hostName": "must be a text"}
+        and reported["twins"]["t"]["value"] == "1"
+    )
     twins.desire(HALL, row(http()))
     assert twins.devices[HALL].refused == {}
 

@@ -89,6 +89,24 @@ def test_what_the_node_keeps_for_itself_is_not_reported() -> None:
     assert b'"s"' not in (rows[REPORT] or b"") and b'"s"' in (rows[keys.local_device(*HALL)] or b"")
 
 
+def test_what_is_wrong_is_in_the_row_until_it_is_over_and_after_a_restart() -> None:
+    twins = Twins()
+    twins.desire(HALL, desired())
+    twins.set_state(HALL, "offline", NOON, why="no answer in time")
+    kept = twins.rows(HALL)[REPORT]
+    assert kept is not None and json.loads(kept)["why"] == "no answer in time"
+    again = Twins()
+    again.restore(HALL, kept)
+    again.desire(HALL, desired())
+    assert (again.devices[HALL].state, again.devices[HALL].why) == ("offline", "no answer in time")
+    again.dirty.clear()
+    again.set_state(HALL, "offline", NOON, why="no answer in time")
+    assert not again.dirty
+    again.set_state(HALL, "online", NOON)
+    row = again.rows(HALL)[REPORT]
+    assert row is not None and "why" not in json.loads(row)
+
+
 def test_a_device_of_the_same_name_is_another_one() -> None:
     twins = Twins()
     twins.desire(HALL, desired())

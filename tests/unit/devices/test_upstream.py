@@ -391,6 +391,7 @@ def test_over_http_messages_are_read_waited_for_and_acknowledged() -> None:
         assert (await api("GET", "/messages/edge1?after=3"))[1]["messages"] == [last]
         assert (await api("GET", "/messages/edge1?limit=1"))[1]["next"] == 3
         assert (await api("GET", "/messages/edge1?after=-1"))[0] == 400
+        assert (await api("GET", "/messages/edge9?wait=60"))[0] == 404
         assert (await api("GET", "/messages/edge1", uri="urn:kubeedge:user:b:x"))[0] in (401, 403, 200)
         reader = "/messages/edge1/readers/billing"
         assert (await api("POST", reader, b'{"through": 3}'))[0] == 200

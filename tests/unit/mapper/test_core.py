@@ -70,8 +70,28 @@ def test_a_property_that_fails_is_tried_later_and_later_and_holds_no_other_up() 
         waits.append(one._read_turn("b").at - now)
         now = one._read_turn("b").at
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60] and one.state == "unhealthy"
+    assert one.why == "property b: it is cold"
     one.read("b", now)
-    assert one.state == "online" and one.errors == {}
+    assert one.state == "online" and one.errors == {} and one.why == ""
+
+
+def test_the_state_goes_out_with_what_is_wrong_and_again_when_something_else_is() -> None:
+    one = cycle()
+    one.connected()
+    one.not_read("b", "device default/hall: property b: offset is missing", 0.0)
+    first = one.take(0.0)
+    assert first is not None and (first.state, first.why) == ("unhealthy", "property b: offset is missing")
+    one.sent(first, 0.0)
+    assert one.take(0.0) is None
+    one.not_read("b", "it is " + "cold" * 999, 1.0)
+    again = one.take(1.0)
+    assert again is not None and again.state == "unhealthy" and len(again.why) == 500
+    one.sent(again, 1.0)
+    one.lost("no answer in time")
+    lost = one.take(2.0)
+    assert lost is not None and (lost.state, lost.why) == ("offline", "no answer in time"), (
+        "the device before its properties"
+    )
 
 
 def test_a_value_is_written_until_the_device_has_it_and_again_after_a_reconnection() -> None:

@@ -99,6 +99,26 @@ def test_a_node_that_joined_before_gets_its_addresses_when_it_attaches() -> None
     asyncio.run(scenario())
 
 
+def test_addresses_stay_when_the_plan_grows_and_the_way_to_the_new_ones_is_told() -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        small = TenantManager(store, plan=AddressPlan(ipv6=Ipv6Plan("fd00:10:244::/63")))
+        other = TenantManager(store, plan=AddressPlan(ipv6=Ipv6Plan("fd00:10:245::/48")))
+        large = TenantManager(store, plan=PLAN)
+        await small.ensure_tenant("a")
+        own = (await small.ensure_node(A, EDGE1)).ipv6
+        assert own.pod_network == "fd00:10:244::/63" and (await small.ensure_node(A, "edge2")).ipv6 == NONE
+        for plan in (small, other):
+            found = await plan.lookup(A, EDGE1)
+            assert found is not None and found.ipv6 == own
+        found = await large.lookup(A, EDGE1)
+        assert found is not None and found.ipv6 == OF_ONE
+        revision = store.revision
+        assert await large.lookup(A, EDGE1) == found and store.revision == revision
+
+    asyncio.run(scenario())
+
+
 def test_in_a_tenant_with_a_cluster_the_cluster_gives_them() -> None:
     async def scenario() -> None:
         tenants = TenantManager(MemoryStore(), plan=PLAN)

@@ -271,8 +271,8 @@ class EventBus:
                 self._publish(at.topic("twin/get/result"), topics.answer(event, self._twins.now(), twin=twin))
                 return None
             case "state/update":
-                event, state = topics.state(message.payload)
-                future = self._twins.set_state(key, state, durable=message.qos > 0)
+                event, state, why = topics.state(message.payload)
+                future = self._twins.set_state(key, state, why=why, durable=message.qos > 0)
                 device = {"name": key[1], "state": state, "lastOnlineTime": self._twins.twins.devices[key].seen}
                 answer = topics.answer(event, self._twins.now(), device=device)
                 self._publish(at.topic("state/update/result"), answer)

@@ -90,13 +90,16 @@ def destinations(push: Any) -> list[Destination]:
     if not isinstance(push, dict):
         raise Invalid("pushMethod must be an object")
     found = []
-    for name, read in (("http", _http), ("mqtt", _mqtt), ("otel", _otel)):
+    for name, read in _WAYS.items():
         if isinstance(settings := push.get(name), dict):
             found.append(read(settings))
     databases = push.get("dbMethod")
     for name, (client, needed) in _DATABASES.items():
         if isinstance(databases, dict) and isinstance(method := databases.get(name), dict):
             found.append(_database(name, method, client, needed))
+    names = sorted(str(name)[:64] for name, of in push.items() if of is not None and name != _OF_MAPPERS)
+    if names and not found:
+        raise Invalid(f"pushMethod names none of {', '.join((*_WAYS, *_DATABASES))}, but {', '.join(names[:4])}")
     for one in found:
         if len(one.spec) > _MAX_SPEC:
             raise Invalid(f"pushMethod.{one.kind} has more than {_MAX_SPEC} characters")
@@ -166,6 +169,11 @@ def _otel(settings: Mapping[str, Any]) -> Destination:
         url if "://" in url else f"http://{url}", "otel.endpointURL", {"http": 80, "https": 443}
     )
     return Destination("otel", host, port, tls, {"path": path if path != "/" else "/v1/metrics"})
+
+
+#: by the names of pushMethod's fields
+_WAYS = {"http": _http, "mqtt": _mqtt, "otel": _otel}
+_OF_MAPPERS = "anomalyDetection"  # which mappers do themselves
 
 
 def _database(name: str, method: Mapping[str, Any], client: str, needed: tuple[str, ...]) -> Destination:
