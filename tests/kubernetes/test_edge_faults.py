@@ -105,9 +105,9 @@ def test_a_node_whose_mark_is_taken_away_is_marked_again_and_nothing_ends(site: 
 
 
 def test_a_field_that_nothing_here_does_is_named_and_the_rest_of_the_pod_runs(site: Site) -> None:
-    """Limits of the whole pod, which the API of today has. What the value of a known field may be is a matter of unit tests: an API server
+    """Labels of SELinux, which no node here has. What the value of a known field may be is a matter of unit tests: an API server
     takes none that it does not know."""
-    site.cluster.apply(pod("newer", command="exec sleep 99125", resources={"limits": {"memory": "64Mi"}}))
+    site.cluster.apply(pod("newer", command="exec sleep 99125", securityContext={"seLinuxOptions": {"level": "s0"}}))
     wait_ready(site, "newer")
     selector = "--field-selector=involvedObject.name=newer,reason=UnsupportedFields"
 
@@ -115,7 +115,7 @@ def test_a_field_that_nothing_here_does_is_named_and_the_rest_of_the_pod_runs(si
         return [event["message"] for event in site.cluster.json("get", "events", selector)["items"]]
 
     eventually(lambda: said() != [], "the event")
-    assert set(said()) == {"Without effect on this node: spec.resources"}
+    assert set(said()) == {"Without effect on this node: spec.securityContext.seLinuxOptions"}
     assert runs(site, "edge1", b"99125") and ready(site, "edge1") == "True"
     site.cluster.kubectl("delete", "pod", "newer", timeout=90)
 
