@@ -6,7 +6,9 @@ import base64
 import itertools
 import json
 import re
+import signal
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +28,7 @@ from tests.kit.cluster.site import IMAGE
 from tests.kit.topology import Host, Topology, until
 from tests.kit.upstream import build
 from tests.kubernetes.vm import edge_node, kubeedge, vm_node
+from tests.netns.test_mappers import BOILER
 from tests.unit.install.test_chart import HOSTS, VARIANTS
 
 pytestmark = pytest.mark.root
@@ -76,6 +79,7 @@ connection = http.client.HTTPSConnection("127.0.0.1", 20250, context=context, ti
 connection.request("GET", "/pods", headers={"authorization": "Bearer " + sys.argv[1]})
 print(connection.getresponse().status)
 """
+_SCAN = (sys.executable, "-m", "kubeedge", "devices", "scan", "--finder", "modbus", "127.0.0.1")
 ACCOUNT = "system:serviceaccount:kubeedge:kubeedge-cloud"
 _PROCESS = b"kubeedge\0cloud\0--config"
 
@@ -138,6 +142,21 @@ class Site:
         return self.vm.process(_PROCESS)
 
 
+def _find_and_approve(site: Site, pid: int) -> None:
+    """The cloud makes a Device of what a node has found, and another one of it when that gets a name."""
+    boiler = site.machine.spawn(sys.executable, "-c", BOILER, log=site.cluster.directory / "boiler.log")
+    try:
+        until(lambda: "on their way" in site.machine.run(*_SCAN, check=False), what="the boiler to answer")
+        found = "cam7-modbus-127-0-0-1-1"
+        until(lambda: site.cluster.kubectl("get", "device", found, "--ignore-not-found") != "", what="the Device")
+        inside(pid, "/usr/bin/kubeedge", "devices", "approve", found, "--model", "valve", "--name", "boiler")
+        site.cluster.kubectl("get", "device", "boiler")
+        assert site.cluster.kubectl("get", "device", found, "--ignore-not-found") == ""
+        site.cluster.kubectl("delete", "device", "boiler", timeout=150)
+    finally:
+        site.machine.signal(boiler, signal.SIGTERM)
+
+
 def test_a_machine_joins_the_cluster_and_runs_a_pod_by_the_rights_of_the_table(site: Site) -> None:
     """init, gettoken, join, and kubectl. The API server's audit log says what was asked for, what was refused, and what nobody asked for."""
     site.kubeedge("init", "--advertise", "cloud.test", "--set", f"{VALUES},devices.enabled=true")
@@ -166,6 +185,7 @@ def test_a_machine_joins_the_cluster_and_runs_a_pod_by_the_rights_of_the_table(s
         site.cluster.apply(_MODEL)
         site.cluster.kubectl("wait", "device/valve", _TAKEN_OVER, "--timeout=120s", timeout=150)
         site.cluster.kubectl("delete", "device", "valve", timeout=150)
+        _find_and_approve(site, pid)
     until(
         lambda: "no RuleEndpoint nobody" in str(site.cluster.json("get", "rule", "lost").get("status")),
         what="what is wrong with a rule",
