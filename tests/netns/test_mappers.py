@@ -24,7 +24,7 @@ import asyncio
 from pymodbus.server import StartAsyncTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 registers = [SimData(0, values=[215, 20], datatype=DataType.REGISTERS)]
-asyncio.run(StartAsyncTcpServer(SimDevice(1, simdata=registers), address=("127.0.0.1", 502)))
+asyncio.run(StartAsyncTcpServer(SimDevice(1, simdata=registers), address=("0.0.0.0", 502)))
 """
 MANIFEST = """
 apiVersion: devices.kubeedge.io/v1beta1
@@ -109,8 +109,8 @@ def test_devices_are_set_and_read_by_kubectl_through_a_cut(site: Site) -> None: 
         site.machine.ip("link", "set", uplink, "up")
         until(lambda: status() == ("True", {"temperature": "21.5", "target": "22"}), what="the value after the cut")
         until(lambda: status("valve") == ("True", {"temperature": "21.5", "target": "8"}), what="likewise, by DMI")
-        site.admin("devices", "scan", "--node", "edge1", "--finder", "modbus", "127.0.0.1")  # the boiler is no secret
-        found = "edge1-modbus-127-0-0-1-1"
+        site.admin("devices", "scan", "--node", "edge1", "--finder", "modbus", "127.0.0.1", "127.0.0.2")
+        found = "edge1-modbus-127-0-0-2-1"  # the boiler at an address that no Device has
         until(lambda: reason(found) == "NotApproved", what="the Device that the scan has made")
         site.admin("devices", "approve", found, "--model", "boiler", "--name", "twin")
         until(lambda: status("twin") == ("True", {"temperature": "21.5", "target": "22"}), what="the approved device")

@@ -29,6 +29,7 @@ MAX_ROW = 64 * 1024  # bytes of what a node says about one: MAX_WAITING of them 
 _FRESH = 600.0  # seconds
 _COUNTED = 5.0  # seconds for which a count of those that wait is good
 _BOUNDS = JsonBounds(values=100)
+_UNSAID = {"slaveID": 1}  # what a mapper takes where configData does not say it; behind a gateway each unit is a device
 _WHERE = ("host", "url", "macAddress")  # fields of configData that say which device it is
 _MAX_NAME = 253
 
@@ -102,11 +103,11 @@ class Discoveries:
 
 
 def _is_same(device: Object, other: Object) -> bool:
-    """A Device is the one that was found: of that node and protocol, and no field that both configurations have differs."""
+    """A Device is the one that was found: of that node and protocol, and no field that both configurations have, or that stands for itself, differs."""
     (node, name, has), (at, protocol, says) = _place(device), _place(other)
     if node != at or name != protocol or not any(key in has and key in says for key in _WHERE):
         return False
-    return all(has[key] == says[key] for key in says if key in has)
+    return all(has.get(key, _UNSAID.get(key, value)) == value for key, value in says.items())
 
 
 def _place(device: Object) -> tuple[str, str, dict[str, Any]]:

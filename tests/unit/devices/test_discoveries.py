@@ -187,3 +187,15 @@ async def test_a_node_is_asked_to_scan_and_answers(world: World) -> None:
         with pytest.raises(error):
             await routes.route("PUT", TENANT, [node], cast(Object, body))
     assert await routes.route("DELETE", TENANT, ["edge1"], {}) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "is_same"),
+    [({}, True), ({"slaveID": 1}, True), ({"slaveID": 2}, False), ({"port": 1502}, False), ({"port": 502}, True)],
+)
+def test_each_unit_behind_an_address_is_a_device(config: dict[str, object], is_same: bool) -> None:
+    def device(**config: object) -> Object:
+        protocol = {"protocolName": "modbus", "configData": {"host": "10.0.0.1", **config}}
+        return {"spec": {"nodeName": "edge1", "protocol": protocol}}
+
+    assert discoveries._is_same(device(port=502), device(**config)) is is_same
