@@ -212,7 +212,8 @@ def test_processes_die_and_are_replaced_and_no_node_and_no_change_is_lost(site: 
                 return await alive() == 3
 
             await poll(complete, "every process says that it lives")
-            works = {"edgecontroller/default", "devicecontroller/default", "controllers/default"}
+            kinds = ("edgecontroller", "devicecontroller", "controllers", "messages", "rules")
+            works = {f"{kind}/default" for kind in kinds}
 
             async def led() -> bool:
                 return set(await leaders()) == works
