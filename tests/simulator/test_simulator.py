@@ -84,9 +84,10 @@ def test_a_process_dies_at_every_fault_point_of_store_sync_and_hub() -> None:
     folders = ("src/kubeedge/store", "src/kubeedge/sync", "src/kubeedge/hub", "cloud/kubeedge_cloud/cloudhub")
     sources = "".join(file.read_text() for folder in folders for file in sorted((root / folder).rglob("*.py")))
     there = set(re.findall(r'faults\.at\("([^"]+)"\)', sources))
-    # of files that are put in a store's place before a process serves it: tests/unit/store/test_salvage.py, test_upkeep.py and test_sealing.py die there
+    # of files before a process serves them: tests/unit/store/test_salvage.py, test_upkeep.py, test_sealing.py and test_layouts.py die there
     repairs = {"store.rebuild.before_create", "store.restore.before_rename"}
     repairs |= {"store.reseal.before_rename", "store.reseal.before_scrub"}
+    repairs |= {"store.migrate.after_copy", "store.migrate.before_commit"}
     # of a thread beside the writer, which virtual time does not have: tests/faults/test_store_crash.py
     beside = {"store.checkpoint.before", "store.checkpoint.after"}
     assert there == {*POINTS, *SQLITE_POINTS, *repairs, *beside}
