@@ -133,14 +133,15 @@ def trust(root: Path, keys: Iterable[bytes]) -> None:
 
 
 def initramfs(board: Board, root: Path, release: str) -> bytes:
-    """Uncompressed: busybox, the modules up to the root, and what makes the data partition."""
+    """Uncompressed: busybox, the modules up to the root, what makes the data partition, and the machine's identity."""
     from cardimage.cpio import Archive
 
     archive = Archive(directories={"dev", "proc", "sys", "bin"})
     archive.files["bin/busybox"] = (root / "usr/bin/busybox").read_bytes()
     archive.files["init"] = (FILES / "initramfs-init").read_bytes()
     archive.programs |= {"bin/busybox", "init"}
-    archive.files["data-partition"] = (FILES / "data-partition").read_bytes()
+    for name in ("data-partition", "identity"):
+        archive.files[name] = (FILES / name).read_bytes()
     directory = root / "usr/lib/modules" / release
     paths = modules.order(_dependencies(directory), board.early)
     for path in paths:
