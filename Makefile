@@ -47,8 +47,8 @@ deb:             ## Debian packages of agent and cloud side for amd64, arm64, ar
 image: $(STAMP)  ## an image for a card and its bundle for updates, in dist/images: BOARD=tiny|qemu|armhf|rpi5|rpi4|rpi3|zero2w; needs mtools dosfstools squashfs-tools kmod binutils: [KEY=FILE] [QUICK=1: less compressed]
 	PYTHONPATH=src:firmware-images:. $(BIN)/python -m cardimage build --board $(or $(BOARD),tiny) $(if $(DEBS),--debs $(DEBS)) $(if $(KEY),--update-key $(KEY)) $(if $(QUICK),--quick)
 
-test-boot: $(BUILT) ## that image in an emulated machine: it joins, runs pods, loses its power, is updated; needs qemu-system-arm u-boot-qemu: [BOARD=tiny|qemu|armhf] [STEPS=all|short|update]; the agent's start alone: BOARD=rpi3 STEPS=start
-	PYTHONPATH=firmware-images:. $(BIN)/python -m bench.boot --board $(or $(BOARD),tiny) --steps $(or $(STEPS),all) $(wildcard dist/images/kubeedge-$(or $(BOARD),tiny)-*.img.xz)
+test-boot: $(BUILT) ## that image in an emulated machine: it joins, runs pods, loses its power, is updated; needs qemu-system-arm u-boot-qemu: [BOARD=tiny|qemu|armhf] [STEPS=all|short|update] [KEY=FILE]; the agent's start alone: BOARD=rpi3 STEPS=start
+	PYTHONPATH=firmware-images:. $(BIN)/python -m bench.boot --board $(or $(BOARD),tiny) --steps $(or $(STEPS),all) $(if $(KEY),--update-key $(KEY)) $(wildcard dist/images/kubeedge-$(or $(BOARD),tiny)-*.img.xz)
 
 cloud-image: wheel $(STAMP) ## the cloud side as an OCI image without a container daemon: build/image/kubeedge-cloud.tar and its SBOM ([IMAGE=name:tag])
 	$(BIN)/python -m cloud.image --python build/packaging/bin/python $(if $(IMAGE),--name $(IMAGE))
@@ -110,8 +110,8 @@ simulate: $(BUILT) ## the seeded simulator: SEEDS=n [SEED=k]
 powercut: $(BUILT) ## power cuts at every write of the real store: [CUTS=10000] [SEED=1]
 	$(BIN)/python -m tests.faults.powercut --cuts $(or $(CUTS),10000) --seed $(or $(SEED),1)
 
-powercut-image: $(BUILT) ## power cuts at every write to a card, of an emulated machine's first start and updates: [CUTS=10000] [SEED=s]; needs make image
-	PYTHONPATH=firmware-images:. $(BIN)/python -m tests.faults.powercut_image --cuts $(or $(CUTS),10000) $(if $(SEED),--seed $(SEED))
+powercut-image: $(BUILT) ## power cuts at every write to a card, of an emulated machine's first start and updates: [CUTS=10000] [SEED=s] [KEY=FILE]; needs make image
+	PYTHONPATH=firmware-images:. $(BIN)/python -m tests.faults.powercut_image --cuts $(or $(CUTS),10000) $(if $(SEED),--seed $(SEED)) $(if $(KEY),--update-key $(KEY))
 
 chaos: $(BUILT)  ## kill -9, SIGSTOP and cut cables on real processes: [SECONDS=60] [SEED=s] [ROUNDS=1] [STORE=etcd or sqlite]
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(STORE),--store $(STORE))

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.boot.machine import EMULATED, Machine
-from bench.boot.update import ImageUpdate
+from bench.boot.update import ImageUpdate, bundle_of, not_signed
 from bench.demo.kubectl import Kubectl, ready
 from bench.report import RESULTS, ROOT, Report
 from cardimage.signing import DEFAULT, UpdateKey
@@ -244,8 +244,7 @@ class Boot:
             self.kubectl("apply", "-f", "-", input=json.dumps(_pod(name, f"{self.registry}/app:1")))
 
     def _update(self) -> None:
-        bundle = self.image.with_name(self.image.name.removesuffix(".img.xz") + ".bundle")
-        update = ImageUpdate(self, _NODE, bundle, UpdateKey(self.key), BUILD / "bundles")
+        update = ImageUpdate(self, _NODE, bundle_of(self.image), UpdateKey(self.key), BUILD / "bundles")
         update.serve(_HOST)
         update.good()
         update.bad()
@@ -345,6 +344,9 @@ def main() -> int:
     emulated = EMULATED[options.board]
     if not (shutil.which(emulated.program) and emulated.u_boot.exists()):
         print("missing: apt-get install qemu-system-arm u-boot-qemu", file=sys.stderr)
+        return 2
+    if options.steps in ("all", "update") and (problem := not_signed(bundle_of(options.image), options.update_key)):
+        print(f"{problem}; KEY=FILE names the key that it was made with", file=sys.stderr)
         return 2
     return Boot(
         options.image.resolve(), options.results, options.board, options.steps, options.update_key, options.record

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.report import ROOT
 from cardimage.signing import UpdateKey
 from cardimage.slot_image import write_bundle
+from kubeedge.errors import KubeEdgeError
 from kubeedge.imageupdate import card
 from kubeedge.imageupdate.bundle import CHUNK, Manifest
 from kubeedge.imageupdate.core import SECTOR, Slots, UpdateOutcome
@@ -25,6 +26,26 @@ if TYPE_CHECKING:
 
 _TIMEOUT = 900.0  # seconds
 _MOST_STARTS = 8
+
+
+def bundle_of(image: Path) -> Path:
+    """The update that has the same contents as the image of a card."""
+    return image.with_name(image.name.removesuffix(".img.xz") + ".bundle")
+
+
+def not_signed(bundle: Path, key: Path) -> str:
+    """ "" or why updates that this key signs are none for the machine: said before minutes of starts."""
+    if not key.exists():
+        return f"{key}: there is no such key"
+    try:
+        source = FileSource(bundle)
+        try:
+            read_manifest(source, (UpdateKey(key).public,))
+        finally:
+            source.close()
+    except (OSError, ValueError, KubeEdgeError) as exc:
+        return f"{bundle.name}: {exc}"
+    return ""
 
 
 class ImageUpdate:

@@ -123,10 +123,11 @@ def cut(
             replayed.close()
 
 
-def _recorded(log: Path) -> None:
+def _recorded(log: Path, key: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     (image,) = sorted((ROOT / "dist/images").glob("kubeedge-tiny-*.img.xz"))
     command = [sys.executable, "-m", "bench.boot", str(image), "--steps", "update", "--record", str(log)]
+    command += ["--update-key", str(key)]
     subprocess.run([*command, "--results", str(ROOT / "build/results")], check=False, cwd=ROOT)
     if not log.exists():
         raise SystemExit("no write was recorded")
@@ -155,7 +156,7 @@ def main() -> int:
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     if not options.log.exists():
-        _recorded(options.log)
+        _recorded(options.log, options.update_key)
     steps = list(read_log(options.log))
     began = time.monotonic()
 
