@@ -105,7 +105,7 @@ class ImageUpdate:
                 break
         slots = self._slots()
         assert (slots.good, slots.outcome) == (good, UpdateOutcome.GIVEN_UP), slots
-        self._wait(lambda: self._condition()[0] == "False", f"{CONDITION} of the Node")
+        self._wait(lambda: self._condition() == ("False", "GivenUp"), f"{CONDITION} of the Node")
         self._run.say(f"an image without a kernel was given up after {starts} starts: {self._condition()[1]}")
 
     # -- the machine ---------------------------------------------------------------------------------------------------
