@@ -183,6 +183,16 @@ def test_what_imager_writes_is_enough_and_its_token_goes(card: Card) -> None:
     assert card.works and card.joins == 1
 
 
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n", "null\n"])
+def test_a_file_with_nothing_in_it_beside_those_of_imager(card: Card, text: str) -> None:
+    """It has no token that could be removed; nor does it keep a node from working."""
+    (card.boot / "user-data").write_text(USER_DATA)
+    card.write(text)
+    assert card.works and "state: joined" in card.said
+    assert "t0ken" not in (card.boot / "user-data").read_text() and (card.boot / start.FILE).read_text() == text
+    assert card.works and card.joins == 1
+
+
 def test_kubeedge_yaml_has_the_last_word(card: Card) -> None:
     (card.boot / "user-data").write_text(USER_DATA)
     card.write("name: other\n")
