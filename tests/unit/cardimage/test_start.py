@@ -242,6 +242,22 @@ def test_the_agent_gets_its_configuration_from_this_process(card: Card) -> None:
     assert card.works and card.agent == EdgeConfig()
 
 
+def test_a_configuration_that_the_card_asks_for_no_more_is_not_kept(card: Card) -> None:
+    wanted = {"modules": {"mesh": {"enable": True}}}
+    card.write(yaml.safe_dump({**FILE, "agent": wanted}))
+    card.refusal = "no cloud"
+    assert not card.works and "mesh" in (card.etc / "kubeedge.yaml").read_text()
+    card.write(yaml.safe_dump(FILE))
+    card.refusal = ""
+    assert card.works and card.agent == EdgeConfig(), "it was taken back before the machine had joined"
+    card.write(yaml.safe_dump({**FILE, "agent": wanted}))
+    assert card.works and card.agent.modules.mesh.enable
+    card.write(yaml.safe_dump(FILE))
+    assert card.works and card.agent == EdgeConfig()
+    (card.etc / "kubeedge.yaml").write_text("modules: {mesh: {enable: true}}")
+    assert card.works and card.agent.modules.mesh.enable, "what somebody has written on the machine itself stays"
+
+
 def test_a_configuration_that_this_agent_refuses_is_said_on_the_card(card: Card) -> None:
     """An older one wrote it, say."""
     card.write(yaml.safe_dump(FILE))
