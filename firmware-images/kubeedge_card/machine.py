@@ -63,17 +63,26 @@ def network(wanted: Network) -> str:
         return problem
     _run("ip", "link", "set", wanted.interface, "up")
     if wanted.address:
-        _run("ip", "addr", "replace", wanted.address, "dev", wanted.interface)
-        if wanted.gateway:
-            _run("ip", "route", "replace", "default", "via", wanted.gateway, "dev", wanted.interface)
-        Path("/run/resolv.conf").write_text("".join(f"nameserver {server}\n" for server in wanted.nameservers))
-        return ""
+        return _static(wanted)
     pid = Path(f"/run/udhcpc.{wanted.interface}.pid")
     if pid.exists() and _alive(pid):
         return "" if addresses(wanted.interface) else f"no DHCP server has answered on {wanted.interface}"
     client = ("udhcpc", "-b", "-S", "-t", "5", "-T", "2", "-A", "10", "-i", wanted.interface, "-p", str(pid))
     said = _run(*client, "-x", f"hostname:{socket.gethostname()}", "-s", "/etc/udhcpc/script")
     return "" if addresses(wanted.interface) else f"no address by DHCP on {wanted.interface}: {said}"
+
+
+def _static(wanted: Network) -> str:
+    """ "" or what the kernel does not take of it, such as a gateway that is not in the network."""
+    Path("/run/resolv.conf").write_text("".join(f"nameserver {server}\n" for server in wanted.nameservers))
+    steps = [("address", ("ip", "addr", "replace", wanted.address, "dev", wanted.interface))]
+    if wanted.gateway:
+        steps += [("gateway", ("ip", "route", "replace", "default", "via", wanted.gateway, "dev", wanted.interface))]
+    for field, command in steps:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        if done.returncode:
+            return f"network.{field}: {done.stdout.strip()[-300:]}"
+    return ""
 
 
 def _appears(interface: str) -> bool:

@@ -1,13 +1,16 @@
-"""A lease of DHCP on a card's machine, by the very script that udhcpc calls there: what stays the same is not taken away for a moment."""
+"""Addresses of a card's machine. Of DHCP by the very script that udhcpc calls there: what stays the same is not taken away for a moment."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from cardimage.root import FILES
-from tests.kit.topology import Host, Topology, until
+from kubeedge_card import machine as machines
+from kubeedge_card.config import Network
+from tests.kit.topology import Host, Topology, inside, until
 
 pytestmark = pytest.mark.root
 
@@ -60,6 +63,27 @@ def test_a_lease_that_is_renewed_changes_nothing(machine: Machine) -> None:
         assert machine.addresses == ["192.0.2.7/24"] and machine.shown("route") == routes
     assert own in machine.shown("addr"), "IPv6 is not DHCP's"
     assert (machine.directory / "resolv.conf").read_text() == "nameserver 192.0.2.1\nnameserver 192.0.2.2\n"
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ({"address": "192.0.2.7/24", "gateway": "192.0.2.1"}, ""),
+        ({"address": "2001:db8::7/64", "gateway": "2001:db8::1"}, ""),
+        ({"address": "192.0.2.7/24", "gateway": "198.51.100.1"}, "network.gateway: "),
+        ({"address": "192.0.2.7/24", "gateway": "2001:db8::1"}, "network.gateway: "),
+    ],
+)
+def test_a_static_address_that_the_kernel_does_not_take_is_said(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, network: dict[str, str], said: str
+) -> None:
+    monkeypatch.setattr(machines, "Path", lambda name: machine.directory / Path(name).name)
+    monkeypatch.setenv("PATH", f"{machine.directory}/bin:{os.environ['PATH']}")
+    wanted = Network(nameservers=("192.0.2.1",), **network)
+    found = inside(machine.host, lambda: machines._static(wanted))
+    assert found.startswith(said) and (found == "") == (said == "")
+    assert (machine.directory / "resolv.conf").read_text() == "nameserver 192.0.2.1\n"
+    assert found or f"default via {network['gateway']} " in machine.shown("route")
 
 
 def test_a_lease_that_changes_leaves_nothing_of_the_one_before(machine: Machine) -> None:
