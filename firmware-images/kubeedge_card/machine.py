@@ -75,7 +75,9 @@ def network(wanted: Network) -> str:
 def _static(wanted: Network) -> str:
     """ "" or what the kernel does not take of it, such as a gateway that is not in the network."""
     Path("/run/resolv.conf").write_text("".join(f"nameserver {server}\n" for server in wanted.nameservers))
-    steps = [("address", ("ip", "addr", "replace", wanted.address, "dev", wanted.interface))]
+    steps: list[tuple[str, tuple[str, ...]]] = [
+        ("address", ("ip", "addr", "replace", wanted.address, "dev", wanted.interface))
+    ]
     if wanted.gateway:
         steps += [("gateway", ("ip", "route", "replace", "default", "via", wanted.gateway, "dev", wanted.interface))]
     for field, command in steps:
