@@ -26,6 +26,7 @@ FILE = "kubeedge.yaml"
 _CLOUD_INIT = ("user-data", "network-config")  # what Raspberry Pi Imager writes; kubeedge.yaml has the last word
 _JOINED = Path("/etc/kubeedge/node.json")
 _AGENT_CONFIG = Path("/etc/kubeedge/kubeedge.yaml")
+_OURS = "# `agent` of kubeedge.yaml on the boot partition; what is edited here is lost at the next start\n"
 _LAST = Path("/etc/kubeedge/card.yaml")  # what the boot partition had last, without the token
 _PAUSE = Path("/run/agent-pause")  # seconds before the next try
 _PROBLEM = Path("/run/card-problem")  # what the initramfs has found wrong with the card
@@ -178,11 +179,15 @@ def _set_up(wanted: config.CardConfig) -> list[str]:
 
 def _configure_agent(wanted: config.CardConfig) -> str:
     """ "" or why the agent keeps the configuration that it has."""
-    if not wanted.agent:
+    if wanted.agent:
+        document = {"apiVersion": "edge.kubeedge.io/v1alpha1", "kind": "EdgeCore", **wanted.agent}
+        text = _OURS + yaml.safe_dump(document, sort_keys=False)
+    elif _AGENT_CONFIG.exists() and _AGENT_CONFIG.read_text(errors="replace").startswith(_OURS):
+        text = edge.default_yaml(edge.EdgeConfig())  # what was asked for once is not any more
+    else:
         return ""
-    document = {"apiVersion": "edge.kubeedge.io/v1alpha1", "kind": "EdgeCore", **wanted.agent}
     new = _AGENT_CONFIG.with_suffix(".new")
-    _private_text(new, yaml.safe_dump(document, sort_keys=False))
+    _private_text(new, text)
     try:
         edge.load(new)
     except Invalid as exc:

@@ -134,6 +134,8 @@ def without_token(text: str) -> str:
     shorter = _TOKEN_LINE.sub("", text)
     with contextlib.suppress(yaml.YAMLError):
         before, after = yaml.safe_load(text), yaml.safe_load(shorter)
+        if not isinstance(before, dict):  # empty, where all that is wanted is in the files of Imager
+            return text
         wanted = {name: value for name, value in before.items() if name not in _SECRETS}
         if after == wanted:
             return shorter

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
 
-from kubeedge_card import sntp, wireless
+from kubeedge_card import time_servers, wireless
 from kubeedge_card.config import CardConfig, Network, Wifi
 
-_EPOCH = Path("/etc/card-epoch")  # when the image was made, in seconds since 1970
 _APPEARS = 15.0  # seconds for an interface
-_PATIENCE = 3.0  # seconds for one time server
 _SHORTEST_SERIAL = 4  # characters; a firmware that has none says 0, or nothing
 #: what firmware says where its maker has entered nothing; many boards have it
 _PLACEHOLDERS = frozenset(
@@ -32,8 +29,6 @@ _PLACEHOLDERS = frozenset(
         "123456789",
     )
 )
-_PEERS = ("0.debian.pool.ntp.org", "1.debian.pool.ntp.org")
-_STEP = 2.0  # seconds; a clock that is nearer is left alone
 
 
 def name(text: str) -> None:
@@ -68,17 +63,28 @@ def network(wanted: Network) -> str:
         return problem
     _run("ip", "link", "set", wanted.interface, "up")
     if wanted.address:
-        _run("ip", "addr", "replace", wanted.address, "dev", wanted.interface)
-        if wanted.gateway:
-            _run("ip", "route", "replace", "default", "via", wanted.gateway, "dev", wanted.interface)
-        Path("/run/resolv.conf").write_text("".join(f"nameserver {server}\n" for server in wanted.nameservers))
-        return ""
+        return _static(wanted)
     pid = Path(f"/run/udhcpc.{wanted.interface}.pid")
     if pid.exists() and _alive(pid):
         return "" if addresses(wanted.interface) else f"no DHCP server has answered on {wanted.interface}"
     client = ("udhcpc", "-b", "-S", "-t", "5", "-T", "2", "-A", "10", "-i", wanted.interface, "-p", str(pid))
     said = _run(*client, "-x", f"hostname:{socket.gethostname()}", "-s", "/etc/udhcpc/script")
     return "" if addresses(wanted.interface) else f"no address by DHCP on {wanted.interface}: {said}"
+
+
+def _static(wanted: Network) -> str:
+    """ "" or what the kernel does not take of it, such as a gateway that is not in the network."""
+    Path("/run/resolv.conf").write_text("".join(f"nameserver {server}\n" for server in wanted.nameservers))
+    steps: list[tuple[str, tuple[str, ...]]] = [
+        ("address", ("ip", "addr", "replace", wanted.address, "dev", wanted.interface))
+    ]
+    if wanted.gateway:
+        steps += [("gateway", ("ip", "route", "replace", "default", "via", wanted.gateway, "dev", wanted.interface))]
+    for field, command in steps:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        if done.returncode:
+            return f"network.{field}: {done.stdout.strip()[-300:]}"
+    return ""
 
 
 def _appears(interface: str) -> bool:
@@ -120,16 +126,12 @@ def addresses(interface: str) -> str:
     return " ".join(line[3] for line in words if len(line) > 3 and line[2].startswith("inet"))
 
 
-def clock(servers: tuple[str, ...]) -> None:
-    """By the first time server that answers. Without one the clock stays."""
-    earliest = int(_EPOCH.read_text())
-    for server in servers or _PEERS:
-        with contextlib.suppress(OSError):
-            now = _ask(server, earliest)
-            if now is not None:
-                if abs(now - time.time()) > _STEP:
-                    time.clock_settime(time.CLOCK_REALTIME, now)
-                return
+def clock(servers: tuple[str, ...]) -> str:
+    """ "" once it is set; that it is not yet, and by whom it will be."""
+    if time_servers.set_clock(servers):
+        return ""
+    time_servers.go_on(servers)
+    return "no time server has answered; they are asked until one does"
 
 
 def zone(text: str) -> None:
@@ -154,16 +156,6 @@ def ssh(config: CardConfig) -> None:
     if not host_key.exists():
         _run("dropbearkey", "-t", "ed25519", "-f", str(host_key))
     _run("dropbear", "-s", "-g", "-r", str(host_key), "-P", "/run/dropbear.pid", "-T", "3", "-I", "600")
-
-
-def _ask(server: str, earliest: int) -> float | None:
-    nonce = secrets.randbits(64)
-    family, kind, protocol, _, address = socket.getaddrinfo(server, sntp.PORT, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, kind, protocol) as channel:
-        channel.settimeout(_PATIENCE)
-        channel.connect(address)
-        channel.send(sntp.request(nonce))
-        return sntp.answer(channel.recv(512), nonce, earliest)
 
 
 def _alive(pid_file: Path) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from kubeedge.errors import KubeEdgeError
 from kubeedge.imageupdate import card, core
 from kubeedge_card import config, trial
 from kubeedge_card.config import Updates
@@ -27,16 +28,23 @@ def main() -> int:
     """The exit status: 0 when the image is good."""
     wanted = settings(_LAST)
     reason = prove(wanted, status, time.monotonic, time.sleep)
+    try:
+        said = _note(reason)
+    except (KubeEdgeError, OSError) as exc:
+        said = f"{reason or 'the image works'}; that cannot be written: {exc}"
+    print(f"card: {said}{'; starting again' if reason else ''}", flush=True)
+    if reason:  # whatever became of the record: the image before is the one that starts next
+        trial.restart()
+    return 1 if reason else 0
+
+
+def _note(reason: str) -> str:
+    """Into the record of the slots; what there is to say. Raises KubeEdgeError, OSError."""
     with card.opened() as own:
         slots = own.record()
         running = card.running(slots)
         own.write_record(core.failed(slots, reason) if reason else core.works(slots, running))
-    if not reason:
-        print(f"card: image {slots.images[running].version} in slot {core.name(running)} works", flush=True)
-        return 0
-    print(f"card: {reason}; starting again", flush=True)
-    trial.restart()
-    return 1
+    return reason or f"image {slots.images[running].version} in slot {core.name(running)} works"
 
 
 def prove(

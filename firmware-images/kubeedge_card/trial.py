@@ -12,6 +12,8 @@ from kubeedge.imageupdate import card, core
 from kubeedge.imageupdate.core import NextStep, Slots, UpdateOutcome
 
 _PROVING = Path("/run/proving")  # there is a process that waits for the proof
+#: this start is in the record. An agent that ends and begins again is none, whatever was armed for the next one meanwhile
+_STARTED = Path("/run/card-started")
 _AT_ONCE = 90.0  # seconds after which a restart waits for nothing
 
 
@@ -24,8 +26,11 @@ def at_start() -> str:
             slots = own.record()
             running = card.running(slots)
             step, changed = core.started(slots, running)
+            if step is not NextStep.PROVE and _STARTED.exists():
+                step, changed = NextStep.WORK, None
             if changed is not None:
                 own.write_record(changed)
+        _STARTED.touch()
     except NotFound:
         return ""  # nothing to return to, and nothing on trial
     except (KubeEdgeError, OSError) as exc:
@@ -34,8 +39,8 @@ def at_start() -> str:
         print(f"card: slot {core.name(1 - running)} is tried once more", flush=True)
         restart()
     if step is NextStep.PROVE:
-        _PROVING.touch()
         subprocess.Popen([sys.executable, "-OO", "-m", "kubeedge_card.proving"], start_new_session=True)
+        _PROVING.touch()
     return outcome(changed or slots, running)
 
 

@@ -23,6 +23,9 @@ from kubeedge.store.model import Compare, CompareTarget, Delete, KeyValue, Put, 
 TOKEN_TTL = 900.0  # seconds that a board has to use its token
 MAX_BOARDS = 10_000  # of one tenant, approved
 MAX_WAITING = 1_000  # of one tenant
+_LOOK_EVERY = (
+    5.0  # seconds between two looks for room where there was none: whoever has the join key may ask for it at any rate
+)
 _KEEP = 7 * 24 * 3600.0  # seconds that a board waits for approval after it has asked first
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{3,63}")
 
@@ -54,6 +57,7 @@ class BoardStore:
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
+        self._full = dict[TenantId, float]()  # when there was no room
 
     async def ask(self, tenant: TenantId, serial: str, key: str, address: str) -> BoardRecord:
         """A board asks, with a key of that fingerprint. Raises Refused where the serial number is another key's, Conflict where too many wait."""
@@ -91,12 +95,14 @@ class BoardStore:
             raise Conflict(f"board {other} is node {name} already")
         approved = replace(before, node=str(name), approved=self._clock())
         await self._put(path, kv, approved)
+        self._full.pop(tenant, None)
         return approved
 
     async def forget(self, tenant: TenantId, serial: str) -> None:
         """A board that waits is refused by that, until it asks again; one that has joined stays a node. Raises NotFound."""
         if (await self._store.txn((), (Delete(_path(tenant, serial)),))).responses != (1,):
             raise NotFound(f"tenant {tenant} has no board {serial}")
+        self._full.pop(tenant, None)
 
     async def gave(self, tenant: TenantId, board: BoardRecord, token: str, joined: str) -> None:
         """It got that token, and is the node that has joined with the other one ("": none has). Raises Unavailable when its record has changed
@@ -121,11 +127,15 @@ class BoardStore:
             raise Unavailable("two requests for one board at the same moment", retry_after=1.0)
 
     async def _make_room(self, tenant: TenantId) -> None:
-        waiting = [kv for kv in await self._all(tenant) if _UNNAMED in kv.value]
-        if len(waiting) < MAX_WAITING:
+        now = self._clock()
+        is_full = 0 <= now - self._full.get(tenant, now - _LOOK_EVERY) < _LOOK_EVERY
+        waiting = [] if is_full else [kv for kv in await self._all(tenant) if _UNNAMED in kv.value]
+        if not is_full and len(waiting) < MAX_WAITING:
             return
-        old = [board for board in map(_decode, waiting) if board.asked + _KEEP < self._clock()]
+        old = [board for board in map(_decode, waiting) if board.asked + _KEEP < now]
         if not old:
+            if not is_full:
+                self._full[tenant] = now
             raise Conflict(f"{MAX_WAITING} boards of this tenant wait for approval already")
         for start in range(0, len(old), 100):
             await self._store.txn((), tuple(Delete(_path(tenant, board.serial)) for board in old[start : start + 100]))

@@ -101,6 +101,9 @@ class BootstrapService:
         self._endpoints = endpoints
         self._monotonic = monotonic
         self._failures = core.FailureLimit()
+        self._given = core.FailureLimit(
+            30
+        )  # tokens that a board has got, by its key; each is three writes to the store
         self._nonce_key = secrets.token_bytes(32)
 
     async def handle_plain(self, request: Request) -> Response:
@@ -168,6 +171,11 @@ class BootstrapService:
         if not board.node:
             return self._answer({"state": board.state, "key": key})
         node = node_name(board.node)
+        if wait := self._given.wait(key, self._monotonic()):
+            raise Unavailable(
+                f"board {serial} has got too many tokens; wait {math.ceil(wait)} s", retry_after=math.ceil(wait)
+            )
+        self._given.failed(key, self._monotonic())
         held, _ = await self._held(record.tenant, node)
         # it is that node, and did not get the answer, however often
         joined = held.claim.token if held.claim is not None and held.claim.token in (board.token, board.joined) else ""

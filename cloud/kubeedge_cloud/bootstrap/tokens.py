@@ -28,6 +28,7 @@ MAX_TTL = 365 * 24 * 3600.0
 MAX_TOKENS = 10_000  # of one tenant
 _KEEP = 7 * 24 * 3600.0  # seconds that used, revoked and expired tokens stay visible at least
 _TIDY_FROM = 100  # tokens; below it their number does not matter
+_TIDY_EVERY = 60.0  # seconds: boards ask for tokens as often as they like, and all of them are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class TokenStore:
         self._store = store
         self._ca_hash = ca_hash
         self._clock = clock
+        self._tidied = dict[TenantId, float]()  # when its tokens were looked at last
         self.boards = BoardStore(store, clock)
 
     async def create(
@@ -152,19 +154,26 @@ class TokenStore:
     async def _make_room(self, tenant: TenantId) -> None:
         """Forget tokens that ended long ago; of ended ones only when there are many. Raises Conflict when all are in use."""
         prefix = keys.tokens(tenant)
-        if (await self._store.range(prefix, keys.prefix_end(prefix), limit=1, keys_only=True)).count < _TIDY_FROM:
+        count = (await self._store.range(prefix, keys.prefix_end(prefix), limit=1, keys_only=True)).count
+        if count < _TIDY_FROM:
             return
         now = self._clock()
-        records = await self.list(tenant)
+        if not 0 <= now - self._tidied.get(tenant, now - _TIDY_EVERY) < _TIDY_EVERY:
+            count -= await self._tidy(tenant, now)
+            self._tidied[tenant] = now
+        if count >= MAX_TOKENS:
+            raise Conflict(f"tenant {tenant} has {MAX_TOKENS} tokens; those that ended go away after a week")
+
+    async def _tidy(self, tenant: TenantId, now: float) -> int:
+        """How many were forgotten."""
         old = [
             r
-            for r in records
+            for r in await self.list(tenant)
             if r.ended(now) and max(r.used, r.created, r.expires if not r.used else 0.0) + _KEEP < now
         ]
         for start in range(0, len(old), 100):
             await self._store.txn((), tuple(Delete(_token_key(r)) for r in old[start : start + 100]))
-        if len(records) - len(old) >= MAX_TOKENS:
-            raise Conflict(f"tenant {tenant} has {MAX_TOKENS} tokens; those that ended go away after a week")
+        return len(old)
 
 
 def _token_key(record: TokenRecord) -> str:

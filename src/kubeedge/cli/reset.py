@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -257,7 +258,7 @@ def _remove(config: edge.EdgeConfig) -> list[str]:
             path.unlink()
             removed.append(f"removed {path}")
     _remove_run(paths)
-    if paths.state.exists():
+    if paths.state.exists() and not _is_empty_partition(paths.state):
         removed.append(_remove_state(paths.state.resolve()))
     _remove_empty(paths)
     return removed
@@ -289,9 +290,14 @@ def _remove_state(state: Path) -> str:
         )
     _unmount_below(state)
     trees.remove(state)
-    if state.exists():
+    if state.exists() and not _is_empty_partition(state):
         raise CommandError(f"not all of {state} could be removed")
     return f"removed {state}"
+
+
+def _is_empty_partition(directory: Path) -> bool:
+    """The state directory may be one, which stays."""
+    return os.path.ismount(directory) and not any(directory.iterdir())
 
 
 def _unmount_below(directory: Path) -> None:

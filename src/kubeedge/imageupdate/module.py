@@ -97,14 +97,15 @@ class ImageUpdates:
                 if not await self._updated(url):
                     await self._report("True", "UpToDate", f"the image is that of {url}")
                     return
-                await self._report("False", "Restarting", f"the image of {url} is tried")
+                await self._try_report("False", "Restarting", f"the image of {url} is tried")
                 await asyncio.sleep(_TELL)
                 await self._restart()
                 return
-            except KubeEdgeError as exc:
+            # too little memory for a process; a URL that no process can be given
+            except (KubeEdgeError, OSError, ValueError) as exc:
                 failures += 1
                 log.warning("the image is not updated: %s", exc)
-                await self._report("False", "Failed", str(exc))
+                await self._try_report("False", "Failed", str(exc))
                 await asyncio.sleep(_RETRY.delay(failures, self._chance()))
 
     async def _updated(self, url: str) -> bool:
@@ -113,10 +114,11 @@ class ImageUpdates:
         try:
             await asyncio.wait({task}, timeout=_SOON)
             if not task.done():
-                await self._report("False", "Updating", f"to {url}")
+                await self._try_report("False", "Updating", f"to {url}")
             return await task
         finally:
             task.cancel()
+            await asyncio.gather(task, return_exceptions=True)  # its process has ended: the next one is alone
 
     async def _report_outcome(self) -> None:
         kv = await self._store.get(REPORT)
@@ -128,6 +130,11 @@ class ImageUpdates:
             await self._report("False", "GivenUp", f"image {slots.images[slots.spare].version}: {slots.reason}")
         elif slots.trial is None:
             await self._report("True", "UpToDate", f"image {slots.images[slots.good].version}")
+
+    async def _try_report(self, status: str, reason: str, message: str) -> None:
+        """A full disk keeps no image from being tried, or tried again."""
+        with contextlib.suppress(KubeEdgeError):
+            await self._report(status, reason, message)
 
     async def _report(self, status: str, reason: str, message: str) -> None:
         condition = {"type": CONDITION, "status": status, "reason": reason, "message": message[:256]}
@@ -173,9 +180,10 @@ async def run_update(url: str) -> bool:
 
 
 async def run_restart() -> None:
-    """The machine starts again."""
+    """The machine starts again. Raises Unavailable where it does not, OSError."""
     process = await asyncio.create_subprocess_exec("reboot")
-    await process.wait()
+    if status := await process.wait():
+        raise Unavailable(f"the machine does not start again: reboot ended with status {status}")
 
 
 async def _end(stream: asyncio.StreamReader) -> bytes:

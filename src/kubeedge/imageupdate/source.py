@@ -22,6 +22,7 @@ _LONGEST = 1800.0  # seconds for what is read at once
 _REDIRECTS = 5
 _SKIPPED = 256 * 1024  # bytes that are read and dropped rather than asked for anew
 _PIECE = 64 * 1024  # bytes
+_HEADERS = {"accept-encoding": "identity", "connection": "close"}  # an answer that is too short ends, too
 
 
 class BundleSource(Protocol):
@@ -116,7 +117,7 @@ class _Answer:
         self._connection, self._response, self.offset = connection, response, offset
 
     def read(self, length: int) -> bytes:
-        data = self._response.read(length)
+        data = self._response.read1(length)  # what has come: whoever sends a byte a minute is not waited for here
         self.offset += len(data)
         return data
 
@@ -138,7 +139,7 @@ def _ask(url: str, offset: int) -> _Answer:
         connection = kind(parts.netloc, timeout=_TIMEOUT)
         try:
             target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
-            connection.request("GET", target, headers={"range": f"bytes={offset}-", "accept-encoding": "identity"})
+            connection.request("GET", target, headers={"range": f"bytes={offset}-", **_HEADERS})
             response = connection.getresponse()
             if response.status in (301, 302, 303, 307, 308):
                 url = _redirected(url, response.getheader("location") or "")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 import pytest
 
 from kubeedge.api import keys
 from kubeedge.api.names import DEFAULT_TENANT, TenantId
-from kubeedge.errors import Conflict, Invalid, NotFound, Refused
+from kubeedge.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 from kubeedge.pki import csr, tokens
 from kubeedge_cloud.bootstrap import boards
+from kubeedge_cloud.bootstrap import tokens as bootstrap_tokens
 from kubeedge_cloud.bootstrap.boards import BoardRecord, default_name
 from tests.unit.bootstrap.cloud import Cloud, Machine
 from tests.unit.bootstrap.test_join import scenario
@@ -175,6 +177,62 @@ def test_how_many_wait_is_bounded(tmp_path, monkeypatch):
         await store.approve(DEFAULT_TENANT, "serial4")
         with pytest.raises(Conflict, match="forget those"):
             await store.approve(DEFAULT_TENANT, "serial5")
+
+    scenario(tmp_path, told)
+
+
+def test_whoever_asks_at_any_rate_makes_the_cloud_look_at_all_boards_now_and_then(tmp_path, monkeypatch):
+    """A join key is on each of a thousand cards, and one look at ten thousand boards keeps everybody else waiting."""
+    monkeypatch.setattr(boards, "MAX_WAITING", 3)
+
+    async def told(cloud):
+        store, looks = cloud.tokens.boards, []
+        look = store._all
+
+        async def counted(tenant):
+            looks.append(tenant)
+            return await look(tenant)
+
+        monkeypatch.setattr(store, "_all", counted)
+        for n in range(50):
+            with contextlib.suppress(Conflict):
+                await store.ask(DEFAULT_TENANT, f"serial{n}", "key", "192.0.2.1")
+        assert len(looks) == 4, "three that have room, and the first that has none"
+        await store.forget(DEFAULT_TENANT, "serial0")
+        await store.ask(DEFAULT_TENANT, "serial50", "key", "192.0.2.1")
+        with pytest.raises(Conflict):
+            await store.ask(DEFAULT_TENANT, "serial51", "key", "192.0.2.1")
+        cloud.off = -86400.0  # a clock that is set back refuses nobody for a day
+        looks.clear()
+        with pytest.raises(Conflict):
+            await store.ask(DEFAULT_TENANT, "serial51", "key", "192.0.2.1")
+        assert looks
+
+    scenario(tmp_path, told)
+
+
+def test_a_board_that_is_approved_gets_so_many_tokens_a_minute(tmp_path, monkeypatch):
+    monkeypatch.setattr(bootstrap_tokens, "_TIDY_FROM", 1)
+
+    async def told(cloud):
+        key, machine = await join_key(cloud), Machine()
+        for serial in (SERIAL, "other"):
+            await cloud.tokens.boards.approve(DEFAULT_TENANT, serial)
+        looks, look = [], cloud.tokens.list
+
+        async def counted(tenant):
+            looks.append(tenant)
+            return await look(tenant)
+
+        monkeypatch.setattr(cloud.tokens, "list", counted)
+        for _ in range(30):
+            token, name = await ask(cloud, key, machine)
+        with pytest.raises(Unavailable, match="too many tokens") as refused:
+            await ask(cloud, key, machine)
+        assert 0 < refused.value.retry_after <= 60
+        assert len(looks) == 1, "the other tokens of the tenant were looked at once"
+        assert isinstance(await ask(cloud, key, Machine(), "other"), tuple), "others are not affected"
+        assert (await cloud.join(token, name, machine))["node"] == name
 
     scenario(tmp_path, told)
 

@@ -96,6 +96,53 @@ def test_data_is_never_made_again(tmp_path: Path, parts: list[mbr.Partition]) ->
     assert card.done == []
 
 
+def test_a_partition_of_somebody_else_is_left_alone_and_said(tmp_path: Path, parts: list[mbr.Partition]) -> None:
+    other = mbr.Partition(mbr.FAT, 32768, 4096)
+    card = Card(tmp_path, [*parts, other])
+    done = card.start()
+    assert done.returncode != 0 and "is another's (its type is 12)" in done.stdout
+    assert card.partitions == [*parts, other] and card.done == []
+
+
+def repaired(directory: Path, check: str) -> str:
+    """What is said, where e2fsck is `check`."""
+    script = f'work=$1\n. "$2"\ncheck_file_system() {{ {check}; }}\nrepair_file_system'
+    run = ["busybox", "sh", "-c", script, "sh", str(directory), str(FILES / "data-partition")]
+    return subprocess.run(run, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(("status", "asked"), [(0, "-p"), (1, "-p"), (2, "-p"), (4, "-p-y"), (8, "-p-y"), (12, "-p-y")])
+def test_damage_that_is_not_repaired_by_itself_is_repaired_before_it_is_mounted(
+    tmp_path: Path, status: int, asked: str
+) -> None:
+    said = repaired(tmp_path, f'printf %s "$1" >>"$work/asked"; echo damaged; return {status}')
+    assert (tmp_path / "asked").read_text() == asked and ("damaged" in said) == (status > 0)
+
+
+@pytest.mark.skipif(not Path("/sbin/debugfs").exists(), reason="e2fsprogs are not installed")
+def test_two_files_that_claim_one_block_are_told_apart(tmp_path: Path) -> None:
+    """The real e2fsck: -p leaves this as it is, and the kernel mounts it."""
+    image = tmp_path / "image"
+    image.write_bytes(bytes(16 << 20))
+    (tmp_path / "files").mkdir()
+    for name in "ab":
+        (tmp_path / "files" / name).write_bytes(name.encode() * 65536)
+    subprocess.run(["/sbin/mke2fs", "-q", "-t", "ext4", "-d", str(tmp_path / "files"), str(image)], check=True)
+
+    def debugfs(*request: str) -> str:
+        command = ["/sbin/debugfs", "-w", "-R", " ".join(request), str(image)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    # the third word of an extent's entry: its lowest block
+    debugfs("set_inode_field", "b", "block[5]", debugfs("bmap", "a", "0"))
+    debugfs("set_super_value", "state", "2")
+    checks = subprocess.run(["/sbin/e2fsck", "-p", str(image)], capture_output=True)
+    assert checks.returncode == 4
+    assert "Multiply-claimed" in repaired(tmp_path, f'/sbin/e2fsck "$1" {image}')
+    assert subprocess.run(["/sbin/e2fsck", "-fn", str(image)], capture_output=True).returncode == 0
+    assert debugfs("cat", "a") == "a" * 65536
+
+
 def test_a_card_without_space_says_so(tmp_path: Path, parts: list[mbr.Partition]) -> None:
     card = Card(tmp_path, parts)
     done = card.start(sectors=SLOTS_END + 100)

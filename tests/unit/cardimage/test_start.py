@@ -183,6 +183,16 @@ def test_what_imager_writes_is_enough_and_its_token_goes(card: Card) -> None:
     assert card.works and card.joins == 1
 
 
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n", "null\n"])
+def test_a_file_with_nothing_in_it_beside_those_of_imager(card: Card, text: str) -> None:
+    """It has no token that could be removed; nor does it keep a node from working."""
+    (card.boot / "user-data").write_text(USER_DATA)
+    card.write(text)
+    assert card.works and "state: joined" in card.said
+    assert "t0ken" not in (card.boot / "user-data").read_text() and (card.boot / start.FILE).read_text() == text
+    assert card.works and card.joins == 1
+
+
 def test_kubeedge_yaml_has_the_last_word(card: Card) -> None:
     (card.boot / "user-data").write_text(USER_DATA)
     card.write("name: other\n")
@@ -230,6 +240,22 @@ def test_the_agent_gets_its_configuration_from_this_process(card: Card) -> None:
     (card.etc / "kubeedge.yaml").unlink()
     card.write(yaml.safe_dump(FILE))
     assert card.works and card.agent == EdgeConfig()
+
+
+def test_a_configuration_that_the_card_asks_for_no_more_is_not_kept(card: Card) -> None:
+    wanted = {"modules": {"mesh": {"enable": True}}}
+    card.write(yaml.safe_dump({**FILE, "agent": wanted}))
+    card.refusal = "no cloud"
+    assert not card.works and "mesh" in (card.etc / "kubeedge.yaml").read_text()
+    card.write(yaml.safe_dump(FILE))
+    card.refusal = ""
+    assert card.works and card.agent == EdgeConfig(), "it was taken back before the machine had joined"
+    card.write(yaml.safe_dump({**FILE, "agent": wanted}))
+    assert card.works and card.agent.modules.mesh.enable
+    card.write(yaml.safe_dump(FILE))
+    assert card.works and card.agent == EdgeConfig()
+    (card.etc / "kubeedge.yaml").write_text("modules: {mesh: {enable: true}}")
+    assert card.works and card.agent.modules.mesh.enable, "what somebody has written on the machine itself stays"
 
 
 def test_a_configuration_that_this_agent_refuses_is_said_on_the_card(card: Card) -> None:

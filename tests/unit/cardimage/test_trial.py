@@ -13,6 +13,7 @@ import pytest
 
 from kubeedge import edgecore
 from kubeedge.config.edge import EdgeConfig
+from kubeedge.errors import Unavailable
 from kubeedge.imageupdate import card, core
 from kubeedge.imageupdate.core import SlotImage, SlotLayout, Slots, UpdateOutcome
 from kubeedge_card import config, proving, trial
@@ -37,6 +38,7 @@ class Machine:
             (card, "DISK"),
             (card, "_COMMAND_LINE"),
             (trial, "_PROVING"),
+            (trial, "_STARTED"),
             (proving, "_LAST"),
             (proving, "_SOCKET"),
         ):
@@ -50,7 +52,8 @@ class Machine:
     def starts(self, slot: str) -> str:
         """The boot loader has taken back what was armed."""
         (self.directory / "cmdline").write_text(f"quiet card.id=1 card.slot={slot}\n")
-        (self.directory / "_PROVING").unlink(missing_ok=True)
+        for name in ("_PROVING", "_STARTED"):  # in memory
+            (self.directory / name).unlink(missing_ok=True)
         self.record = replace(self.record, armed=None, generation=self.record.generation + 1)
         return trial.at_start()
 
@@ -100,6 +103,40 @@ def test_what_did_not_come_up_is_tried_again_and_given_up(machine: Machine) -> N
     assert machine.record.outcome is UpdateOutcome.GIVEN_UP and machine.proofs == []
 
 
+def test_an_agent_that_begins_again_is_no_start_of_the_machine(machine: Machine) -> None:
+    """`kubeedge image-update --no-restart`: it is tried at the next start, whenever that is."""
+    assert machine.starts("a") == ""
+    armed(machine)
+    before = machine.record
+    assert trial.at_start() == "" and trial.at_start() == ""
+    assert machine.record == before, "no try is used up, and the machine does not start again"
+    assert "on trial" in machine.starts("b")
+
+
+def test_a_card_that_could_not_be_read_is_looked_at_again(machine: Machine) -> None:
+    machine.starts("a")
+    armed(machine)
+    (machine.directory / "_STARTED").unlink()
+    (machine.directory / "card-disk").write_text(f"{machine.directory}/none\n")
+    assert trial.at_start().startswith("image: ")
+    (machine.directory / "card-disk").write_text(f"{machine.directory}/disk\n")
+    with pytest.raises(Restarted):
+        trial.at_start()
+
+
+def test_a_proof_that_could_not_be_begun_is_begun_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    armed(machine)
+    with monkeypatch.context() as patch:
+
+        def no_memory(command: list[str], **options: Any) -> None:
+            raise OSError(12, "Cannot allocate memory")
+
+        patch.setattr(trial.subprocess, "Popen", no_memory)
+        with pytest.raises(OSError, match="memory"):  # init starts this process again
+            machine.starts("b")
+    assert "on trial" in trial.at_start() and len(machine.proofs) == 1
+
+
 def test_a_store_keeps_its_layout_until_the_image_is_good(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -136,6 +173,23 @@ def test_an_image_without_the_cloud_starts_the_machine_again(machine: Machine, m
     with pytest.raises(Restarted):
         proving.main()
     assert "refused" in machine.starts("a") and machine.record.good == 0
+
+
+def test_a_record_that_cannot_be_written_keeps_no_image_without_the_cloud(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    armed(machine)
+    machine.starts("b")
+
+    def worn(own: card.Card, slots: Slots) -> None:
+        raise Unavailable("the card cannot be written")
+
+    monkeypatch.setattr(card.Card, "write_record", worn)
+    monkeypatch.setattr(proving, "prove", lambda *arguments: "the agent has not reached the cloud: refused")
+    with pytest.raises(Restarted):
+        proving.main()
+    monkeypatch.setattr(proving, "prove", lambda *arguments: "")
+    assert proving.main() == 0, "one that works goes on; the next start is that of the image before"
 
 
 @pytest.mark.parametrize(

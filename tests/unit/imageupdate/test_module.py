@@ -129,6 +129,68 @@ def test_a_failure_is_said_and_tried_again_ever_later() -> None:
     scenario(play)
 
 
+@pytest.mark.parametrize("failure", [OSError(12, "Cannot allocate memory"), ValueError("embedded null byte")])
+def test_a_process_that_cannot_be_started_is_a_failure_like_another(failure: Exception) -> None:
+    async def play(node: Node) -> None:
+        node.answers = [failure, False]
+        await node.annotate(URL)
+        await asyncio.sleep(5)
+        assert await node.said() == ("False", "Failed", str(failure), 1)
+        await asyncio.sleep(120)
+        assert (await node.said())[:2] == ("True", "UpToDate")
+
+    scenario(play)
+
+
+def test_a_full_disk_keeps_no_image_from_being_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(node: Node) -> None:
+        put = node.store.put
+
+        async def full(key: str, value: bytes) -> None:
+            if key == REPORT:
+                raise Unavailable("the disk is full")
+            await put(key, value)
+
+        monkeypatch.setattr(node.store, "put", full)
+        node.answers = [Unavailable("no server"), 40.0, True]
+        await node.annotate(URL)
+        await asyncio.sleep(200)
+        assert len(node.asked) == 2 and node.restarts == 1
+        node.answers = [False, False]
+        await node.annotate(URL + "2")
+        await asyncio.sleep(5)
+        monkeypatch.undo()
+        await asyncio.sleep(120)
+        assert (await node.said())[:2] == ("True", "UpToDate"), "it is said once there is room for it"
+
+    scenario(play)
+
+
+def test_an_update_that_is_given_up_has_ended_before_the_next_begins() -> None:
+    """Its process has the lock of the machine until it is gone."""
+    running: list[str] = []
+
+    async def slowly(url: str) -> bool:
+        assert running == []
+        running.append(url)
+        try:
+            await asyncio.sleep(1_000)
+        finally:
+            await asyncio.sleep(1)
+            running.remove(url)
+        return False
+
+    async def play(node: Node) -> None:
+        for number in range(3):
+            await node.annotate(f"{URL}{number}")
+            await asyncio.sleep(5)
+            assert running == [f"{URL}{number}"]
+
+    node = Node()
+    node.module._update = slowly
+    scenario(play, node)
+
+
 @pytest.mark.parametrize("url", ["file:///etc/shadow", "--again", "/tmp/x", "http://" + "x" * 3000])
 def test_what_is_no_url_is_not_tried(url: str) -> None:
     async def play(node: Node) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kubeedge.errors import Conflict, Invalid, NotFound, Unavailable
-from kubeedge.imageupdate import card, core, driver
+from kubeedge.imageupdate import card, core, driver, source
 from kubeedge.imageupdate.bundle import CHUNK
 from kubeedge.imageupdate.card import Card
 from kubeedge.imageupdate.core import SlotLayout, UpdateOutcome
@@ -37,8 +38,8 @@ def update(
     own: Card, tmp_path: Path, data: bytes, *, running: int = 0, say: Callable[[str], None] = quiet, again: bool = False
 ) -> core.Slots:
     (tmp_path / "bundle").write_bytes(data)
-    with closing(FileSource(tmp_path / "bundle")) as source:
-        return driver.update(source, own, running, machine(5), say, again=again)
+    with closing(FileSource(tmp_path / "bundle")) as found:
+        return driver.update(found, own, running, machine(5), say, again=again)
 
 
 def test_the_other_slot_has_it_and_is_tried_next(own: Card, tmp_path: Path) -> None:
@@ -147,6 +148,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, data: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.data, self.asked, self.ranges = data, list[int](), True
+        self.drip = 0.0  # seconds between two bytes
         self.cut: list[int] = []  # after so many bytes the connections break, one after the other
         self.statuses: list[tuple[int, str]] = []
 
@@ -179,6 +181,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-range", f"bytes {first}-{len(server.data) - 1}/{len(server.data)}")
         self.end_headers()
         try:
+            for n in range(len(body)) if server.drip else ():
+                self.wfile.write(body[n : n + 1])
+                time.sleep(server.drip)
             self.wfile.write(body[: server.cut.pop(0)] if server.cut else body)
         except OSError:
             pass
@@ -201,8 +206,8 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def fetch(own: Card) -> Callable[[str], core.Slots]:
     def get(url: str) -> core.Slots:
-        with closing(HttpSource(url, sleep=lambda seconds: None)) as source:
-            return driver.update(source, own, 0, machine(5), quiet)
+        with closing(HttpSource(url, sleep=lambda seconds: None)) as found:
+            return driver.update(found, own, 0, machine(5), quiet)
 
     return get
 
@@ -234,6 +239,17 @@ def test_a_server_that_gives_nothing_is_given_up(server: Server, fetch: Callable
     with pytest.raises(Unavailable, match="stopped after 0 bytes"):
         fetch(server.url)
     assert len(server.asked) == 8 and own.record().generation == 1
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
+    server: Server, fetch: Callable[[str], core.Slots], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "_LONGEST", 0.5)
+    server.drip = 0.05
+    begun = time.monotonic()
+    with pytest.raises(Unavailable, match="too slow"):
+        fetch(server.url)
+    assert time.monotonic() - begun < 20
 
 
 def test_statuses_and_redirections(server: Server, fetch: Callable[[str], core.Slots]) -> None:

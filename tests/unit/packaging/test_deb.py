@@ -12,7 +12,9 @@ import pytest
 from cross.deb import contents, units
 from cross.deb.archive import DebPackage
 from cross.wheels.targets import PYTHONS, TARGETS
-from kubeedge.cli import preflight, service
+from kubeedge.cli import preflight, reset, service
+from kubeedge.cli.join import STATE_MARK
+from kubeedge.config import edge, node_credentials
 
 SCRIPTS = sorted(Path(contents.__file__).with_name("scripts").iterdir())
 VERSION = contents.Version("1.2.3", "1", 1_700_000_000)
@@ -109,6 +111,53 @@ def test_a_maintainer_script_is_shell(path):
     assert path.read_text().startswith("#!/bin/sh\nset -e\n")
     done = subprocess.run(["sh", "-n"], input=path.read_text(), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def purged(package: str, root: Path) -> subprocess.CompletedProcess[str]:
+    """By the very script, below another root."""
+    text = (SCRIPTS[0].parent / f"{package}.postrm").read_text()
+    for name in ("/etc", "/var/lib", "/run"):
+        text = text.replace(f"{name}/kubeedge", f"{root}{name}/kubeedge")
+    return subprocess.run(["sh", "-c", text, "postrm", "purge"], capture_output=True, text=True)
+
+
+def joined(root: Path) -> tuple[Path, Path]:
+    """What a node has on its disk: /etc/kubeedge and its state."""
+    etc, state = root / "etc/kubeedge", root / "var/lib/kubeedge/edge"
+    credentials = node_credentials.credentials_path(edge.at_root(root))
+    for path in (
+        credentials,
+        node_credentials.ipv6_path(credentials),
+        *(etc / "pki" / name for name in reset._PKI_FILES),
+        *(etc / name for name in ("kubeedge.yaml", "kubeconfig")),
+        state / STATE_MARK,
+        state / "edge.db",
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return etc, state
+
+
+def test_a_purge_leaves_nothing_of_a_node(tmp_path: Path) -> None:
+    etc, state = joined(tmp_path)
+    assert purged("kubeedge", tmp_path).returncode == 0
+    assert not etc.exists() and not state.parent.exists()
+    (state.parent / "cloud").mkdir(parents=True)
+    assert purged("kubeedge-cloud", tmp_path).returncode == 0 and not state.parent.exists()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("package", "name"), [("kubeedge", "edge"), ("kubeedge-cloud", "cloud")])
+def test_a_purge_of_a_state_on_a_partition_of_its_own_ends(tmp_path: Path, package: str, name: str) -> None:
+    state = tmp_path / "var/lib/kubeedge" / name
+    state.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(state)], check=True)
+    try:
+        (state / STATE_MARK).touch()
+        done = purged(package, tmp_path)
+        assert done.returncode == 0 and "not all of" in done.stderr and list(state.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(state)], check=True)
 
 
 def test_no_script_of_a_package_is_left_out(packages):

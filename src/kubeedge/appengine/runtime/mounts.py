@@ -13,7 +13,7 @@ from kubeedge._fastpath import libc
 from kubeedge.kit import trees
 
 MS_NOSUID, MS_NODEV = libc.MS_NOSUID, libc.MS_NODEV
-_OCTAL = re.compile(r"\\([0-7]{3})")  # a blank in a path is written \040
+_OCTAL = re.compile(rb"\\([0-7]{3})")  # a blank in a path is written \040
 
 
 def mount(source: str, target: Path, kind: str, flags: int = 0, options: str = "") -> None:
@@ -88,8 +88,11 @@ def is_mounted(target: Path) -> bool:
 
 
 def _points() -> Iterator[str]:
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        yield _OCTAL.sub(lambda m: chr(int(m[1], 8)), line.split()[4])
+    """In bytes: a path need not be text, and what Unicode calls a blank or the end of a line (U+00A0, U+3000, U+2028) is a part of it, which the kernel
+    writes as it is."""
+    for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n"):
+        if line:
+            yield os.fsdecode(_OCTAL.sub(lambda m: bytes((int(m[1], 8),)), line.split(b" ")[4]))
 
 
 def remove_tree(directory: Path) -> None:
