@@ -54,11 +54,11 @@ _ARM = (
     "arm",
 )
 #: QEMU's has 1 GiB and no less; its network is behind USB, its second serial line is the one that the board's image uses. Processors that Linux does not
-#: start are off: they would wait for it in a loop that takes all of this machine
+#: start are off: they would wait for it in a loop that takes all of this machine. Linux calls the network eth0 for its address: QEMU's own would be usb0's
 _RPI3 = (
     *("-global", "bcm2837.enabled-cpus=1"),
     *("-m", "1G", "-display", "none", "-monitor", "none", "-serial", "null", "-serial", "stdio"),
-    *("-netdev", "user,id=net", "-device", "usb-net,netdev=net"),
+    *("-netdev", "user,id=net", "-device", "usb-net,netdev=net,mac=b8:27:eb:12:34:56"),
 )
 EMULATED = {
     "tiny": Emulated(*_ARM64, (48, 58), (36, 48)),

@@ -22,6 +22,7 @@ from kubeedge.imageupdate.core import Slots, UpdateOutcome
 from kubeedge.imageupdate.source import MAX_URL
 from kubeedge.kit import helper_process
 from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.shown_url import shown_url
 from kubeedge.store.model import Store
 from kubeedge.store.reflector import PrefixView, follow_view
 
@@ -95,9 +96,9 @@ class ImageUpdates:
                 if not url.startswith(("http://", "https://")) or len(url) > MAX_URL:
                     raise Unavailable("the annotation is no URL, which begins with http:// or https://")
                 if not await self._updated(url):
-                    await self._report("True", "UpToDate", f"the image is that of {url}")
+                    await self._report("True", "UpToDate", f"the image is that of {shown_url(url)}")
                     return
-                await self._report("False", "Restarting", f"the image of {url} is tried")
+                await self._report("False", "Restarting", f"the image of {shown_url(url)} is tried")
                 await asyncio.sleep(_TELL)
                 await self._restart()
                 return
@@ -113,7 +114,7 @@ class ImageUpdates:
         try:
             await asyncio.wait({task}, timeout=_SOON)
             if not task.done():
-                await self._report("False", "Updating", f"to {url}")
+                await self._report("False", "Updating", f"to {shown_url(url)}")
             return await task
         finally:
             task.cancel()
