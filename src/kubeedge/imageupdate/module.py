@@ -154,12 +154,14 @@ def last_outcome() -> Slots | None:
 
 async def run_update(url: str) -> bool:
     """By `kubeedge image-update`, until it ends. Raises Unavailable with the last line that it has written."""
-    command = helper_process.command("kubeedge", "image-update", "--no-restart", "--output", "json", url)
+    command = helper_process.command("kubeedge", "image-update", "--no-restart", "--output", "json", "-")
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        process.stdin.write(f"{url}\n".encode())
+        process.stdin.close()
         said, shown = await asyncio.gather(_end(process.stderr), _end(process.stdout))
         status = await process.wait()
     finally:
