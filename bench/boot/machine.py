@@ -36,6 +36,7 @@ class Emulated:
     join_key: bool = False  # it joins by its serial number
     devices: tuple[str, ...] = _DEVICES
     disk: tuple[str, ...] = ("if=none", "-device", "virtio-blk-pci,drive=card")  # of -drive, and after it
+    cache: str = "writethrough"  # of this machine for the card
     tree: str = ""  # the device tree, of the boot partition, where QEMU makes none
     arguments_more: str = ""  # of the kernel
 
@@ -52,10 +53,12 @@ _ARM = (
     Path("/usr/lib/u-boot/qemu_arm/u-boot.bin"),
     "arm",
 )
-#: QEMU's has 1 GiB and no less; its network is behind USB, its second serial line is the one that the board's image uses
+#: QEMU's has 1 GiB and no less; its network is behind USB, its second serial line is the one that the board's image uses. Processors that Linux does not
+#: start are off: they would wait for it in a loop that takes all of this machine. Linux calls the network eth0 for its address: QEMU's own would be usb0's
 _RPI3 = (
+    *("-global", "bcm2837.enabled-cpus=1"),
     *("-m", "1G", "-display", "none", "-monitor", "none", "-serial", "null", "-serial", "stdio"),
-    *("-netdev", "user,id=net", "-device", "usb-net,netdev=net"),
+    *("-netdev", "user,id=net", "-device", "usb-net,netdev=net,mac=b8:27:eb:12:34:56"),
 )
 EMULATED = {
     "tiny": Emulated(*_ARM64, (48, 58), (36, 48)),
@@ -70,8 +73,11 @@ EMULATED = {
         (None, None),
         devices=_RPI3,
         disk=("if=sd",),
+        # each sector is a write of its own, and the whole machine waits while it is flushed
+        cache="unsafe",
         tree="bcm2837-rpi-3-b.dtb",
-        arguments_more="mem=128M maxcpus=1",
+        # QEMU's watchdog resets the machine when it is started
+        arguments_more="mem=128M maxcpus=1 module_blacklist=bcm2835_wdt",
     ),
 }
 
@@ -94,7 +100,7 @@ class Machine:
         """`recorded`: every write to the card, and every flush, is told there (as dm-log-writes does), from start to start."""
         self._host, self._logs = host, logs
         self._command = [emulated.program, *emulated.arguments, *emulated.devices, "-no-reboot"]
-        self._drive = emulated.disk
+        self._drive, self._cache = emulated.disk, emulated.cache
         self._card, self._recorded = card, recorded
         self._kernel = ["-kernel", str(kernel), "-initrd", str(early), "-append", f"{command_line} card.memory=2"]
         self._kernel += ["-dtb", str(tree)] if tree else []
@@ -120,7 +126,7 @@ class Machine:
     def _disk(self) -> list[str]:
         how, *device = self._drive
         if self._recorded is None:
-            return ["-drive", f"{how},file={self._card},format=raw,id=card,cache=writethrough", *device]
+            return ["-drive", f"{how},file={self._card},format=raw,id=card,cache={self._cache}", *device]
         # with a write cache, so that what the machine flushes, and when, is what it has asked for
         again = "on" if self._recorded.exists() and self._recorded.stat().st_size else "off"
         self._recorded.touch()

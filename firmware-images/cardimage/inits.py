@@ -24,7 +24,7 @@ def busybox(root: Path, *, hotplug: bool) -> None:
     shutil.copyfile(FILES / "inittab", root / "etc/inittab")
     if hotplug:
         with (root / "etc/inittab").open("a") as file:
-            file.write("::respawn:/bin/uevent /etc/init.d/hotplug\n")
+            file.write("::respawn:/etc/init.d/plugged\n")
 
 
 def systemd(root: Path) -> None:

@@ -256,7 +256,9 @@ def _system(board: Board, root: Path, epoch: int) -> None:
     for name, place, mode in (
         ("rcS", "etc/init.d/rcS", 0o755),
         ("agent", "etc/init.d/agent", 0o755),
+        ("drivers", "etc/init.d/drivers", 0o755),
         ("hotplug", "etc/init.d/hotplug", 0o755),
+        ("plugged", "etc/init.d/plugged", 0o755),
         ("memory", "etc/init.d/memory", 0o755),
         ("settle", "etc/init.d/settle", 0o755),
         ("stop", "etc/init.d/stop", 0o755),

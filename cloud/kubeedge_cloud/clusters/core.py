@@ -16,6 +16,7 @@ from kubeedge.api.names import Object
 from kubeedge.errors import Invalid
 from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.durations import duration
+from kubeedge.kit.shown_url import shown_url
 
 IN_CLUSTER = "in-cluster"  # instead of the path of a kubeconfig: the account of the pod that this process runs in
 USER_AGENT = "kubeedge-cloud"  # as which a server notes the fields that we set
@@ -79,9 +80,9 @@ def _host(url: str) -> tuple[str, int]:
     try:
         port = parts.port
     except ValueError as exc:
-        raise Invalid(f"{url!r} has no valid port") from exc
+        raise Invalid(f"{shown_url(url)!r} has no valid port") from exc
     if not parts.hostname or parts.scheme not in ("https", "http"):
-        raise Invalid(f"{url!r} is not the URL of a server")
+        raise Invalid(f"{shown_url(url)!r} is not the URL of a server")
     return parts.hostname, port or (443 if parts.scheme == "https" else 80)
 
 

@@ -13,7 +13,7 @@ from kubeedge.cli.show import as_json, table
 from kubeedge.errors import KubeEdgeError
 from kubeedge.imageupdate import card, core, driver
 from kubeedge.imageupdate.core import Slots
-from kubeedge.imageupdate.source import open_source
+from kubeedge.imageupdate.source import MAX_URL, open_source
 
 _MAX_TRIES = 20
 _TELLING = 60.0  # seconds
@@ -43,10 +43,15 @@ def run(options: argparse.Namespace) -> int:
 def _update(options: argparse.Namespace) -> Slots:
     machine = driver.this_machine()
     tries = max(1, min(_MAX_TRIES, options.tries))
-    with driver.alone(), card.opened() as own, closing(open_source(options.source)) as source:
+    with driver.alone(), card.opened() as own, closing(open_source(_named(options.source))) as source:
         running = card.running(own.record())
         older, again = options.allow_older, options.again
         return driver.update(source, own, running, machine, _say, older=older, again=again, tries=tries)
+
+
+def _named(source: str) -> str:
+    """What is in the arguments of a process everybody on the machine can read, and a URL may have a signature in it."""
+    return sys.stdin.readline(MAX_URL + 2).strip() if source == "-" else source
 
 
 def _tell(text: str) -> None:

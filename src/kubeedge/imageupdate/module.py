@@ -22,6 +22,7 @@ from kubeedge.imageupdate.core import Slots, UpdateOutcome
 from kubeedge.imageupdate.source import MAX_URL
 from kubeedge.kit import helper_process
 from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.shown_url import shown_url
 from kubeedge.store.model import Store
 from kubeedge.store.reflector import PrefixView, follow_view
 
@@ -95,9 +96,9 @@ class ImageUpdates:
                 if not url.startswith(("http://", "https://")) or len(url) > MAX_URL:
                     raise Unavailable("the annotation is no URL, which begins with http:// or https://")
                 if not await self._updated(url):
-                    await self._report("True", "UpToDate", f"the image is that of {url}")
+                    await self._report("True", "UpToDate", f"the image is that of {shown_url(url)}")
                     return
-                await self._try_report("False", "Restarting", f"the image of {url} is tried")
+                await self._try_report("False", "Restarting", f"the image of {shown_url(url)} is tried")
                 await asyncio.sleep(_TELL)
                 await self._restart()
                 return
@@ -114,7 +115,7 @@ class ImageUpdates:
         try:
             await asyncio.wait({task}, timeout=_SOON)
             if not task.done():
-                await self._try_report("False", "Updating", f"to {url}")
+                await self._try_report("False", "Updating", f"to {shown_url(url)}")
             return await task
         finally:
             task.cancel()
@@ -160,12 +161,14 @@ def last_outcome() -> Slots | None:
 
 async def run_update(url: str) -> bool:
     """By `kubeedge image-update`, until it ends. Raises Unavailable with the last line that it has written."""
-    command = helper_process.command("kubeedge", "image-update", "--no-restart", "--output", "json", url)
+    command = helper_process.command("kubeedge", "image-update", "--no-restart", "--output", "json", "-")
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        process.stdin.write(f"{url}\n".encode())
+        process.stdin.close()
         said, shown = await asyncio.gather(_end(process.stderr), _end(process.stdout))
         status = await process.wait()
     finally:

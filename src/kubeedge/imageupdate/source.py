@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from kubeedge.errors import Invalid, Unavailable
+from kubeedge.kit.shown_url import shown_url
 
 MAX_URL = 2048  # characters
 _TIMEOUT = 60.0  # seconds of silence
@@ -79,7 +80,7 @@ class HttpSource:
         failures, until = 0, time.monotonic() + _LONGEST
         while len(out) < length:
             if time.monotonic() > until:
-                raise Unavailable(f"{self._url} is too slow: {len(out)} bytes in {_LONGEST:g} s")
+                raise Unavailable(f"{shown_url(self._url)} is too slow: {len(out)} bytes in {_LONGEST:g} s")
             try:
                 piece = self._from(offset + len(out)).read(min(_PIECE, length - len(out)))
                 if not piece:  # the end, or a connection that has ended early
@@ -91,7 +92,7 @@ class HttpSource:
                 failures += 1
                 if failures >= _TRIES:
                     why = str(exc) or type(exc).__name__
-                    raise Unavailable(f"{self._url} stopped after {offset + len(out)} bytes: {why}") from exc
+                    raise Unavailable(f"{shown_url(self._url)} stopped after {offset + len(out)} bytes: {why}") from exc
                 self._sleep(min(_LONGEST_PAUSE, 2.0 ** (failures - 1)))
         return bytes(out)
 
@@ -144,7 +145,7 @@ def _ask(url: str, offset: int) -> _Answer:
             if response.status in (301, 302, 303, 307, 308):
                 url = _redirected(url, response.getheader("location") or "")
             elif response.status == 416:
-                raise Invalid(f"{url} ends before byte {offset}: the bundle is truncated")
+                raise Invalid(f"{shown_url(url)} ends before byte {offset}: the bundle is truncated")
             elif response.status == 206 and _first(response) == offset:
                 return _Answer(connection, response, offset)
             elif response.status == 200:
@@ -152,7 +153,7 @@ def _ask(url: str, offset: int) -> _Answer:
             elif response.status in (408, 425, 429) or response.status >= 500:
                 raise ConnectionError(f"status {response.status}")
             else:
-                raise Invalid(f"{url}: status {response.status}")
+                raise Invalid(f"{shown_url(url)}: status {response.status}")
         except BaseException:
             connection.close()
             raise
@@ -171,10 +172,10 @@ def _redirected(url: str, location: str) -> str:
     try:
         target = urllib.parse.urljoin(url, location)
     except ValueError as exc:
-        raise Invalid(f"{url} leads to {location[:100]!r}, which is no URL") from exc
+        raise Invalid(f"{shown_url(url)} leads to what is no URL") from exc
     target = _checked(target)
     if url.startswith("https:") and not target.startswith("https:"):
-        raise Invalid(f"{url} leads to {target}, which is not encrypted")
+        raise Invalid(f"{shown_url(url)} leads to {shown_url(target)}, which is not encrypted")
     return target
 
 
@@ -193,7 +194,7 @@ def _checked(url: str) -> str:
         or any(c <= " " or c == "\x7f" for c in url)
         or "@" in parts.netloc
     ):
-        raise Invalid(f"{url[:100]!r} is no URL of a bundle: http:// or https:// and a host are expected")
+        raise Invalid(f"{shown_url(url)[:100]!r} is no URL of a bundle: http:// or https:// and a host are expected")
     return url
 
 

@@ -27,6 +27,7 @@ from kubeedge.kit.http1_messages import (
     gather,
     json_response,
 )
+from kubeedge.kit.shown_url import shown_url
 from kubeedge.kit.streams import close_writer, reset_writer, unix_listener
 
 log = logging.getLogger("kubeedge.http")
@@ -195,7 +196,7 @@ class _ServerConnection:
         except Exception:
             if self._reader.exception() is not None or self._writer.is_closing():
                 raise ClientGone("the client hung up") from None
-            log.exception("handler failed method=%s target=%.200s", request.method, request.target)
+            log.exception("handler failed method=%s target=%s", request.method, shown_url(request.target))
             return json_response(500, {"error": "internal error"})
 
     async def _body(self) -> AsyncIterator[bytes]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import configparser
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -70,7 +72,25 @@ def test_busybox_sees_what_is_plugged_in_on_real_boards(tmp_path: Path, hotplug:
     (tmp_path / "etc").mkdir()
     inits.busybox(tmp_path, hotplug=hotplug)
     table = (tmp_path / "etc/inittab").read_text()
-    assert "::respawn:/etc/init.d/agent\n" in table and ("hotplug" in table) == hotplug
+    assert "::respawn:/etc/init.d/agent\n" in table and ("plugged" in table) == hotplug
+
+
+def test_what_appears_before_anybody_listens_gets_its_driver_too(tmp_path: Path) -> None:
+    listening, drivers, script = (tmp_path / name for name in ("listening", "drivers", "plugged"))
+    count = 'grep -c "^[0-9a-f]* 15 *$LISTENER " /proc/net/netlink'
+    drivers.write_text(f"#!/bin/sh\n{count} >{listening}.new\nmv {listening}.new {listening}\n")
+    drivers.chmod(0o755)
+    text = (inits.FILES / "plugged").read_text().replace("/etc/init.d/drivers", f"LISTENER=$$ {drivers}")
+    script.write_text(text.replace("exec uevent", "exec busybox uevent"))
+    process = subprocess.Popen(["busybox", "sh", str(script)])
+    try:
+        until = time.monotonic() + 60
+        while not listening.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        assert listening.read_text() == "1\n", "it looks before it listens: what appears in between has no driver"
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_each_board_has_one_of_them() -> None:

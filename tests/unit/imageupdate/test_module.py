@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import io
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -95,6 +96,22 @@ def test_one_that_runs_already_is_asked_for_once() -> None:
             await asyncio.sleep(1)
         assert node.asked == [URL] and node.restarts == 0
         assert await node.said() == ("True", "UpToDate", f"the image is that of {URL}", 1)
+
+    scenario(play)
+
+
+def test_what_may_be_secret_in_a_url_is_in_no_condition() -> None:
+    url = "https://user:s3cr3t@example.com/a.bundle?X-Amz-Signature=s3cr3t"
+
+    async def play(node: Node) -> None:
+        for answer, reason in ((False, "UpToDate"), (40.0, "Updating"), (True, "Restarting")):
+            node.answers = [answer]
+            await node.annotate("")
+            await node.annotate(f"{url}&{reason}")
+            await asyncio.sleep(35)
+            assert node.asked[-1] == f"{url}&{reason}"
+            _, said, message, _ = await node.said()
+            assert said == reason and "https://example.com/a.bundle?..." in message and "s3cr3t" not in message
 
     scenario(play)
 
@@ -272,6 +289,19 @@ def test_a_machine_that_is_none_of_a_card(
     (machine / "card-disk").unlink()
     assert kubeedge(["image-update"]) == 1 and "not started from a card" in capsys.readouterr().err
     assert module.last_outcome() is None
+
+
+def test_which_bundle_may_come_by_standard_input(
+    machine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (machine / "new").write_bytes(packed(contents(2)))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{machine / 'new'}\n"))
+    assert kubeedge(["image-update", "--no-restart", "-"]) == 0
+    for url in ("http://127.0.0.1:1/a\x01?s3cr3t", "http://u:s3cr3t@127.0.0.1/a", "ftp://127.0.0.1/a?s3cr3t"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(url))
+        assert kubeedge(["image-update", "--no-restart", "-"]) == 1
+        said = capsys.readouterr().err
+        assert "is no URL of a bundle" in said and "s3cr3t" not in said
 
 
 def test_the_process_that_updates_says_why_it_cannot() -> None:

@@ -267,6 +267,19 @@ def test_statuses_and_redirections(server: Server, fetch: Callable[[str], core.S
             fetch(server.url)
 
 
+def test_no_message_has_what_may_be_secret_in_a_url(server: Server, fetch: Callable[[str], core.Slots]) -> None:
+    url = f"{server.url}?X-Amz-Signature=s3cr3t"
+    for status, target in ((404, ""), (416, ""), (302, "http://[::1?s3cr3t"), (302, "ftp://u:s3cr3t@h/?s3cr3t")):
+        server.statuses = [(status, target)]
+        with pytest.raises(Invalid) as refused:
+            fetch(url)
+        assert "s3cr3t" not in str(refused.value)
+    server.cut = [0] * 20
+    with pytest.raises(Unavailable) as failed:
+        fetch(url)
+    assert "s3cr3t" not in str(failed.value) and f"{server.url.partition('?')[0]}?..." in str(failed.value)
+
+
 def test_a_bundle_that_ends_early_on_the_server(server: Server, fetch: Callable[[str], core.Slots]) -> None:
     server.data = server.data[:-4096]
     with pytest.raises(Invalid, match="truncated"):

@@ -19,6 +19,7 @@ from kubeedge.appengine.images import challenges, documents
 from kubeedge.appengine.images.endpoints import RegistryEndpoint, RegistryMirrors
 from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import dataclass, field
+from kubeedge.kit.shown_url import shown_url
 
 TIMEOUT = 30.0  # seconds without a byte
 _REDIRECTS = 5
@@ -208,7 +209,9 @@ class RegistryTransport:
             response.close()
             target = urllib.parse.urljoin(url, location)
             if parts.scheme == "https" and not target.startswith("https://"):
-                raise Invalid(f"the registry {parts.netloc} redirects from https to {target.split(':')[0]:.20}")
+                raise Invalid(
+                    f"the registry {shown_url(parts.netloc)} redirects from https to {target.split(':')[0]:.20}"
+                )
             url = target
         raise Invalid(f"more than {_REDIRECTS} redirects")
 
@@ -229,11 +232,11 @@ class RegistryTransport:
                 if reused:  # the other end had closed it meanwhile
                     continue
                 raise Unreachable(
-                    f"cannot reach the registry {parts.netloc}: {str(exc) or type(exc).__name__}"
+                    f"cannot reach the registry {shown_url(parts.netloc)}: {str(exc) or type(exc).__name__}"
                 ) from exc
             except ValueError as exc:  # characters that no request line has
                 connection.close()
-                raise Invalid(f"the registry {parts.netloc} redirects to what is no address: {exc}") from exc
+                raise Invalid(f"the registry {shown_url(parts.netloc)} redirects to what is no address") from exc
 
     def _connect(self, parts: urllib.parse.SplitResult) -> http.client.HTTPConnection:
         try:
@@ -241,7 +244,7 @@ class RegistryTransport:
                 return http.client.HTTPSConnection(parts.netloc, timeout=TIMEOUT, context=self._context(parts.netloc))
             return http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT)
         except (http.client.InvalidURL, ValueError) as exc:
-            raise Invalid(f"{parts.netloc!r:.80} is not the address of a registry") from exc
+            raise Invalid(f"{shown_url(parts.netloc)!r:.80} is not the address of a registry") from exc
 
     def _context(self, host: str) -> ssl.SSLContext:
         path = self._registries.authority(host)
@@ -292,22 +295,22 @@ class RegistryTransport:
             query["service"] = fields["service"]
         realm = urllib.parse.urlsplit(fields.get("realm", ""))
         if realm.scheme != "https" and not (realm.scheme == "http" and self._registries.is_plain(realm.netloc)):
-            raise Invalid(f"the token service {realm.netloc!r:.80} is not reached over https")
+            raise Invalid(f"the token service {shown_url(realm.netloc)!r:.80} is not reached over https")
         asked = "&".join(filter(None, (realm.query, urllib.parse.urlencode(query))))
         response, _ = self._follow(realm._replace(query=asked).geturl(), realm.netloc, {}, _Access(basic=basic))
         with contextlib.closing(response):
             if response.status in (401, 403):
                 raise _Denied(
-                    f"the token service {realm.netloc:.80} answered {response.status}: "
+                    f"the token service {shown_url(realm.netloc):.80} answered {response.status}: "
                     f"the registry {endpoint.name} wants other credentials (imagePullSecrets)"
                 )
             if response.status != 200:
-                raise Unreachable(f"the token service {realm.netloc:.80} answered {response.status}")
+                raise Unreachable(f"the token service {shown_url(realm.netloc):.80} answered {response.status}")
             body = response.read_all(documents.MAX_MANIFEST)
         answer = documents.object_of(body, "the token")
         token = answer.get("token") or answer.get("access_token")
         if not isinstance(token, str) or len(token) > _MAX_TOKEN or not token.isascii() or not token.isprintable():
-            raise Invalid(f"the token service {realm.netloc:.80} gives no token")
+            raise Invalid(f"the token service {shown_url(realm.netloc):.80} gives no token")
         return token
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kubeedge.errors import Invalid
 from kubeedge.kit.http1 import BodyTooLarge
 from kubeedge.kit.http1_kept import KeptConnection
+from kubeedge.kit.shown_url import shown_url
 from kubeedge.mapper import documents
 from kubeedge.mapper.http import core
 from kubeedge.mapper.http.core import HttpDevice
@@ -48,9 +49,11 @@ class HttpClient:
             try:
                 status, data = await self._kept.exchange(method, target, headers, body, limit=core.MAX_ANSWER)
             except BodyTooLarge as exc:
-                raise Invalid(f"{method} {target[:128]}: the answer has more than {core.MAX_ANSWER} bytes") from exc
+                raise Invalid(
+                    f"{method} {shown_url(target)}: the answer has more than {core.MAX_ANSWER} bytes"
+                ) from exc
         if not 200 <= status < 300:
-            raise Invalid(f"{method} {target[:128]}: the device answers {status}")
+            raise Invalid(f"{method} {shown_url(target)}: the device answers {status}")
         return data
 
     async def read(self, props: Sequence[MappedProperty]) -> dict[str, Any]:

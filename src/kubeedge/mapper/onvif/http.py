@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.http1 import BodyTooLarge, Connection, Headers
+from kubeedge.kit.shown_url import shown_url
 from kubeedge.mapper.http_digest import DigestChallenge, challenge_of
 from kubeedge.mapper.onvif.core import OnvifAddress
 
@@ -90,7 +91,7 @@ class CameraHttp:
             data = await answer.read(limit)
             is_whole = True
         except BodyTooLarge as exc:
-            raise Invalid(f"{target[:128]}: the answer has more than {limit} bytes") from exc
+            raise Invalid(f"{shown_url(target)}: the answer has more than {limit} bytes") from exc
         finally:
             if not is_whole:
                 connection.abort()
