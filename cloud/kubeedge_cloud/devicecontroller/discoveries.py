@@ -99,7 +99,8 @@ class Discoveries:
             time = _object(value).get("time")
         except Invalid:
             return False
-        return isinstance(time, int) and abs(self._wall() - time / 1000) < _FRESH
+        now = int(self._wall() * 1000)  # whole numbers: what a node says may be too large for any other
+        return isinstance(time, int) and abs(now - time) < _FRESH * 1000
 
 
 def _is_same(device: Object, other: Object) -> bool:
