@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 
 from kubeedge.api import keys
 from kubeedge.api.devices import DEVICEMODELS, DEVICES
-from kubeedge.api.names import NodeName
+from kubeedge.api.names import NodeName, Object
+from kubeedge_cloud.devicecontroller import discoveries
 from kubeedge_cloud.messages.module import NodeMessages
 from tests.unit.controllers.world import TENANT, World, in_world
 from tests.unit.devices.test_controller import MODEL, cloud, device, ready
@@ -54,6 +56,49 @@ def test_a_key_that_no_agent_writes_ends_nothing(when: str) -> None:
                 await asyncio.gather(running, return_exceptions=True)
 
     scenario()
+
+
+def test_a_storm_of_findings_is_compared_with_many_devices_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a tenant with 10,000 Devices each would take 60 ms, in which no other tenant is served."""
+    turn, compared = 0, Counter[int]()
+    real = discoveries._is_same
+
+    def counted(one: Object, other: Object) -> bool:
+        compared[turn] += 1
+        return real(one, other)
+
+    monkeypatch.setattr(discoveries, "_is_same", counted)
+
+    async def turning() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    @in_world
+    async def scenario(world: World) -> None:
+        await world.join("edge1")
+        async with cloud(world):
+            for number in range(600):
+                config = {"host": "10.0.0.1", "slaveID": number}
+                spec = {"deviceModelRef": {"name": "m"}, "nodeName": "edge1"}
+                one = {
+                    "metadata": {"name": f"d{number}"},
+                    "spec": {**spec, "protocol": {"protocolName": "modbus", "configData": config}},
+                }
+                await world.api().create(DEVICES, "default", one)
+            clock = asyncio.create_task(turning())
+            prefix = keys.edge_reported(TENANT, NodeName("edge1"))
+            for number in range(590, 600):
+                row = b'{"protocol":"modbus","config":{"host":"10.0.0.1","slaveID":%d}}' % number
+                await world.store.put(f"{prefix}discoveries/_/storm-{number}", row)
+            while sum(compared.values()) < 10 * 591:
+                await asyncio.sleep(0)
+            clock.cancel()
+            assert len(await world.all(DEVICES)) == 600
+
+    scenario()
+    assert max(compared.values()) <= 2 * 128, compared.most_common(3)
 
 
 async def is_kept(world: World) -> None:
