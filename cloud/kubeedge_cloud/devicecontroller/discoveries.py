@@ -6,6 +6,7 @@ not older than some minutes: a Device that somebody has deleted does not come ba
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,7 @@ FOUND = "kubeedge.io/found"  # annotation: what the device said of itself, as JS
 MAX_WAITING = 512  # Devices of a tenant that wait for approval; what is found beyond them is left out
 MAX_ROW = 64 * 1024  # bytes of what a node says about one: MAX_WAITING of them are the tenant's to keep
 _FRESH = 600.0  # seconds
+_AT_ONCE = 128  # Devices that one is compared with before others have their turn
 _COUNTED = 5.0  # seconds for which a count of those that wait is good
 _BOUNDS = JsonBounds(values=100)
 _UNSAID = {"slaveID": 1}  # what a mapper takes where configData does not say it; behind a gateway each unit is a device
@@ -69,7 +71,7 @@ class Discoveries:
             del self._rows[key]
             return None
         if self._devices.get(NAMESPACE, meta.name_of(device)) is None:
-            if not self._is_full() and not self._is_known(device):
+            if not self._is_full() and not await self._is_known(device):
                 self._waiting += 1
                 try:
                     await self._client.create(DEVICES, NAMESPACE, device)
@@ -79,9 +81,15 @@ class Discoveries:
         self._rows.pop(key, None)
         return None
 
-    def _is_known(self, found: Object) -> bool:
-        """Somebody has approved it already, under another name."""
-        return any(core.is_approved(one) and _is_same(one, found) for one in self._devices)
+    async def _is_known(self, found: Object) -> bool:
+        """Somebody has approved it already, under another name. A node may find things without end, and its tenant have very many Devices: other
+        tenants have their turn in between."""
+        for number, one in enumerate(list(self._devices)):
+            if core.is_approved(one) and _is_same(one, found):
+                return True
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+        return False
 
     def _is_full(self) -> bool:
         """Counted, and told, now and then: a node may find devices without end, and a tenant may have very many."""
@@ -99,7 +107,8 @@ class Discoveries:
             time = _object(value).get("time")
         except Invalid:
             return False
-        return isinstance(time, int) and abs(self._wall() - time / 1000) < _FRESH
+        now = int(self._wall() * 1000)  # whole numbers: what a node says may be too large for any other
+        return isinstance(time, int) and abs(now - time) < _FRESH * 1000
 
 
 def _is_same(device: Object, other: Object) -> bool:

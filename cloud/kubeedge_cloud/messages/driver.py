@@ -76,7 +76,11 @@ class TenantMessages:
 
         def wanted(key: str) -> bool:
             parts = key.removeprefix(prefix).split("/", 3)
-            return parts[1:3] in (["reported", "messages"], ["messages", "log"], ["messages", "readers"])
+            return len(parts) == 4 and parts[1:3] in (
+                ["reported", "messages"],
+                ["messages", "log"],
+                ["messages", "readers"],
+            )
 
         def keep(value: bytes) -> bytes | int:
             return value if len(value) < 128 else len(value)  # a reader, or a block

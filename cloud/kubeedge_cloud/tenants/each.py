@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -14,12 +15,15 @@ from kubeedge_cloud.tenants.model import TenantRecord
 
 log = logging.getLogger("kubeedge.tenants")
 
+_PATIENCE = 4  # attempts to serve a tenant for which all others wait
+
 #: serves one tenant until it is cancelled; sets the event once it serves
 ServeTenant = Callable[[TenantRecord, asyncio.Event], Awaitable[None]]
 
 
 async def for_each_tenant(tenants: TenantManager, serve: ServeTenant, ready: asyncio.Event, *, what: str) -> None:
-    """One tenant's failure does not touch the others; one that changes to another cluster is begun anew. `ready` is set once the tenants of the beginning are served."""
+    """One tenant's failure does not touch the others; one that changes to another cluster is begun anew. `ready` is set once the tenants of the
+    beginning are served, but for those that fail again and again: what is wrong with one tenant is no reason for others to wait."""
     running: dict[tuple[TenantId, str], asyncio.Task[None]] = {}
     try:
         async with aclosing(tenants.follow_tenants()) as changes:
@@ -49,7 +53,9 @@ async def for_each_tenant(tenants: TenantManager, serve: ServeTenant, ready: asy
 async def _supervise(record: TenantRecord, serve: ServeTenant, serving: asyncio.Event, what: str) -> None:
     loop = asyncio.get_running_loop()
     restarts = Restarts(RestartPolicy())
-    while True:
+    for attempt in itertools.count(1):
+        if attempt > _PATIENCE:
+            serving.set()
         restarts.started(loop.time())
         try:
             await serve(record, serving)

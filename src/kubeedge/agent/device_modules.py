@@ -26,17 +26,23 @@ if TYPE_CHECKING:
 log = logging.getLogger("kubeedge.agent")
 
 
+def _since_boot() -> float:
+    """Seconds since this machine's start, its sleep included: no clock changes that."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def device_modules(parts: Parts) -> list[Module]:
     """In the order in which they start."""
     c, node, state = parts.config.modules.devices, parts.credentials.node, parts.config.paths.state / "devices"
     address, port = loopback_endpoint(c.mqtt)
-    history = HistoryFiles(state, c.history_max_mib * 1024 * 1024, c.history_max_days * 86400.0)
+    history = HistoryFiles(state, c.history_max_mib * 1024 * 1024, c.history_max_days * 86400.0, _since_boot)
     push: list[Module] = []
     if c.push:
         from kubeedge.devices.sinks.module import DevicePush
         from kubeedge.devices.sinks.queue import PushQueue
 
-        queue = PushQueue(state / "push.db", c.push_queue_max_mib * 1024 * 1024, c.push_queue_max_days * 86400.0)
+        most, age = c.push_queue_max_mib * 1024 * 1024, c.push_queue_max_days * 86400.0
+        queue = PushQueue(state / "push.db", most, age, _since_boot)
         parts.push = DevicePush(queue, node, c.push_credentials, wall=time.time, store=parts.store)
         push.append(parts.push)
     twins = DeviceTwins(parts.store, wall=time.time, history=history, push=parts.push)
@@ -45,7 +51,8 @@ def device_modules(parts: Parts) -> list[Module]:
         from kubeedge.devices.upstream.module import MessageUpstream
         from kubeedge.devices.upstream.queue import UpstreamQueue
 
-        waiting = UpstreamQueue(state / "messages.db", c.messages_max_mib * 1024 * 1024, c.messages_max_days * 86400.0)
+        most, age = c.messages_max_mib * 1024 * 1024, c.messages_max_days * 86400.0
+        waiting = UpstreamQueue(state / "messages.db", most, age, _since_boot)
         parts.upstream = MessageUpstream(parts.store, waiting, wall=time.time)
         push.append(parts.upstream)
         if c.service_bus:

@@ -19,6 +19,7 @@ from typing import Any
 
 from kubeedge.api import devices, keys, meta
 from kubeedge.api.names import NamespacedName
+from kubeedge.devices.ages import EPOCH
 from kubeedge.devices.reporters import Reporters
 from kubeedge.devices.sinks.core import PushedValue
 from kubeedge.devices.sinks.pushes import Pushes
@@ -27,8 +28,8 @@ from kubeedge.kit.dataclasses import dataclass, field
 
 STATES = ("online", "offline", "ok", "unhealthy", "unknown")
 REFRESH = 10_000  # milliseconds after which a value that has not changed is written again, for its time
-_EPOCH = 1_704_067_200_000  # milliseconds: a clock that is before 2024 was never set
 _AHEAD = 86_400_000  # milliseconds that a device's clock may be ahead of ours
+_LAST = 253_402_300_800_000  # milliseconds: the year 10000, which no calendar here has
 _SMALL = 512  # characters of a value that always fits
 _MAX_SIZE = 384 * 1024  # characters of all values of a device
 _MAX_KNOWN = 2048  # properties that are shared
@@ -366,9 +367,9 @@ def _fits(device: Device, name: str, value: str) -> bool:
 
 def _stamp(own: int, now: int) -> int:
     """The time that the device gives, if it can be one; else ours; 0: this machine has no clock either."""
-    if now < _EPOCH:
-        return own if own >= _EPOCH else 0
-    return own if _EPOCH <= own <= now + _AHEAD else now
+    if now < EPOCH:
+        return own if EPOCH <= own < _LAST else 0
+    return own if EPOCH <= own <= now + _AHEAD else now
 
 
 def _milliseconds(value: Any) -> int:

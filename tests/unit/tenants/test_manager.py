@@ -311,6 +311,34 @@ def test_one_tenants_failure_is_its_own_and_new_tenants_are_served() -> None:
     virtual_time.run(scenario())
 
 
+def test_a_tenant_that_fails_for_ever_holds_up_no_other() -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        tenants = TenantManager(store, wall=lambda: NOON)
+        served: set[str] = set()
+        for name in ("a", "b"):
+            await tenants.ensure_tenant(name)
+
+        async def serve(record: TenantRecord, serving: asyncio.Event) -> None:
+            if record.name == A:
+                raise ValueError("always")
+            serving.set()
+            served.add(record.name)
+            await asyncio.get_running_loop().create_future()
+
+        ready = asyncio.Event()
+        running = asyncio.create_task(for_each_tenant(tenants, serve, ready, what="test"))
+        await asyncio.wait_for(ready.wait(), 300)
+        await tenants.ensure_tenant("c")
+        await asyncio.sleep(1)
+        assert served == {"b", "c"}
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await store.close()
+
+    virtual_time.run(scenario())
+
+
 def test_networks_behind_the_cloud_are_outside_of_the_overlay_or_all_pods() -> None:
     plan = model.AddressPlan()
     assert plan.behind_the_cloud(["10.96.0.0/12", "10.50.0.0/24", "10.244.0.0/16"]) == (

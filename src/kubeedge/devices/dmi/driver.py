@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from kubeedge.api.names import NamespacedName
@@ -80,7 +80,7 @@ class MapperCaller:
         self._called = False
         retry = loop.time() + _LOOK
         try:
-            if len(due) > 1 and any([self.state.doubt(key, self._described(key)) for key in due]):
+            if len(due) > 1 and await self._doubted(due):
                 await self._keep(self.state)  # once for all of them
             for key in list(due):
                 await asyncio.sleep(0)
@@ -102,6 +102,14 @@ class MapperCaller:
             log.info("mapper %s answers", self.state.info.name)
         self._failures, self._answered = 0, loop.time()
         return max(0.0, retry - loop.time())
+
+    async def _doubted(self, due: Iterable[NamespacedName]) -> bool:
+        """Of devices that are to be looked at; to describe one takes milliseconds, and there may be a thousand."""
+        doubted = False
+        for key in list(due):
+            doubted |= self.state.doubt(key, self._described(key))
+            await asyncio.sleep(0)
+        return doubted
 
     def _described(self, key: NamespacedName) -> dmi.DeviceMessages | None:
         """None: the mapper is not to have it."""

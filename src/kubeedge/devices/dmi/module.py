@@ -94,7 +94,7 @@ class DeviceMappers:
         try:
             match method.removeprefix(_SERVICE):
                 case "MapperRegister":
-                    return await self._register(dmi.mapper_info(message))
+                    return await self._registration(dmi.mapper_info(message))
                 case "ReportDeviceStatus":
                     return await self._report(dmi.report(message))
                 case "ReportDeviceStates":
@@ -126,6 +126,20 @@ class DeviceMappers:
             raise GrpcError(INVALID_ARGUMENT, f"{'/'.join(key)}: {why}")
         return b""
 
+    async def _registration(self, info: dmi.MapperInfo) -> bytes:
+        """Goes on when the mapper does not wait for its end: half of it would leave a mapper that registers only once without its devices."""
+
+        async def made() -> bytes | GrpcError:
+            try:
+                return await self._register(info)
+            except GrpcError as exc:
+                return exc
+
+        answer = await asyncio.shield(self._tasks.start(made(), f"registration of {info.name}"))
+        if isinstance(answer, GrpcError):
+            raise answer
+        return answer
+
     async def _register(self, info: dmi.MapperInfo) -> bytes:
         async with self._registering:
             for name in [name for name, (one, _) in self._mappers.items() if one.state.info.protocol == info.protocol]:
@@ -135,23 +149,21 @@ class DeviceMappers:
             if len(self._mappers) >= MAPPERS:
                 raise GrpcError(RESOURCE_EXHAUSTED, f"{MAPPERS} mappers have registered already")
             state = MapperState(info)
-            offered = self._offer(state) if info.with_data else []
+            offered = await self._offer(state) if info.with_data else []
             await self._keep(state)
             self._start(state)
             log.info("mapper %s %s of protocol %s has registered", info.name, info.version, info.protocol)
             return dmi.registered(offered)
 
-    def _offer(self, state: MapperState) -> list[dmi.DeviceMessages]:
-        found = {
-            key: dmi.described(key, one)
-            for key, one in self._twins.twins.devices.items()
-            if one.protocol == state.info.protocol and not one.deleting
-        }
-        if len(found) > _OFFERED:
-            return []
-        for key, messages in found.items():
-            state.offered(key, messages)
-        return list(found.values())
+    async def _offer(self, state: MapperState) -> list[dmi.DeviceMessages]:
+        devices, found = self._twins.twins.devices, []
+        own = [key for key, one in devices.items() if one.protocol == state.info.protocol and not one.deleting]
+        for key in own if len(own) <= _OFFERED else ():
+            if (device := devices.get(key)) is not None and not device.deleting:  # it may have gone meanwhile
+                found.append(messages := dmi.described(key, device))
+                state.offered(key, messages)
+                await asyncio.sleep(0)
+        return found
 
     async def _replace(self, name: str, info: dmi.MapperInfo) -> None:
         """The mapper of a protocol makes way for one that has registered, unless it is another one and there. Raises GrpcError."""

@@ -12,10 +12,11 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kubeedge.api.names import NamespacedName
+from kubeedge.devices.ages import ClockLeaps
 from kubeedge.devices.history import core
 from kubeedge.pki.files import sync_directory
 
@@ -26,10 +27,11 @@ _SUFFIX = ".history"
 
 
 class HistoryFiles:
-    """`most`: bytes of all files together; `age`: seconds that a value is kept at least, if there is room."""
+    """`most`: bytes of all files together; `age`: seconds that a value is kept at least, if there is room. `elapsed`: as ClockLeaps has it."""
 
-    def __init__(self, directory: Path, most: int, age: float) -> None:
+    def __init__(self, directory: Path, most: int, age: float, elapsed: Callable[[], float] | None = None) -> None:
         self._directory, self._most, self._age = directory, most, age
+        self._leaps = ClockLeaps(elapsed)
         self._files: dict[int, tuple[int, int]] = {}  # number -> bytes, milliseconds of the newest value
         self._open: int | None = None  # descriptor of the newest file
         self._lock = threading.Lock()  # whoever awaits a thread may be cancelled, and the thread goes on
@@ -42,6 +44,7 @@ class HistoryFiles:
 
     def _append(self, data: bytes, now: int) -> None:
         fd = self._newest(len(data))
+        self._date(now)
         number = max(self._files)
         size, _ = self._files[number]
         try:
@@ -56,6 +59,16 @@ class HistoryFiles:
         for old in core.superfluous(self._files, self._most, now - int(self._age * 1000)):
             self._path(old).unlink(missing_ok=True)
             del self._files[old]
+
+    def _date(self, now: int) -> None:
+        """Files are no older for a clock that was set; a later life sees it by the times of the files."""
+        ahead = self._leaps.ahead(now)
+        for number, (size, newest) in self._files.items():
+            stamp = self._leaps.stamp(newest, ahead, now)
+            if newest and stamp != newest:
+                self._files[number] = size, stamp
+                with contextlib.suppress(OSError):
+                    os.utime(self._path(number), (stamp / 1000, stamp / 1000))
 
     def adopt(self, devices: Mapping[NamespacedName, str]) -> None:
         """Files that name devices by namespace and name are those of these devices: name -> uid. Once, when the devices of the node are known

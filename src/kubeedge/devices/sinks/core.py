@@ -126,12 +126,18 @@ def _url(text: str, where: str, ports: Mapping[str, int]) -> tuple[str, int, boo
         host, port = parts.hostname or "", parts.port
     except ValueError as exc:
         raise Invalid(f"pushMethod.{where} is no URL: {exc}") from exc
-    if parts.scheme not in ports or not host or parts.username is not None or not host.isascii():
-        raise Invalid(f"pushMethod.{where} must be a URL of {' or '.join(ports)}, without a user")
+    if parts.scheme not in ports or parts.username is not None or not _is_host(host):
+        raise Invalid(f"pushMethod.{where} must be a URL of {' or '.join(ports)} with a host, without a user")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not path.isascii() or " " in path:
         raise Invalid(f"pushMethod.{where} must be a URL in ASCII")
     return host, port or ports[parts.scheme], parts.scheme in ("https", "mqtts", "ssl", "tls"), path
+
+
+def _is_host(text: str) -> bool:
+    """An address, or a name that can be looked up: for labels that are empty or too long that raises no OSError."""
+    labels = text.removesuffix(".").split(".")
+    return text.isascii() and text.isprintable() and all(0 < len(label) < 64 for label in labels)
 
 
 def _http(settings: Mapping[str, Any]) -> Destination:

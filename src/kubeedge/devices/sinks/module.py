@@ -36,6 +36,7 @@ _DOUBTFUL = 8  # and as many that did not answer last time, with one value each:
 _MOST = 64  # destinations with a task; others have their turn when one of these has nothing more
 _IDLE = 30.0  # seconds that a connection is kept without anything to send
 _BACKOFF = Backoff(1.0, 60.0, jitter=0.5)
+_USUAL = (OSError, EOFError, KubeEdgeError)  # TimeoutError is an OSError
 
 
 @dataclass(slots=True)
@@ -119,7 +120,9 @@ class DevicePush:
                 try:
                     has_more = await self._round(active)
                     self._noted(active, "")
-                except (OSError, EOFError, TimeoutError, KubeEdgeError) as exc:
+                except Exception as exc:  # whatever a driver of others makes of an answer, or of an address
+                    if not isinstance(exc, _USUAL) and not active.failures:
+                        log.warning("values for %s", active.destination.endpoint, exc_info=exc)
                     self._noted(active, str(exc) or type(exc).__name__)
                     await asyncio.sleep(self._backoff.delay(active.failures, random.random()))
                     continue
@@ -133,7 +136,7 @@ class DevicePush:
             self._start()
 
     async def _round(self, active: _Active) -> bool:
-        """Send the oldest values; False: there are none. Raises what `Sender.deliver` does, but ValueRefused."""
+        """Send the oldest values; False: there are none. Raises what `Sender.deliver` does, but ValueRefused, and what its driver lets out."""
         spec = active.spec
         doubtful = active.failures > 0
         count = 1 if active.singly or doubtful else _BATCH

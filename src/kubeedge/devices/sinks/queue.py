@@ -15,9 +15,10 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from kubeedge.devices.ages import EPOCH, ClockLeaps
 from kubeedge.devices.sinks.core import PushedValue
 
 log = logging.getLogger("kubeedge.devices.sinks")
@@ -38,8 +39,10 @@ CREATE INDEX IF NOT EXISTS by_device ON waiting (namespace, device, number);
 class PushQueue:
     """`most`: bytes of all values that wait; `age`: seconds after which one is of no use any more."""
 
-    def __init__(self, path: Path, most: int, age: float) -> None:
+    def __init__(self, path: Path, most: int, age: float, elapsed: Callable[[], float] | None = None) -> None:
+        """`elapsed`: as ClockLeaps has it."""
         self._path, self._most, self._age = path, most, age
+        self._leaps, self._ahead, self._is_dated = ClockLeaps(elapsed), 0, False
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._sizes: dict[tuple[str, str], int] = {}  # bytes by device
@@ -85,6 +88,7 @@ class PushQueue:
         return self._db
 
     def _read(self) -> sqlite3.Connection:
+        self._is_dated = False
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.close(fd)
         db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
@@ -123,14 +127,24 @@ class PushQueue:
             try:
                 db.execute("PRAGMA synchronous=FULL")
                 db.execute("BEGIN IMMEDIATE")
+                self._date(db, now)
                 added = [self._insert(db, spec, value, now) for spec, value in values]
                 db.execute("COMMIT")
-            except sqlite3.Error as exc:
+                self._ahead, self._is_dated = 0, now >= EPOCH
+            except (sqlite3.Error, OverflowError) as exc:
                 self._rolled_back(db)
                 raise OSError(f"{self._path}: {exc}") from exc
             for spec, device, size in added:
                 self._count(spec, device, size, 1)
             self._trim(db, now)
+
+    def _date(self, db: sqlite3.Connection, now: int) -> None:
+        """What waits is no older for a clock that was set. What an earlier life stamped without a clock is looked at once."""
+        self._ahead += self._leaps.ahead(now)
+        if self._ahead:
+            db.execute("UPDATE waiting SET queued = MIN(queued + ?, MAX(queued, ?))", (self._ahead, now))
+        if now >= EPOCH and not self._is_dated:
+            db.execute("UPDATE waiting SET queued = ? WHERE queued < ?", (now, EPOCH))
 
     def _rolled_back(self, db: sqlite3.Connection) -> None:
         """All that is known comes from the file again."""

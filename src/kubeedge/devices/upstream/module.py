@@ -16,6 +16,7 @@ from contextlib import aclosing
 
 from kubeedge.api import node_messages
 from kubeedge.api.node_messages import Taken
+from kubeedge.devices.ages import EPOCH
 from kubeedge.devices.upstream.core import WINDOW, CloudTopics, SentBlocks
 from kubeedge.devices.upstream.queue import IncomingMessage, UpstreamQueue
 from kubeedge.errors import Unavailable
@@ -70,7 +71,8 @@ class MessageUpstream:
             if future is not None:
                 future.cancel()
             return future
-        self._incoming.append(IncomingMessage(topic, payload, int(self._wall() * 1000), client, packet, dup))
+        now = int(self._wall() * 1000)
+        self._incoming.append(IncomingMessage(topic, payload, now if now >= EPOCH else 0, client, packet, dup))
         self._bytes += size
         if packet:
             if len(self._clients) >= _MOST_CLIENTS:

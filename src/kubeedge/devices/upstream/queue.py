@@ -14,10 +14,11 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from kubeedge.api.node_messages import NodeMessage
+from kubeedge.devices.ages import EPOCH, ClockLeaps
 from kubeedge.kit.dataclasses import dataclass
 
 log = logging.getLogger("kubeedge.devices.upstream")
@@ -50,8 +51,10 @@ class IncomingMessage:
 class UpstreamQueue:
     """`most`: bytes of all messages that wait; `age`: seconds after which one is of no use any more."""
 
-    def __init__(self, path: Path, most: int, age: float) -> None:
+    def __init__(self, path: Path, most: int, age: float, elapsed: Callable[[], float] | None = None) -> None:
+        """`elapsed`: as ClockLeaps has it."""
         self._path, self._most, self._age = path, most, age
+        self._leaps, self._ahead, self._is_dated = ClockLeaps(elapsed), 0, False
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self.uid = ""  # of this queue: with a message's number it names the message everywhere
@@ -96,6 +99,7 @@ class UpstreamQueue:
         return self._db
 
     def _read(self) -> sqlite3.Connection:
+        self._is_dated = False
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
         try:
@@ -120,6 +124,7 @@ class UpstreamQueue:
             try:
                 db.execute("PRAGMA synchronous=FULL")
                 db.execute("BEGIN IMMEDIATE")
+                self._date(db, now)
                 for message in messages:
                     if not message.topic:
                         db.execute("DELETE FROM packet WHERE client = ?", (message.client,))
@@ -132,9 +137,18 @@ class UpstreamQueue:
                 db.execute("DELETE FROM packet WHERE number <= (SELECT MAX(number) FROM packet) - ?", (_REMEMBERED,))
                 self._trim(db, now)
                 db.execute("COMMIT")
-            except sqlite3.Error as exc:
+                self._ahead, self._is_dated = 0, now >= EPOCH
+            except (sqlite3.Error, OverflowError) as exc:
                 self._closed()  # all that is known comes from the file again
                 raise OSError(f"{self._path}: {exc}") from exc
+
+    def _date(self, db: sqlite3.Connection, now: int) -> None:
+        """What waits is no older for a clock that was set. What an earlier life stamped without a clock is looked at once."""
+        self._ahead += self._leaps.ahead(now)
+        if self._ahead:
+            db.execute("UPDATE waiting SET queued = MIN(queued + ?, MAX(queued, ?))", (self._ahead, now))
+        if now >= EPOCH and not self._is_dated:
+            db.execute("UPDATE waiting SET queued = ? WHERE queued < ?", (now, EPOCH))
 
     def _is_new(self, db: sqlite3.Connection, message: IncomingMessage) -> bool:
         digest = hashlib.blake2b(message.payload + message.topic.encode(), digest_size=8).digest()
