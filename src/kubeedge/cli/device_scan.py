@@ -17,11 +17,10 @@ from kubeedge.cli.control import call_cloud, of_tenant
 from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.show import as_json, table, tree
 from kubeedge.errors import Invalid, KubeEdgeError
-from kubeedge.mapper.link import endpoint
+from kubeedge.mapper.broker import LOGIN, NodeBroker, node_broker
 from kubeedge.mapper.scan import core
 from kubeedge.mapper.scan.core import ScanRequest
 from kubeedge.mapper.scan.driver import scan
-from kubeedge.mqtt.client import MqttClient
 from kubeedge.mqtt.codec import Publish
 
 FOUND = "$ke/events/devices/found"
@@ -59,17 +58,18 @@ def _here(options: argparse.Namespace, request: ScanRequest) -> int:
     answer = {"findings": findings, "errors": result.errors, "leftOut": result.left_out}
     print(as_json(answer) if options.output == "json" else _text(findings, result.errors, result.left_out))
     if findings and not options.dry_run:
+        broker = node_broker(options.broker, **{name: getattr(options, name) for name in LOGIN})
         try:
-            asyncio.run(_hand_over(endpoint(options.broker), findings))
+            asyncio.run(_hand_over(broker, findings))
         except (OSError, KubeEdgeError) as exc:
             advice = "is modules.devices.enable true, and does the agent run? --dry-run scans without it"
-            raise CommandError(f"broker {options.broker}: {str(exc) or 'no answer in time'}", advice) from exc
+            raise CommandError(f"broker {broker}: {str(exc) or 'no answer in time'}", advice) from exc
         if options.output != "json":
             print("They are on their way to the cloud, as Devices that wait for `kubeedge devices approve`.")
     return 0
 
 
-async def _hand_over(address: tuple[str, int], findings: Sequence[Mapping[str, Any]]) -> None:
+async def _hand_over(broker: NodeBroker, findings: Sequence[Mapping[str, Any]]) -> None:
     answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue(64)
 
     def received(message: Publish) -> None:
@@ -80,7 +80,7 @@ async def _hand_over(address: tuple[str, int], findings: Sequence[Mapping[str, A
         if isinstance(value, dict) and not answers.full():
             answers.put_nowait(value)
 
-    client = await MqttClient.open(*address, f"scan-{time.time_ns()}", received)
+    client = await broker.connect(f"scan-{time.time_ns()}", received)
     serving = asyncio.create_task(client.serve())
     try:
         async with asyncio.timeout(_ANSWER):

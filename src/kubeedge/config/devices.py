@@ -32,6 +32,9 @@ class MqttTlsConfig:
     listen: str = setting("", 'HOST:PORT, as 0.0.0.0:8883; "": none', form=forms.optional_ip_endpoint)
     cert_file: Path | None = setting(None, "certificate of the broker, PEM; read for each connection")
     key_file: Path | None = setting(None, "private key of that certificate")
+    client_ca_file: Path | None = setting(
+        None, "authorities of client certificates, PEM, by whose names users with `certificate: true` come; none: passwords"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
