@@ -47,7 +47,7 @@ class RuleDelivery:
     ) -> None:
         self._route = route
         self._lookups = lookups or RuleLookups()
-        self._context: tuple[bytes | None, ssl.SSLContext] | None = None  # and the authority that it is made of
+        self._context: tuple[object, ssl.SSLContext] | None = None  # and the authority and certificate that it is made of
         self._allowed = allowed
         self._secret_of = secret_of
         self._connection: Connection | None = None
@@ -97,7 +97,9 @@ class RuleDelivery:
     async def _connected(self) -> StreamPair:
         target, secret = self._route.target, await self._secret_of()
         self._authorization = _authorization(secret, is_tls=target.is_tls)
-        context = await self._verifying(secret.get("ca.crt")) if target.is_tls else None
+        if not target.is_tls and _certificate(secret):
+            raise Invalid("a client certificate is for https alone")
+        context = await self._verifying(secret) if target.is_tls else None
         failure: Exception | None = None
         for address in await self._addresses():
             try:
@@ -109,12 +111,13 @@ class RuleDelivery:
                 failure = exc
         raise Unavailable(f"{target.authority}: {failure}"[:500])
 
-    async def _verifying(self, ca: bytes | None) -> ssl.SSLContext:
-        """Made anew when the Secret has another authority."""
-        if not ca:
+    async def _verifying(self, secret: dict[str, bytes]) -> ssl.SSLContext:
+        """Made anew when the Secret has another authority, or another certificate of ours."""
+        ca, own = secret.get("ca.crt") or None, _certificate(secret)
+        if ca is None and own is None:
             return await self._lookups.context(None)
-        if self._context is None or self._context[0] != ca:
-            self._context = ca, await self._lookups.context(ca)
+        if self._context is None or self._context[0] != (ca, own):
+            self._context = (ca, own), await self._lookups.context(ca, own)
         return self._context[1]
 
     async def _addresses(self) -> list[str]:
@@ -164,6 +167,16 @@ def secret_data(secret: Object) -> dict[str, bytes]:
         except ValueError:
             continue
     return found
+
+
+def _certificate(secret: dict[str, bytes]) -> tuple[bytes, bytes] | None:
+    """Ours, and its key. Raises Invalid for one without the other."""
+    certificate, key = (secret.get(name) or None for name in ("tls.crt", "tls.key"))
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise Invalid("the Secret has one of tls.crt and tls.key, and both are needed")
+    return certificate, key
 
 
 def _authorization(secret: dict[str, bytes], *, is_tls: bool) -> list[tuple[str, str]]:

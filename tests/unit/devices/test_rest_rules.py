@@ -281,6 +281,52 @@ def message(payload: bytes = b"{}", topic: str = "default/a") -> LoggedMessage:
     return LoggedMessage(7, NodeMessage(7, 1, topic, payload))
 
 
+async def deliver(target: Target, secret: dict[str, bytes], *, tls: bool = True, host: str = "localhost") -> None:
+    """One message, with that Secret."""
+    where = RestTarget(tls, host, target.port, "/x")
+    route = MessageRoute(("default", "a"), "u", NODE, "default/a", where)
+
+    async def secret_of() -> dict[str, bytes]:
+        return secret
+
+    delivery = RuleDelivery(route, LOOPBACK, secret_of)
+    try:
+        await delivery.deliver(message())
+    finally:
+        delivery.close()
+
+
+def test_an_endpoint_may_ask_for_a_client_certificate(tmp_path: Path) -> None:
+    ours, other = TestAuthority(tmp_path), TestAuthority(tmp_path, "other CA")
+    serving, client = ours.issue("target", hosts=["localhost"]), ours.issue("kubeedge")
+    strange = other.issue("kubeedge", file="strange")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ours.ca)
+    context.load_cert_chain(serving.cert, serving.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    async def scenario() -> None:
+        target = Target(context)
+        good = {"ca.crt": ours.ca.read_bytes()}
+        mine = {"tls.crt": client.cert.read_bytes(), "tls.key": client.key.read_bytes()}
+        async with target.listening():
+            await deliver(target, {**good, **mine, "token": b"secret"})
+            assert [one.get("authorization") for one in target.headers] == ["Bearer secret"]
+            for secret, more, why in (
+                (good, {}, "localhost"),  # the server ends the connection
+                ({**good, "tls.crt": strange.cert.read_bytes(), "tls.key": strange.key.read_bytes()}, {}, "localhost"),
+                ({**good, **mine, "tls.key": strange.key.read_bytes()}, {}, "not a PEM certificate and its key"),
+                ({**good, **mine, "tls.crt": b"none"}, {}, "not a PEM certificate and its key"),
+                ({**good, "tls.crt": mine["tls.crt"]}, {}, "one of tls.crt and tls.key"),
+                ({**good, **mine, "tls.key": b"x" * 65537}, {}, "tls.key of the Secret is larger"),
+                (mine, {"tls": False}, "a client certificate is for https alone"),
+            ):
+                with pytest.raises(Unavailable, match=why):
+                    await deliver(target, secret, **more)  # type: ignore[arg-type]
+            assert len(target.got) == 1
+
+    asyncio.run(scenario())
+
+
 def test_certificates_are_verified_and_credentials_go_by_tls_alone(tmp_path: Path) -> None:
     ours, other = TestAuthority(tmp_path), TestAuthority(tmp_path, "other CA")
     serving = ours.issue("target", hosts=["localhost"])
@@ -290,23 +336,10 @@ def test_certificates_are_verified_and_credentials_go_by_tls_alone(tmp_path: Pat
     async def scenario() -> None:
         target = Target(context)
 
-        async def sent(secret: dict[str, bytes], *, tls: bool = True, host: str = "localhost") -> None:
-            where = RestTarget(tls, host, target.port, "/x")
-            route = MessageRoute(("default", "a"), "u", NODE, "default/a", where)
-
-            async def secret_of() -> dict[str, bytes]:
-                return secret
-
-            delivery = RuleDelivery(route, LOOPBACK, secret_of)
-            try:
-                await delivery.deliver(message())
-            finally:
-                delivery.close()
-
         async with target.listening():
             good = {"ca.crt": ours.ca.read_bytes()}
-            await sent({**good, "token": b"secret\n"})
-            await sent({**good, "username": b"me", "password": b"pass"})
+            await deliver(target, {**good, "token": b"secret\n"})
+            await deliver(target, {**good, "username": b"me", "password": b"pass"})
             basic = base64.b64encode(b"me:pass").decode()
             assert [one.get("authorization") for one in target.headers] == ["Bearer secret", f"Basic {basic}"]
             for secret, more, why in (
@@ -318,14 +351,14 @@ def test_certificates_are_verified_and_credentials_go_by_tls_alone(tmp_path: Pat
                 ({"token": b"secret"}, {"tls": False}, "credentials are for https alone"),
             ):
                 with pytest.raises(Unavailable, match=why):
-                    await sent(secret, **more)  # type: ignore[arg-type]
+                    await deliver(target, secret, **more)  # type: ignore[arg-type]
             assert len(target.got) == 2
             target.status = 302  # nothing is followed
             with pytest.raises(Unavailable, match="answers 302"):
-                await sent(good)
+                await deliver(target, good)
             target.status = 401
             with pytest.raises(MessageRefused, match="answers 401"):
-                await sent(good)
+                await deliver(target, good)
 
     asyncio.run(scenario())
 
