@@ -98,7 +98,9 @@ def test_mappers_log_in_at_a_node_s_broker(site: Site) -> None:  # noqa: F811
         until(lambda: reported() == {"level": "7"}, what="the value, by the mapper with a certificate")
         site.admin("devices", "set", "panel", "level=8")
         until(lambda: reported() == {"level": "8"}, what="the value that was set")
-        shown = json.loads(site.machine.run(*KUBEEDGE, "devices", "get", "panel", "-o", "json", *address, *logins["mapper"]))
+        shown = json.loads(
+            site.machine.run(*KUBEEDGE, "devices", "get", "panel", "-o", "json", *address, *logins["mapper"])
+        )
         assert shown["reported"]["level"]["value"] == "8" and shown["state"] == "online"
         with pytest.raises(CommandFailed, match="the client may not connect"):
             site.machine.run(*KUBEEDGE, "devices", "list", *address)

@@ -47,7 +47,9 @@ class RuleDelivery:
     ) -> None:
         self._route = route
         self._lookups = lookups or RuleLookups()
-        self._context: tuple[object, ssl.SSLContext] | None = None  # and the authority and certificate that it is made of
+        self._context: tuple[object, ssl.SSLContext] | None = (
+            None  # and the authority and certificate that it is made of
+        )
         self._allowed = allowed
         self._secret_of = secret_of
         self._connection: Connection | None = None

@@ -18,7 +18,9 @@ from kubeedge.errors import Invalid, Unavailable
 from kubeedge_cloud.certificates import tenant_keypairs
 
 _THREADS, _OF_TENANT = 16, 2
-_MAX_CA = 64 * 1024  # bytes of authorities, of a certificate or a key in a Secret: they are read in one call, which nobody else can come between
+_MAX_CA = (
+    64 * 1024
+)  # bytes of authorities, of a certificate or a key in a Secret: they are read in one call, which nobody else can come between
 _RENEWED = 3600.0  # seconds after which the system's authorities are read again
 
 T = TypeVar("T")

@@ -41,7 +41,9 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         parser.add_argument("--cloud", action="store_true", help="ask the cloud process of this machine, not the node")
     user = verbs.add_parser("user", help="print an entry for the file of MQTT users (modules.devices.mqttUsers)")
     user.add_argument("name", help="the user's name")
-    user.add_argument("--certificate", action="store_true", help="it has a client certificate of that name, no password")
+    user.add_argument(
+        "--certificate", action="store_true", help="it has a client certificate of that name, no password"
+    )
     user.add_argument("--protocol", default="", help="a mapper: it may use the devices of that protocol")
     _add_scan(verbs)
     history = made["history"]

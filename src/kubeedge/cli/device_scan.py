@@ -58,7 +58,7 @@ def _here(options: argparse.Namespace, request: ScanRequest) -> int:
     answer = {"findings": findings, "errors": result.errors, "leftOut": result.left_out}
     print(as_json(answer) if options.output == "json" else _text(findings, result.errors, result.left_out))
     if findings and not options.dry_run:
-        broker = node_broker(options.broker, **{name: getattr(options, name) for name in LOGIN})
+        broker = node_broker(options.broker, {name: getattr(options, name) for name in LOGIN})
         try:
             asyncio.run(_hand_over(broker, findings))
         except (OSError, KubeEdgeError) as exc:

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     if options.cloud:
         return _in_the_cloud(options)
     try:
-        broker = node_broker(options.broker, **{name: getattr(options, name) for name in LOGIN})
+        broker = node_broker(options.broker, {name: getattr(options, name) for name in LOGIN})
     except Invalid as exc:
         raise UsageError(str(exc)) from exc
     try:

@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
             return _image(options)
     login = {name: getattr(options, name) for name in LOGIN}
     try:
-        node_broker(options.broker, **login)
+        node_broker(options.broker, login)
         for address in filter(None, (options.metrics, getattr(options, "listen", ""))):
             endpoint(address)
     except Invalid as exc:

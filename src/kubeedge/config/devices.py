@@ -33,7 +33,8 @@ class MqttTlsConfig:
     cert_file: Path | None = setting(None, "certificate of the broker, PEM; read for each connection")
     key_file: Path | None = setting(None, "private key of that certificate")
     client_ca_file: Path | None = setting(
-        None, "authorities of client certificates, PEM, by whose names users with `certificate: true` come; none: passwords"
+        None,
+        "authorities of client certificates, PEM, by whose names users with `certificate: true` come; none: passwords",
     )
 
 

@@ -71,9 +71,12 @@ def _password(path: Path) -> str:
     return text
 
 
-def node_broker(address: str = "", environment: Mapping[str, str] | None = None, **login: str) -> NodeBroker:
-    """Where `address` says, and as who; `login` is of LOGIN. By default what the environment says, else loopback. Raises Invalid for what is no
+def node_broker(
+    address: str = "", login: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None
+) -> NodeBroker:
+    """Where `address` says, and as who; `login` has names of LOGIN. By default what the environment says, else loopback. Raises Invalid for what is no
     address, and for settings that do not go together."""
+    login = login or {}
     if unknown := login.keys() - set(LOGIN):
         raise Misuse(f"{', '.join(sorted(unknown))}: there are {', '.join(LOGIN)}")
     environment = os.environ if environment is None else environment
@@ -86,7 +89,8 @@ def node_broker(address: str = "", environment: Mapping[str, str] | None = None,
         scheme, rest = "mqtt", text
     elif ":" not in rest.rpartition("]")[2]:
         rest = f"{rest}:{_PORTS[scheme]}"
-    made = NodeBroker(*endpoint(rest), scheme == "mqtts", **found)
+    host, port = endpoint(rest)
+    made = NodeBroker(host, port, scheme == "mqtts", *(found[name] for name in LOGIN))
     if not made.is_tls and (made.ca_file or made.cert_file or made.key_file):
         raise Invalid(f"{text!r} is no broker with TLS, which certificates are for: mqtts://HOST[:PORT]")
     if made.password_file and not made.user:

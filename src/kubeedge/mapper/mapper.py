@@ -148,7 +148,7 @@ class Mapper:
 
         libc.limit_malloc(_ARENAS, _SPARE)
         logs.setup()
-        asyncio.run(self._until_signalled(node_broker(broker, **login), metrics))
+        asyncio.run(self._until_signalled(node_broker(broker, login), metrics))
 
     async def _until_signalled(self, broker: NodeBroker, metrics: str) -> None:
         serving = asyncio.ensure_future(self._with_metrics(broker, metrics) if metrics else self.serve(broker))

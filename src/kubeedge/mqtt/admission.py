@@ -22,7 +22,9 @@ class MqttPeer:
     address: str
     uid: int | None
     is_remote: bool  # it came by the listener for other machines
-    names: tuple[str, ...] = ()  # of the client certificate that TLS has verified: the common name, then the alternative ones
+    names: tuple[
+        str, ...
+    ] = ()  # of the client certificate that TLS has verified: the common name, then the alternative ones
 
 
 _MAX_NAMES = 32  # of a certificate
@@ -33,9 +35,7 @@ def certificate_names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
     """The names of a verified client certificate, as ssl.SSLSocket.getpeercert() gives it; the client may have shown none."""
     if not certificate:
         return ()
-    common = [
-        value for relative in certificate.get("subject", ()) for key, value in relative if key == "commonName"
-    ]
+    common = [value for relative in certificate.get("subject", ()) for key, value in relative if key == "commonName"]
     others = [value for kind, value in certificate.get("subjectAltName", ()) if kind in _ALTERNATIVE]
     return tuple(dict.fromkeys([*common, *others]))[:_MAX_NAMES]
 

@@ -41,7 +41,9 @@ USERS: list[dict[str, Any]] = [
     {"user": "panel", "password": "pw-panel", "everything": True},
 ]
 
-_serial = itertools.count()  # each client has an identifier of its own: a session is its user's until the broker has seen its end
+_serial = (
+    itertools.count()
+)  # each client has an identifier of its own: a session is its user's until the broker has seen its end
 
 
 class Site:
@@ -95,7 +97,7 @@ class Site:
             login["password_file"] = str(file)
         if shown is not None:
             login |= {"cert_file": str(shown.cert), "key_file": str(shown.key)}
-        return node_broker(f"mqtts://127.0.0.1:{self.bus.lan_port}", {}, **login)
+        return node_broker(f"mqtts://127.0.0.1:{self.bus.lan_port}", login)
 
     @contextlib.asynccontextmanager
     async def client(self, *login: Any) -> Any:
@@ -164,7 +166,9 @@ def test_who_is_refused(site: Site) -> None:
             assert site.logins.refused == len(refused)
             async with site.client(two, "press.site.example") as client:
                 assert await reported(site, client, LATHE, "9") == "9"
-            async with site.client(mine, "panel", "pw-panel"):  # a password is as good beside a certificate of another name
+            async with site.client(
+                mine, "panel", "pw-panel"
+            ):  # a password is as good beside a certificate of another name
                 pass
             for login in ((site.authority.issue("both"),), (None, "both", "pw-both")):
                 async with site.client(*login):

@@ -15,12 +15,12 @@ from kubeedge.mqtt.codec import Connect, PacketDecoder
 
 
 def test_what_is_not_said_comes_from_the_environment() -> None:
-    assert node_broker("", {}) == NodeBroker("127.0.0.1", 1883)
+    assert node_broker() == NodeBroker("127.0.0.1", 1883)
     said = {"KUBEEDGE_BROKER": "mqtts://edge1", "KUBEEDGE_BROKER_USER": "m", "KUBEEDGE_BROKER_PASSWORD_FILE": "/p"}
-    assert node_broker("", said) == NodeBroker("edge1", 8883, True, "m", "/p")
-    assert node_broker("mqtt://[::1]", said, user="n") == NodeBroker("::1", 1883, False, "n", "/p")
-    assert node_broker("[fe80::1]:7", {}) == NodeBroker("fe80::1", 7)
-    told = node_broker("mqtts://h:1", {}, ca_file="/ca", cert_file="/c", key_file="/k")
+    assert node_broker("", {}, said) == NodeBroker("edge1", 8883, True, "m", "/p")
+    assert node_broker("mqtt://[::1]", {"user": "n"}, said) == NodeBroker("::1", 1883, False, "n", "/p")
+    assert node_broker("[fe80::1]:7") == NodeBroker("fe80::1", 7)
+    told = node_broker("mqtts://h:1", {"ca_file": "/ca", "cert_file": "/c", "key_file": "/k"})
     assert told == NodeBroker("h", 1, True, "", "", "/ca", "/c", "/k")
 
 
@@ -41,7 +41,7 @@ def test_what_is_not_said_comes_from_the_environment() -> None:
 )
 def test_what_does_not_go_together_is_refused(address: str, login: dict[str, str]) -> None:
     with pytest.raises(Invalid):
-        node_broker(address, {}, **login)
+        node_broker(address, login)
     options = [f"--{name.replace('_', '-')}={value}" for name, value in login.items()]
     for command in (["mapper", "virtual"], ["devices", "list"]):
         assert main([*command, "--broker", address, *options]) == 2
@@ -49,7 +49,7 @@ def test_what_does_not_go_together_is_refused(address: str, login: dict[str, str
 
 def test_a_setting_that_is_none_is_a_mistake_of_the_program() -> None:
     with pytest.raises(Misuse):
-        node_broker("h:1", {}, passwordfile="/p")
+        node_broker("h:1", {"passwordfile": "/p"})
 
 
 def test_files_that_are_none_are_named(tmp_path: Path) -> None:

@@ -166,9 +166,7 @@ def _user(item: Any) -> MqttUser:
     if any(not is_filter(one) or one.startswith("$") for one in filters):
         raise Invalid("topics are filters that do not begin with $")
     made = passwords.parsed(password) if isinstance(password, str) else None
-    return MqttUser(
-        name or "", -1 if uid is None else uid, made, certificate, protocol or "", devices, filters, *flags
-    )
+    return MqttUser(name or "", -1 if uid is None else uid, made, certificate, protocol or "", devices, filters, *flags)
 
 
 def _texts(item: Mapping[str, Any], name: str) -> tuple[str, ...]:
