@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from kubeedge.errors import Invalid
+from kubeedge.errors import Invalid, NotFound
 from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.onvif import core, messages
 from kubeedge.mapper.onvif.client import OnvifClient
@@ -126,6 +128,19 @@ def onvif_mapper(listen: tuple[str, int] | None = None) -> Mapper:
     @mapper.read_many
     async def read_many(client: CameraDevice, props: Sequence[MappedProperty]) -> _Found:
         return await client.read(props)
+
+    @mapper.listen
+    async def follow(client: CameraDevice) -> None:
+        wanted = [prop for prop in client.device.properties.values() if prop.is_pushed]
+        if not wanted:  # its end would be the connection's
+            await asyncio.get_running_loop().create_future()
+        from kubeedge.mapper.onvif.pull_point import CameraEvents
+
+        def report(values: _Found) -> None:
+            with contextlib.suppress(Invalid, NotFound):  # the Device says what is wrong with it
+                mapper.report(client.device, values)
+
+        await CameraEvents(client.client, wanted, report).run()
 
     @mapper.write
     async def write(client: CameraDevice, prop: MappedProperty, value: TypedValue) -> None:
