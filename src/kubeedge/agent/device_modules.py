@@ -40,6 +40,8 @@ def device_modules(parts: Parts) -> list[Module]:
         parts.push = DevicePush(queue, node, c.push_credentials, wall=time.time, store=parts.store)
         push.append(parts.push)
     twins = DeviceTwins(parts.store, wall=time.time, history=history, push=parts.push)
+    if parts.push is not None:
+        parts.push.named = twins.destinations
     parts.methods = DeviceMethods(twins, dict(map(method_server, c.method_servers)))
     if c.messages:
         from kubeedge.devices.upstream.module import MessageUpstream

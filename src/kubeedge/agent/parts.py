@@ -63,9 +63,10 @@ class Parts:
     def rules(self) -> NodeRules | None:
         """What the cloud's rules reach on this node; None: they are switched off."""
         if self._rules is None and self.config.modules.devices.enable and self.config.modules.devices.rules:
+            from kubeedge.config.forms import port_range
             from kubeedge.devices.rules import NodeRules
 
-            self._rules = NodeRules()
+            self._rules = NodeRules([port_range(text) for text in self.config.modules.devices.rule_ports])
         return self._rules
 
     @property

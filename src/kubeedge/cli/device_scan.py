@@ -31,7 +31,7 @@ _LONGER = 120.0  # seconds that a node has besides those of the scan, before the
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit status 0. Raises CommandError, UsageError."""
+    """Exit status 0, or 1 when a finder has failed: what others have found counts all the same. Raises CommandError, UsageError."""
     if options.verb == "approve":
         return _approve(options)
     if not 0 < options.seconds <= core.MAX_SECONDS or not 0 < options.packets <= core.MAX_PACKETS:
@@ -66,7 +66,7 @@ def _here(options: argparse.Namespace, request: ScanRequest) -> int:
             raise CommandError(f"broker {broker}: {str(exc) or 'no answer in time'}", advice) from exc
         if options.output != "json":
             print("They are on their way to the cloud, as Devices that wait for `kubeedge devices approve`.")
-    return 0
+    return 1 if result.errors else 0
 
 
 async def _hand_over(broker: NodeBroker, findings: Sequence[Mapping[str, Any]]) -> None:
@@ -132,7 +132,7 @@ def _in_the_cloud(options: argparse.Namespace, request: ScanRequest) -> int:
             raise CommandError(f"node {options.node} has not ended the scan yet", "kubeedge devices list --cloud")
         time.sleep(_LOOK)
     print(as_json(answer) if options.output == "json" else tree(answer))
-    return 0
+    return 1 if answer.get("errors") or answer.get("error") else 0
 
 
 def _approve(options: argparse.Namespace) -> int:

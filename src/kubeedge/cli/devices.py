@@ -107,7 +107,7 @@ async def _client(broker: NodeBroker, received: Callable[[Publish], None]) -> As
         await cancel_and_wait(serving)
 
 
-async def _show(broker: NodeBroker, options: argparse.Namespace) -> None:
+async def _listed(broker: NodeBroker) -> list[dict[str, Any]]:
     listing = DeviceListing()
 
     def received(message: Publish) -> None:
@@ -116,15 +116,24 @@ async def _show(broker: NodeBroker, options: argparse.Namespace) -> None:
 
     async with _client(broker, received) as client:
         await client.subscribe(RESULT)
-        devices = await listing.all(client)
+        return await listing.all(client)
+
+
+async def _show(broker: NodeBroker, options: argparse.Namespace) -> None:
+    devices = await _listed(broker)
     if options.verb == "list":
         print(as_json(devices) if options.output == "json" else _list(devices))
         return
-    found = [item for item in devices if _is_meant(item["id"], options.device)]
+    found = _the_one(devices, options.device)
+    print(as_json(found) if options.output == "json" else _one(found))
+
+
+def _the_one(devices: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    found = [item for item in devices if _is_meant(item["id"], name)]
     if len(found) != 1:
         why = "no device" if not found else f"{len(found)} devices (say NAMESPACE/NAME)"
-        raise CommandError(f"this node has {why} {options.device}", "kubeedge devices list")
-    print(as_json(found[0]) if options.output == "json" else _one(found[0]))
+        raise CommandError(f"this node has {why} {name}", "kubeedge devices list")
+    return found[0]
 
 
 def _call_body(options: argparse.Namespace) -> dict[str, Any]:
@@ -238,6 +247,8 @@ async def _watch(broker: NodeBroker, options: argparse.Namespace) -> None:
             changes.get_nowait()
         changes.put_nowait(message)
 
+    if options.device:
+        options.device = _the_one(await _listed(broker), options.device)["id"]
     async with _client(broker, received) as client:
         await client.subscribe(f"{_DEVICE}+/+{_DOCUMENT}")
         printed = 0

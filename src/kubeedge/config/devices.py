@@ -97,3 +97,8 @@ class DevicesConfig:
         False,
         "rules of the cloud may publish on the broker, and call HTTP services on 127.0.0.1 of this node (docs/guide/rules.md)",
     )
+    rule_ports: tuple[str, ...] = setting(
+        (),
+        "ports of 127.0.0.1 whose services rules may call, PORT or FIRST-LAST, as 8080 or 9000-9099; none: all of them",
+        form=forms.port_range,
+    )
