@@ -245,6 +245,7 @@ class Cloud:
                 self.tenants,
                 allowed=self.config.rules.allowed_targets,
                 cluster_client=partial(self.apis.edge_cluster, work="rules"),
+                node_stream=self._rule_stream,
                 member=self.membership,
             ),
             ControllersModule(

@@ -11,6 +11,7 @@ from functools import partial
 from kubeedge.api import rules
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import TenantId
+from kubeedge.apiserver.logs import NodeStream
 from kubeedge.apiserver.rule_counts import RuleCounts
 from kubeedge.errors import KubeEdgeError
 from kubeedge.store.model import Store
@@ -38,12 +39,15 @@ class MessageRules:
         cluster_client: Callable[[TenantRecord], KubeClient] | None = None,
         member: Membership | None = None,
         wall: Callable[[], float] = time.time,
+        node_stream: NodeStream | None = None,
     ) -> None:
+        """`node_stream` as TenantRules."""
         self._store, self._client_for, self._tenants = store, client_for, tenants
         self._cluster_client = cluster_client
         self._allowed = [ipaddress.ip_network(text) for text in allowed]
         self._member = member or Alone()
         self._wall = wall
+        self._node_stream = node_stream
         self._counts = RuleCounts()
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -68,6 +72,7 @@ class MessageRules:
                 allowed=self._allowed,
                 wall=self._wall,
                 fence=partial(self._member.fence, work),
+                node_stream=self._node_stream,
             ).run(ready)
 
         await led(self._member, work, run, serving)

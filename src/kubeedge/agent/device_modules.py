@@ -53,7 +53,9 @@ def device_modules(parts: Parts) -> list[Module]:
         if c.service_bus:
             from kubeedge.devices.servicebus.module import ServiceBus
 
-            push.append(ServiceBus(parts.upstream, *loopback_endpoint(c.service_bus)))
+            where = loopback_endpoint(c.service_bus)
+            parts.service_bus = ServiceBus(parts.upstream, *where, timeout=c.service_bus_timeout)
+            push.append(parts.service_bus)
     scans = DeviceScans(parts.store, wall=time.time)
     bus = _event_bus(twins, parts, (address, port), c, scans)
     parts.twins, parts.events = twins, bus

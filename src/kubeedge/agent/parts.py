@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kubeedge.devices.methods.driver import DeviceMethods
     from kubeedge.devices.module import DeviceTwins
     from kubeedge.devices.rules import NodeRules
+    from kubeedge.devices.servicebus.module import ServiceBus
     from kubeedge.devices.sinks.module import DevicePush
     from kubeedge.devices.upstream.module import MessageUpstream
     from kubeedge.gateway.module import NodeGateways
@@ -57,6 +58,7 @@ class Parts:
     push: DevicePush | None = None
     methods: DeviceMethods | None = None
     upstream: MessageUpstream | None = None
+    service_bus: ServiceBus | None = None
     _rules: NodeRules | None = None
 
     @property

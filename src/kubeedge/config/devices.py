@@ -93,6 +93,12 @@ class DevicesConfig:
         '"": nowhere. Needs `messages`',
         form=forms.optional_loopback,
     )
+    service_bus_timeout: float = setting(
+        10.0,
+        "seconds that such a program waits for what the endpoint answers, before it hears that its request is on its way; 0: not at all",
+        low=0.0,
+        high=60.0,
+    )
     rules: bool = setting(
         False,
         "rules of the cloud may publish on the broker, and call HTTP services on 127.0.0.1 of this node (docs/guide/rules.md)",
