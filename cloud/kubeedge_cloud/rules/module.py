@@ -13,15 +13,13 @@ from kubeedge.api.client import KubeClient
 from kubeedge.api.names import TenantId
 from kubeedge.apiserver.logs import NodeStream
 from kubeedge.apiserver.rule_counts import RuleCounts
-from kubeedge.errors import KubeEdgeError
 from kubeedge.store.model import Store
+from kubeedge_cloud.controllers.served_resources import client_serving
 from kubeedge_cloud.processes.membership import Alone, Membership, led
 from kubeedge_cloud.rules.driver import TenantRules
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import TenantRecord
-
-_LOOK = 30.0  # seconds between two looks whether a cluster has the CustomResourceDefinitions
 
 
 class MessageRules:
@@ -58,11 +56,7 @@ class MessageRules:
         work = f"rules/{record.name}"
 
         async def run(ready: asyncio.Event) -> None:
-            client: KubeClient = self._client_for(record.name)
-            if record.cluster and self._cluster_client is not None:
-                client = self._cluster_client(record)
-                ready.set()  # the others must not wait for a cluster that may never have rules
-                await _served(client)
+            client = await client_serving(rules.RULES, record, self._client_for, self._cluster_client, ready)
             await TenantRules(
                 record.name,
                 self._store,
@@ -76,14 +70,3 @@ class MessageRules:
             ).run(ready)
 
         await led(self._member, work, run, serving)
-
-
-async def _served(client: KubeClient) -> None:
-    """Wait until the API serves rules."""
-    while True:
-        try:
-            if rules.RULES in await client.resources():
-                return
-        except (KubeEdgeError, OSError):
-            pass  # it comes back
-        await asyncio.sleep(_LOOK)

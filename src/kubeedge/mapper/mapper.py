@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeAlias, TypeVar
 
-from kubeedge.errors import KubeEdgeError, Misuse, NotFound
+from kubeedge.errors import Invalid, KubeEdgeError, Misuse, NotFound
 from kubeedge.kit.tasks import TaskSet, cancel_and_wait, until_one_ends
 from kubeedge.mapper.broker import NodeBroker, endpoint, node_broker
 from kubeedge.mapper.core import DeviceCycle
@@ -120,6 +120,15 @@ class Mapper:
         if (runner := self._runners.get(device.id)) is None:
             raise NotFound(f"device {device.id}: the node has it no more")
         runner.report(values)
+
+    def reporter(self, device: MappedDevice) -> Callable[[Mapping[str, Any]], None]:
+        """As `report`, of one device, and it raises nothing: the Device says what is wrong with its values."""
+
+        def report(values: Mapping[str, Any]) -> None:
+            with contextlib.suppress(Invalid, NotFound):
+                self.report(device, values)
+
+        return report
 
     def simulate(self, id: str, take: Callable[[Mapping[str, Any]], None] | None) -> None:
         """For tests (simulated.py): `take` gets what is reported of that device; None: nobody does."""

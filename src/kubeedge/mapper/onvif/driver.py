@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from kubeedge.errors import Invalid, NotFound
+from kubeedge.errors import Invalid
 from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.onvif import core, messages
 from kubeedge.mapper.onvif.client import OnvifClient
@@ -136,11 +135,7 @@ def onvif_mapper(listen: tuple[str, int] | None = None) -> Mapper:
             await asyncio.get_running_loop().create_future()
         from kubeedge.mapper.onvif.pull_point import CameraEvents
 
-        def report(values: _Found) -> None:
-            with contextlib.suppress(Invalid, NotFound):  # the Device says what is wrong with it
-                mapper.report(client.device, values)
-
-        await CameraEvents(client.client, wanted, report).run()
+        await CameraEvents(client.client, wanted, mapper.reporter(client.device)).run()
 
     @mapper.write
     async def write(client: CameraDevice, prop: MappedProperty, value: TypedValue) -> None:
