@@ -21,6 +21,7 @@ from kubeedge import __version__
 from kubeedge.api.names import KUBELET_PORT, RULES_PORT, TenantId
 from kubeedge.api.service_accounts import API_PORT as PODS_API
 from kubeedge.apiserver.logs import NodeStream
+from kubeedge.apiserver.message_calls import MessageCalls
 from kubeedge.apiserver.message_log import MessageLog
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.quota import TenantLimits
@@ -244,6 +245,7 @@ class Cloud:
                 self.tenants,
                 allowed=self.config.rules.allowed_targets,
                 cluster_client=partial(self.apis.edge_cluster, work="rules"),
+                node_stream=self._rule_stream,
                 member=self.membership,
             ),
             ControllersModule(
@@ -259,7 +261,8 @@ class Cloud:
         if on.web.enable and on.relay.enable:
             listening += self._publishing()
         listening += self.kubelets.modules(self.tenants, self.node_streams, self.certificate)
-        parts = self.authority, self.certificate, self.tenants, self.apis, self._rule_stream
+        messages = MessageCalls(partial(MessageLog, self.store))
+        parts = self.authority, self.certificate, self.tenants, self.apis, self._rule_stream, messages
         listening += cluster_calls(self.config, self.hosts[0], *parts, self.registries.offload, self.membership)
         if on.metrics.enable:
             listening.append(

@@ -10,6 +10,7 @@ from kubeedge.api.client import KubeClient
 from kubeedge.api.names import TenantId
 from kubeedge.apiserver.device_calls import DeviceCalls
 from kubeedge.apiserver.logs import NodeStream
+from kubeedge.apiserver.message_calls import MessageCalls
 from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.rule_calls import RuleCalls
 from kubeedge.beehive.module import Module
@@ -33,6 +34,7 @@ def cluster_calls(
     tenants: TenantManager,
     apis: TenantApis,
     node_stream: NodeStream,
+    messages: MessageCalls,
     offload: Offload,
     member: Membership,
 ) -> list[Module]:
@@ -42,7 +44,8 @@ def cluster_calls(
         return []
 
     def server(clusters: Callable[[TenantId], KubeClient | None]) -> ClusterServer:
-        return ClusterServer(clusters, RuleCalls(node_stream), DeviceCalls(node_stream), offload, time.monotonic)
+        rules, methods = RuleCalls(node_stream), DeviceCalls(node_stream)
+        return ClusterServer(clusters, rules, methods, messages, offload, time.monotonic, time.time)
 
     return [
         ClusterCalls(

@@ -260,6 +260,8 @@ def test_methods_and_rules_both_ways_in_a_cluster_of_ones_own(devices: Site) -> 
             lambda: (site.cluster.json("get", "rule", "orders").get("status") or {}).get("successMessages") == 1,
             what="the count of the request",
         )
+        said = edge.run(sys.executable, "-c", ORDER).strip()
+        assert said == "200", "what the endpoint answers has come back"
     finally:
         for host, process in ((edge, mapper), (site.cloud, sink)):
             host.signal(process, signal.SIGTERM)

@@ -3,9 +3,10 @@
     POST /convert/devices.kubeedge.io                              devices in another version, for API servers, which show no certificate there
     ANY  /rules/TENANT/NODE/NAMESPACE/PATH                         the rules of KubeEdge's router, as /rules/... of the embedded API
     ANY  /devices/TENANT/NAMESPACE/NAME/methods[/METHOD]           methods of devices, as .../devices/NAME/methods of the embedded API
+    ANY  /messages/TENANT/NODE[/readers[/NAME]]                    messages of a node's programs, as /messages/... of the embedded API
 
 Who calls shows a token of the tenant's cluster (`kubectl create token`), and the cluster says whether it may: `create` rules, `get` or `create`
-devices/methods. A conversion is a function of what is sent, so whoever reaches the port may have one; one is made at a time.
+devices/methods, and devices for messages. A conversion is a function of what is sent, so whoever reaches the port may have one; one is made at a time.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from kubeedge.api.status import (
 )
 from kubeedge.apiserver import answers, content
 from kubeedge.apiserver.device_calls import DeviceCalls
+from kubeedge.apiserver.message_calls import MessageCalls
 from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.rule_calls import RuleCalls, RulePath
 from kubeedge.errors import Invalid, KubeEdgeError
@@ -60,12 +62,16 @@ class ClusterServer:
         clusters: Callable[[TenantId], KubeClient | None],
         rule_calls: RuleCalls,
         device_calls: DeviceCalls,
+        message_calls: MessageCalls,
         offload: Offload,
         clock: Callable[[], float],
+        wall: Callable[[], float],
     ) -> None:
         self._clusters = clusters
         self._rules = rule_calls
         self._devices = device_calls
+        self._messages = message_calls
+        self._wall = wall
         self._offload = offload
         self._clock = clock
         self._reviews: dict[TenantId, tuple[KubeClient, Reviews]] = {}
@@ -107,6 +113,12 @@ class ClusterServer:
                 right = ObjectRight(verb, at.group, at.version, at.plural, methods, namespace, name)
                 known, client = await self._admitted(tenant, right, request)
                 return await self._devices.answer(known, client, request, (namespace, name), more)
+            case ["", "messages", tenant, *parts] if parts:
+                verb = "get" if request.method in ("GET", "HEAD") else "create"
+                at = devices.DEVICES
+                right = ObjectRight(verb, at.group, at.version, at.plural, "", "")
+                known, _ = await self._admitted(tenant, right, request)
+                return await self._messages.answer(known, self._wall, request, parts)
         raise NoSuchPath
 
     async def _admitted(self, tenant: str, right: ObjectRight, request: Request) -> tuple[TenantId, KubeClient]:
@@ -128,9 +140,8 @@ class ClusterServer:
             raise Unauthorized("Unauthorized")
         if not await has[1].grants(user, right, address):
             what = f"{right.resource}{f'/{right.subresource}' if right.subresource else ''}.{right.group}"
-            raise Forbidden(
-                f'{what} is forbidden: User "{user.name}" cannot {right.verb} it in the namespace "{right.namespace}"'
-            )
+            shown = f'the namespace "{right.namespace}"' if right.namespace else "all namespaces"
+            raise Forbidden(f'{what} is forbidden: User "{user.name}" cannot {right.verb} it in {shown}')
         return known, client
 
     async def _convert(self, request: Request) -> Response:

@@ -12,17 +12,15 @@ from kubeedge.api.devices import DEVICES
 from kubeedge.api.names import TenantId
 from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.quota import UNLIMITED, TenantLimits
-from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.metrics import Family
 from kubeedge.store.model import Store
+from kubeedge_cloud.controllers.served_resources import client_serving
 from kubeedge_cloud.devicecontroller import observe
 from kubeedge_cloud.devicecontroller.driver import TenantDeviceController
 from kubeedge_cloud.processes.membership import Alone, Membership, led
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import TenantRecord
-
-_LOOK = 30.0  # seconds between two looks whether a cluster has the CustomResourceDefinitions
 
 
 class DeviceController:
@@ -66,11 +64,7 @@ class DeviceController:
         work = f"devicecontroller/{record.name}"
 
         async def run(ready: asyncio.Event) -> None:
-            client: KubeClient = self._client_for(record.name)
-            if record.cluster and self._cluster_client is not None:
-                client = self._cluster_client(record)
-                ready.set()  # the others must not wait for a cluster that may never have devices
-                await _served(client)
+            client = await client_serving(DEVICES, record, self._client_for, self._cluster_client, ready)
             controller = self._served[record.name] = TenantDeviceController(
                 record.name,
                 self._store,
@@ -91,14 +85,3 @@ class DeviceController:
 
     def _limit(self, record: TenantRecord) -> int:
         return UNLIMITED if self._limits is None else self._limits(record.name).size
-
-
-async def _served(client: KubeClient) -> None:
-    """Wait until the API serves devices."""
-    while True:
-        try:
-            if DEVICES in await client.resources():
-                return
-        except (KubeEdgeError, OSError):
-            pass  # it comes back
-        await asyncio.sleep(_LOOK)

@@ -126,9 +126,12 @@ def _state(
         text = ", ".join(map(str, ports.of_family(state.family)))
         state.refused = ReferenceFault(
             "PortUnavailable",
-            f"{protocol} is served at port {text}"
-            if text and point is None
-            else f"{protocol} is not served at port {port}",
+            (
+                f"{protocol} is served at port {text}"
+                if text and point is None
+                else f"{protocol} is not served at port {port}"
+            )
+            + "; others: publishing.gatewayPorts of the cloud's configuration",
         )
     state.point = point or WEB
     _kinds(state)

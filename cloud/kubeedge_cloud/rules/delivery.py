@@ -17,6 +17,7 @@ from kubeedge.api import rules
 from kubeedge.api.names import Object
 from kubeedge.apiserver.message_log import LoggedMessage
 from kubeedge.errors import Invalid, KubeEdgeError, Unavailable
+from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.http1 import BodyTooLarge, Connection
 from kubeedge.kit.streams import StreamPair, abort_writer
 from kubeedge_cloud.rules import addresses
@@ -26,13 +27,24 @@ from kubeedge_cloud.rules.lookups import RuleLookups
 
 _TIMEOUT = 30.0  # seconds for one message
 _CONNECT = 10.0
-_ANSWER = 64 * 1024  # bytes, which nobody reads
 _LATER = (408, 425, 429)  # of 4xx: the same request may be taken another time
 _MOST_ADDRESSES = 4  # of one name that are tried
 
 
+@dataclass(frozen=True, slots=True)
+class EndpointAnswer:
+    """What a REST endpoint has answered. `body`: without what is more than rules.MAX_ANSWER, of which nothing is kept."""
+
+    status: int
+    body: bytes = b""
+
+
 class MessageRefused(KubeEdgeError):
-    """The endpoint will never take this message."""
+    """The endpoint will never take this message. `answer`: what it has said to it, if it was asked."""
+
+    def __init__(self, why: str, answer: EndpointAnswer | None = None) -> None:
+        super().__init__(why)
+        self.answer = answer
 
 
 class RuleDelivery:
@@ -47,31 +59,34 @@ class RuleDelivery:
     ) -> None:
         self._route = route
         self._lookups = lookups or RuleLookups()
-        self._context: tuple[bytes | None, ssl.SSLContext] | None = None  # and the authority that it is made of
+        self._context: tuple[object, ssl.SSLContext] | None = (
+            None  # and the authority and certificate that it is made of
+        )
         self._allowed = allowed
         self._secret_of = secret_of
         self._connection: Connection | None = None
         self._authorization: list[tuple[str, str]] = []
 
-    async def deliver(self, one: LoggedMessage) -> None:
+    async def deliver(self, one: LoggedMessage) -> EndpointAnswer:
         """Returns when the endpoint has taken it. Raises MessageRefused, and Unavailable for what may work later."""
         method, body = request_of(self._route, one)
         try:
             async with asyncio.timeout(_TIMEOUT):
-                status = await self._send(method, body, one)
+                answer = await self._send(method, body, one)
         except BaseException as exc:
             self.close()
             if isinstance(exc, Unavailable | MessageRefused) or not isinstance(exc, OSError | EOFError | KubeEdgeError):
                 raise
             raise Unavailable(f"{self._route.target.authority}: {str(exc) or 'no answer in time'}"[:500]) from exc
+        status = answer.status
         if 200 <= status < 300:
-            return
+            return answer
         why = f"{self._route.target.authority} answers {status}"
         if 400 <= status < 500 and status not in _LATER:
-            raise MessageRefused(why)
+            raise MessageRefused(why, answer)
         raise Unavailable(why)
 
-    async def _send(self, method: str, body: bytes, one: LoggedMessage) -> int:
+    async def _send(self, method: str, body: bytes, one: LoggedMessage) -> EndpointAnswer:
         target = self._route.target
         if self._connection is None or not self._connection.reusable:
             self.close()
@@ -89,15 +104,17 @@ class RuleDelivery:
         ]
         answer = await self._connection.request(method, target.path, headers, body)
         try:
-            await answer.read(_ANSWER)
+            return EndpointAnswer(answer.status, await answer.read(rules.MAX_ANSWER))
         except BodyTooLarge:
             self.close()
-        return answer.status
+        return EndpointAnswer(answer.status)
 
     async def _connected(self) -> StreamPair:
         target, secret = self._route.target, await self._secret_of()
         self._authorization = _authorization(secret, is_tls=target.is_tls)
-        context = await self._verifying(secret.get("ca.crt")) if target.is_tls else None
+        if not target.is_tls and _certificate(secret):
+            raise Invalid("a client certificate is for https alone")
+        context = await self._verifying(secret) if target.is_tls else None
         failure: Exception | None = None
         for address in await self._addresses():
             try:
@@ -109,12 +126,13 @@ class RuleDelivery:
                 failure = exc
         raise Unavailable(f"{target.authority}: {failure}"[:500])
 
-    async def _verifying(self, ca: bytes | None) -> ssl.SSLContext:
-        """Made anew when the Secret has another authority."""
-        if not ca:
+    async def _verifying(self, secret: dict[str, bytes]) -> ssl.SSLContext:
+        """Made anew when the Secret has another authority, or another certificate of ours."""
+        ca, own = secret.get("ca.crt") or None, _certificate(secret)
+        if ca is None and own is None:
             return await self._lookups.context(None)
-        if self._context is None or self._context[0] != ca:
-            self._context = ca, await self._lookups.context(ca)
+        if self._context is None or self._context[0] != (ca, own):
+            self._context = (ca, own), await self._lookups.context(ca, own)
         return self._context[1]
 
     async def _addresses(self) -> list[str]:
@@ -149,10 +167,21 @@ def request_of(route: MessageRoute, one: LoggedMessage) -> tuple[str, bytes]:
     """Method and body. Raises MessageRefused for what no ServiceBus of ours writes."""
     if not route.wanted.startswith(rules.SERVICES):
         return "POST", one.message.payload
-    method, _, body = one.message.payload.partition(b"\n")
-    if method.decode("ascii", "replace") not in rules.METHODS:
-        raise MessageRefused(f"{method[:16]!r} is none of {', '.join(rules.METHODS)}")
-    return method.decode(), body
+    try:
+        method, _, body = rules.decode_request(one.message.payload)
+    except Invalid as exc:
+        raise MessageRefused(str(exc)) from exc
+    return method, body
+
+
+def ask_of(route: MessageRoute, one: LoggedMessage) -> str:
+    """By what an answer to a program's request goes back to it; "": by nothing."""
+    if not route.wanted.startswith(rules.SERVICES):
+        return ""
+    try:
+        return rules.decode_request(one.message.payload)[1]
+    except Invalid:
+        return ""
 
 
 def secret_data(secret: Object) -> dict[str, bytes]:
@@ -164,6 +193,16 @@ def secret_data(secret: Object) -> dict[str, bytes]:
         except ValueError:
             continue
     return found
+
+
+def _certificate(secret: dict[str, bytes]) -> tuple[bytes, bytes] | None:
+    """Ours, and its key. Raises Invalid for one without the other."""
+    certificate, key = (secret.get(name) or None for name in ("tls.crt", "tls.key"))
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise Invalid("the Secret has one of tls.crt and tls.key, and both are needed")
+    return certificate, key
 
 
 def _authorization(secret: dict[str, bytes], *, is_tls: bool) -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ from kubeedge.api import keys, node_messages, rules
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NamespacedName, NodeName, TenantId
 from kubeedge.api.resources import SECRETS
+from kubeedge.apiserver.logs import NodeStream
 from kubeedge.apiserver.message_log import LoggedMessage, MessageLog
 from kubeedge.apiserver.rule_counts import RuleCounts
 from kubeedge.errors import Conflict, KubeEdgeError, NotFound, Unavailable
@@ -33,8 +34,9 @@ from kubeedge_cloud.controllers.informer.client import CachedClient
 from kubeedge_cloud.controllers.objects import key_of
 from kubeedge_cloud.rules import core
 from kubeedge_cloud.rules.addresses import TargetNetwork
+from kubeedge_cloud.rules.answers import NodeAnswers
 from kubeedge_cloud.rules.core import MessageRoute
-from kubeedge_cloud.rules.delivery import MessageRefused, RuleDelivery, secret_data
+from kubeedge_cloud.rules.delivery import MessageRefused, RuleDelivery, ask_of, secret_data
 from kubeedge_cloud.rules.lookups import RuleLookups
 from kubeedge_cloud.rules.objects import ClientRules
 from kubeedge_cloud.tenants.manager import TenantManager
@@ -73,13 +75,16 @@ class TenantRules:
         allowed: Sequence[TargetNetwork],
         wall: Callable[[], float],
         fence: Callable[[], Sequence[Compare]] = tuple,
+        node_stream: NodeStream | None = None,
     ) -> None:
+        """`node_stream` connects to nodes, for answers; None: there are none."""
         self._tenant, self._store, self._tenants, self._counts = tenant, store, tenants, counts
         self._client = client
         self._allowed, self._wall, self._fence = allowed, wall, fence
         self._cached = CachedClient(client)
         self._objects = ClientRules(tenant, client)
         self._lookups = RuleLookups()
+        self._answers = NodeAnswers(tenant, node_stream)
         self._log = MessageLog(store, tenant)
         self._nodes: set[NodeName] = set()
         self._rows: dict[NodeName, bytes] = {}  # topics that nodes know of
@@ -255,8 +260,10 @@ class TenantRules:
         while True:
             try:
                 async with self._sending:
-                    await delivery.deliver(one)
+                    answer = await delivery.deliver(one)
             except MessageRefused as exc:
+                if exc.answer is not None:
+                    self._answers.send(self._set, route.node, ask_of(route, one), exc.answer)
                 self._counts.note(self._objects, key, f"message {one.position}: {exc}")
                 return
             except Unavailable as exc:
@@ -271,6 +278,7 @@ class TenantRules:
                     said = loop.time()
                 await asyncio.sleep(_AGAIN.delay(failures, random.random()))
             else:
+                self._answers.send(self._set, route.node, ask_of(route, one), answer)
                 self._counts.note(self._objects, key, "")
                 return
 

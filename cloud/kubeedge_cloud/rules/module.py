@@ -11,16 +11,15 @@ from functools import partial
 from kubeedge.api import rules
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import TenantId
+from kubeedge.apiserver.logs import NodeStream
 from kubeedge.apiserver.rule_counts import RuleCounts
-from kubeedge.errors import KubeEdgeError
 from kubeedge.store.model import Store
+from kubeedge_cloud.controllers.served_resources import client_serving
 from kubeedge_cloud.processes.membership import Alone, Membership, led
 from kubeedge_cloud.rules.driver import TenantRules
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import TenantRecord
-
-_LOOK = 30.0  # seconds between two looks whether a cluster has the CustomResourceDefinitions
 
 
 class MessageRules:
@@ -38,12 +37,15 @@ class MessageRules:
         cluster_client: Callable[[TenantRecord], KubeClient] | None = None,
         member: Membership | None = None,
         wall: Callable[[], float] = time.time,
+        node_stream: NodeStream | None = None,
     ) -> None:
+        """`node_stream` as TenantRules."""
         self._store, self._client_for, self._tenants = store, client_for, tenants
         self._cluster_client = cluster_client
         self._allowed = [ipaddress.ip_network(text) for text in allowed]
         self._member = member or Alone()
         self._wall = wall
+        self._node_stream = node_stream
         self._counts = RuleCounts()
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -54,11 +56,7 @@ class MessageRules:
         work = f"rules/{record.name}"
 
         async def run(ready: asyncio.Event) -> None:
-            client: KubeClient = self._client_for(record.name)
-            if record.cluster and self._cluster_client is not None:
-                client = self._cluster_client(record)
-                ready.set()  # the others must not wait for a cluster that may never have rules
-                await _served(client)
+            client = await client_serving(rules.RULES, record, self._client_for, self._cluster_client, ready)
             await TenantRules(
                 record.name,
                 self._store,
@@ -68,17 +66,7 @@ class MessageRules:
                 allowed=self._allowed,
                 wall=self._wall,
                 fence=partial(self._member.fence, work),
+                node_stream=self._node_stream,
             ).run(ready)
 
         await led(self._member, work, run, serving)
-
-
-async def _served(client: KubeClient) -> None:
-    """Wait until the API serves rules."""
-    while True:
-        try:
-            if rules.RULES in await client.resources():
-                return
-        except (KubeEdgeError, OSError):
-            pass  # it comes back
-        await asyncio.sleep(_LOOK)

@@ -46,6 +46,8 @@ def device_modules(parts: Parts) -> list[Module]:
         parts.push = DevicePush(queue, node, c.push_credentials, wall=time.time, store=parts.store)
         push.append(parts.push)
     twins = DeviceTwins(parts.store, wall=time.time, history=history, push=parts.push)
+    if parts.push is not None:
+        parts.push.named = twins.destinations
     parts.methods = DeviceMethods(twins, dict(map(method_server, c.method_servers)))
     if c.messages:
         from kubeedge.devices.upstream.module import MessageUpstream
@@ -58,7 +60,9 @@ def device_modules(parts: Parts) -> list[Module]:
         if c.service_bus:
             from kubeedge.devices.servicebus.module import ServiceBus
 
-            push.append(ServiceBus(parts.upstream, *loopback_endpoint(c.service_bus)))
+            where = loopback_endpoint(c.service_bus)
+            parts.service_bus = ServiceBus(parts.upstream, *where, timeout=c.service_bus_timeout)
+            push.append(parts.service_bus)
     scans = DeviceScans(parts.store, wall=time.time)
     bus = _event_bus(twins, parts, (address, port), c, scans)
     parts.twins, parts.events = twins, bus
@@ -104,17 +108,23 @@ def _lan(c: DevicesConfig) -> MqttListener | None:
     if not c.mqtt_tls.listen:
         return None
     certificate, key = c.mqtt_tls.cert_file, c.mqtt_tls.key_file
+    authorities = c.mqtt_tls.client_ca_file
     if c.mqtt_users is None or certificate is None or key is None:
         raise Invalid("modules.devices.mqttTls needs certFile, keyFile and modules.devices.mqttUsers")
+
+    shown = ", ".join(str(path) for path in (certificate, key, authorities) if path is not None)
 
     def context() -> ssl.SSLContext:
         found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         found.minimum_version = ssl.TLSVersion.TLSv1_2
         found.load_cert_chain(certificate, key, password="")  # nobody is there to type one
+        if authorities is not None:
+            found.load_verify_locations(authorities)
+            found.verify_mode = ssl.CERT_OPTIONAL  # who shows none has a password
         return found
 
     try:
         context()
     except (OSError, ValueError) as exc:
-        log.error("mqttTls: nobody gets in with %s and %s: %s", certificate, key, exc)
+        log.error("mqttTls: nobody gets in with %s: %s", shown, exc)
     return MqttListener(*ip_endpoint(c.mqtt_tls.listen), context)

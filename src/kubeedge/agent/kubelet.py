@@ -45,6 +45,10 @@ def cloud_calls(parts: Parts) -> ConnectionHandler:
             if parts.methods is not None:
                 return await parts.methods.answer(request)
             return text_response(404, "no devices on this node (modules.devices.enable)\n")
+        if request.path.startswith("/answers/"):
+            if parts.service_bus is not None:
+                return await parts.service_bus.answered(request)
+            return text_response(404, "no ServiceBus on this node (modules.devices.serviceBus)\n")
         if parts.rules is not None:
             return await parts.rules.answer(request)
         return text_response(404, "no rules on this node (modules.devices.rules)\n")

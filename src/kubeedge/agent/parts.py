@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kubeedge.devices.methods.driver import DeviceMethods
     from kubeedge.devices.module import DeviceTwins
     from kubeedge.devices.rules import NodeRules
+    from kubeedge.devices.servicebus.module import ServiceBus
     from kubeedge.devices.sinks.module import DevicePush
     from kubeedge.devices.upstream.module import MessageUpstream
     from kubeedge.gateway.module import NodeGateways
@@ -57,15 +58,17 @@ class Parts:
     push: DevicePush | None = None
     methods: DeviceMethods | None = None
     upstream: MessageUpstream | None = None
+    service_bus: ServiceBus | None = None
     _rules: NodeRules | None = None
 
     @property
     def rules(self) -> NodeRules | None:
         """What the cloud's rules reach on this node; None: they are switched off."""
         if self._rules is None and self.config.modules.devices.enable and self.config.modules.devices.rules:
+            from kubeedge.config.forms import port_range
             from kubeedge.devices.rules import NodeRules
 
-            self._rules = NodeRules()
+            self._rules = NodeRules([port_range(text) for text in self.config.modules.devices.rule_ports])
         return self._rules
 
     @property

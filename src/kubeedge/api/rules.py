@@ -24,7 +24,24 @@ MAX_TEXT = 1024  # characters of a path or a topic
 #: before a target URL: the topic, among messages for the cloud, of what a program has asked of the ServiceBus; no program can publish there
 SERVICES = "$servicebus/"
 METHODS = ("POST", "PUT", "PATCH", "DELETE", "GET")  # that a program may ask of a REST endpoint
+STATUS = "x-kubeedge-status"  # header of an answer on its way back to a program: what the endpoint answered
+MAX_ANSWER = 64 * 1024  # bytes of it
+_ASK = re.compile(r"[0-9a-f]{32}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]")
+
+
+def encode_request(method: str, ask: str, body: bytes) -> bytes:
+    """What a program has asked of the ServiceBus, as the payload of a message. `ask`: 32 hexadecimal digits by which an answer comes back; "": none."""
+    return f"{method}{f' {ask}' if ask else ''}\n".encode() + body
+
+
+def decode_request(payload: bytes) -> tuple[str, str, bytes]:
+    """(method, ask, body) of encode_request. Raises Invalid."""
+    first, _, body = payload.partition(b"\n")
+    method, _, ask = first[:64].decode("ascii", "replace").partition(" ")
+    if method not in METHODS or (ask and not _ASK.fullmatch(ask)):
+        raise Invalid(f"{first[:64]!r} is none of {', '.join(METHODS)}")
+    return method, ask, body
 
 
 def endpoint(obj: Object) -> list[FieldError]:

@@ -105,12 +105,12 @@ async def _lines(answer: ClientResponse, node: str) -> AsyncGenerator[bytes, Non
         raise
 
 
-def unreachable(node: str, exc: BaseException, what: str = "its logs can be read") -> NodeUnreachable:
-    """`what` can be had again when the node is connected."""
-    reason = str(exc) or type(exc).__name__
+def unreachable(node: str, exc: BaseException, what: str = "") -> NodeUnreachable:
+    """`what` can be had again when the node is connected, and not before; "": logs, which are on the node at any time."""
+    reason = str(exc) or ("no answer in time" if isinstance(exc, TimeoutError) else type(exc).__name__)
+    more = "" if what else ", and on the node itself at any time"
     return NodeUnreachable(
-        f"node {node} cannot be reached: {reason}; {what} again when it is connected "
-        "(kubectl get nodes), and on the node itself at any time"
+        f"node {node} cannot be reached: {reason}; {what or 'its logs can be read'} again when it is connected (kubectl get nodes){more}"
     )
 
 

@@ -45,18 +45,21 @@ class MessageCalls:
         asked = Attributes("get" if reads else "create", devices.GROUP, devices.DEVICES.plural, "")
         if isinstance(identity, AccountIdentity) and not identity.may(asked):
             raise forbidden(identity, asked)
-        tenant = registry.tenant
+        return await self.answer(registry.tenant, registry.now, request, parts)
+
+    async def answer(self, tenant: TenantId, now: Callable[[], float], request: Request, parts: list[str]) -> Response:
+        """The same for a caller who has the right. `now`: seconds since 1970."""
         if self._open[tenant] >= _AT_ONCE:
             raise TooManyRequests(f"{_AT_ONCE} requests for messages of tenant {tenant} are open")
         self._open[tenant] += 1
         try:
-            return await self._answer(self._log(tenant), registry, request, parts)
+            return await self._answer(self._log(tenant), now, request, parts)
         finally:
             self._open[tenant] -= 1
             if not self._open[tenant]:
                 del self._open[tenant]
 
-    async def _answer(self, log: MessageLog, registry: Registry, request: Request, parts: list[str]) -> Response:
+    async def _answer(self, log: MessageLog, now: Callable[[], float], request: Request, parts: list[str]) -> Response:
         match request.method, parts:
             case (("GET" | "HEAD"), [node]):
                 return await _read(log, NodeName(node), request)
@@ -65,7 +68,7 @@ class MessageCalls:
                 return answers.ok({name: {"through": one.through, "at": one.at} for name, one in found.items()})
             case "POST", [node, "readers", name]:
                 through = await _through(request)
-                await log.acknowledge(NodeName(node), name, through, registry.now())
+                await log.acknowledge(NodeName(node), name, through, now())
                 return answers.ok({"through": through})
             case "DELETE", [node, "readers", name]:
                 if not await log.forget(NodeName(node), name):

@@ -103,12 +103,17 @@ class MessageLog:
         return {kv.key.removeprefix(prefix): decode_reader(kv.value) for kv in found.kvs}
 
     async def acknowledge(self, node: NodeName, name: str, through: int, now: float) -> None:
-        """The reader has all messages up to there, and will not ask for them again; 0: it begins. Raises BadRequest, NotFound (the node),
-        TooManyRequests (readers)."""
+        """The reader has all messages up to there, and will not ask for them again; 0: it begins. Raises BadRequest, also for a position that no message
+        has had yet, NotFound (the node), TooManyRequests (readers)."""
         if not _NAME.fullmatch(name):
             raise BadRequest(f"{name[:64]!r} is no name of a reader: a-z, 0-9, '-', '_' and '.', at most 128")
         key = keys.message_readers(self._tenant, node) + name
         record = keys.nodes(self._tenant) + node
+        if through >= (following := await self._next(node)) and not await self.read(node, through - 1, 1, 1):
+            await self.check(node)
+            raise BadRequest(
+                f"node {node} has messages through position {following - 1}: a reader that says it has more would miss those that come"
+            )
         for _ in range(_ATTEMPTS):
             old = await self._store.get(key)
             if old is None and len(await self.readers(node)) >= MAX_READERS:
@@ -123,6 +128,12 @@ class MessageLog:
                 return
             await self.check(node)
         raise Conflict(f"reader {name} is written by others")
+
+    async def _next(self, node: NodeName) -> int:
+        """The position that the node's next message will have; 1 is larger than what a reader says that only begins."""
+        answer = keys.edge_desired(self._tenant, node) + node_messages.ANSWERS.removeprefix(keys.DESIRED)
+        kv = await self._store.get(answer + node_messages.TAKEN)
+        return node_messages.decode_taken(kv.value if kv is not None else None).next
 
     async def forget(self, node: NodeName, name: str) -> bool:
         """Nothing waits for the reader any more. False: there is none of that name."""

@@ -21,7 +21,7 @@ from urllib.parse import quote
 from kubeedge.api import meta, rules
 from kubeedge.api.access import Attributes
 from kubeedge.api.names import NodeName, Object, TenantId
-from kubeedge.api.status import BadRequest, NoSuchPath, TooLarge, TooManyRequests
+from kubeedge.api.status import BadRequest, NodeUnreachable, NoSuchPath, TooLarge, TooManyRequests
 from kubeedge.apiserver.accounts import AccountIdentity, forbidden
 from kubeedge.apiserver.logs import CONNECT, NodeStream, unreachable
 from kubeedge.apiserver.registry import Registry
@@ -211,7 +211,10 @@ async def _published(connection: Connection, node: str, topic: str, body: bytes)
             answer = await connection.request("POST", target, [("host", node)], body)
             text = (await answer.read(4096)).decode("utf-8", "replace")
     except (TimeoutError, OSError, EOFError) as exc:
-        raise unreachable(node[:253], exc, "its rules can be called") from exc
+        why = "no answer in time" if isinstance(exc, TimeoutError) else str(exc) or "the connection has ended"
+        raise NodeUnreachable(
+            f"node {node[:253]} has taken the message and not said that its broker has it: {why}"
+        ) from exc
     finally:
         connection.abort()
     if answer.status == 200:

@@ -41,6 +41,9 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         parser.add_argument("--cloud", action="store_true", help="ask the cloud process of this machine, not the node")
     user = verbs.add_parser("user", help="print an entry for the file of MQTT users (modules.devices.mqttUsers)")
     user.add_argument("name", help="the user's name")
+    user.add_argument(
+        "--certificate", action="store_true", help="it has a client certificate of that name, no password"
+    )
     user.add_argument("--protocol", default="", help="a mapper: it may use the devices of that protocol")
     _add_scan(verbs)
     history = made["history"]
@@ -137,4 +140,17 @@ def _add_mapper(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _broker(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--broker", metavar="HOST:PORT", default=BROKER, help=f"the node's (default: {BROKER})")
+    parser.add_argument(
+        "--broker",
+        metavar="HOST:PORT",
+        default="",
+        help=f"the node's; mqtts://HOST[:PORT] by TLS (default: $KUBEEDGE_BROKER, else {BROKER})",
+    )
+    for option, metavar, summary in (
+        ("--user", "NAME", "user at that broker (default: $KUBEEDGE_BROKER_USER; so do the others)"),
+        ("--password-file", "FILE", "file with the user's password"),
+        ("--ca-file", "FILE", "authorities of the broker's certificate, PEM (default: the system's)"),
+        ("--cert-file", "FILE", "our certificate for it, PEM"),
+        ("--key-file", "FILE", "private key of that certificate"),
+    ):
+        parser.add_argument(option, metavar=metavar, default="", help=summary)

@@ -17,11 +17,10 @@ from kubeedge.cli.control import call_cloud, of_tenant
 from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.show import as_json, table, tree
 from kubeedge.errors import Invalid, KubeEdgeError
-from kubeedge.mapper.link import endpoint
+from kubeedge.mapper.broker import LOGIN, NodeBroker, node_broker
 from kubeedge.mapper.scan import core
 from kubeedge.mapper.scan.core import ScanRequest
 from kubeedge.mapper.scan.driver import scan
-from kubeedge.mqtt.client import MqttClient
 from kubeedge.mqtt.codec import Publish
 
 FOUND = "$ke/events/devices/found"
@@ -32,7 +31,7 @@ _LONGER = 120.0  # seconds that a node has besides those of the scan, before the
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit status 0. Raises CommandError, UsageError."""
+    """Exit status 0, or 1 when a finder has failed: what others have found counts all the same. Raises CommandError, UsageError."""
     if options.verb == "approve":
         return _approve(options)
     if not 0 < options.seconds <= core.MAX_SECONDS or not 0 < options.packets <= core.MAX_PACKETS:
@@ -59,17 +58,18 @@ def _here(options: argparse.Namespace, request: ScanRequest) -> int:
     answer = {"findings": findings, "errors": result.errors, "leftOut": result.left_out}
     print(as_json(answer) if options.output == "json" else _text(findings, result.errors, result.left_out))
     if findings and not options.dry_run:
+        broker = node_broker(options.broker, {name: getattr(options, name) for name in LOGIN})
         try:
-            asyncio.run(_hand_over(endpoint(options.broker), findings))
+            asyncio.run(_hand_over(broker, findings))
         except (OSError, KubeEdgeError) as exc:
             advice = "is modules.devices.enable true, and does the agent run? --dry-run scans without it"
-            raise CommandError(f"broker {options.broker}: {str(exc) or 'no answer in time'}", advice) from exc
+            raise CommandError(f"broker {broker}: {str(exc) or 'no answer in time'}", advice) from exc
         if options.output != "json":
             print("They are on their way to the cloud, as Devices that wait for `kubeedge devices approve`.")
-    return 0
+    return 1 if result.errors else 0
 
 
-async def _hand_over(address: tuple[str, int], findings: Sequence[Mapping[str, Any]]) -> None:
+async def _hand_over(broker: NodeBroker, findings: Sequence[Mapping[str, Any]]) -> None:
     answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue(64)
 
     def received(message: Publish) -> None:
@@ -80,7 +80,7 @@ async def _hand_over(address: tuple[str, int], findings: Sequence[Mapping[str, A
         if isinstance(value, dict) and not answers.full():
             answers.put_nowait(value)
 
-    client = await MqttClient.open(*address, f"scan-{time.time_ns()}", received)
+    client = await broker.connect(f"scan-{time.time_ns()}", received)
     serving = asyncio.create_task(client.serve())
     try:
         async with asyncio.timeout(_ANSWER):
@@ -132,7 +132,7 @@ def _in_the_cloud(options: argparse.Namespace, request: ScanRequest) -> int:
             raise CommandError(f"node {options.node} has not ended the scan yet", "kubeedge devices list --cloud")
         time.sleep(_LOOK)
     print(as_json(answer) if options.output == "json" else tree(answer))
-    return 0
+    return 1 if answer.get("errors") or answer.get("error") else 0
 
 
 def _approve(options: argparse.Namespace) -> int:

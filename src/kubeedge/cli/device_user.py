@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import sys
+from typing import Any
 
 import yaml
 
@@ -17,15 +18,11 @@ from kubeedge.mqtt.codec import MAX_PASSWORD
 
 def run(options: argparse.Namespace) -> int:
     """Prints the entry. The password is asked for, or is the first line of the standard input: an argument could be seen by others."""
-    if sys.stdin.isatty():
-        password = getpass.getpass("password: ")
-        if password != getpass.getpass("once more: "):
-            raise UsageError("these are two passwords")
+    item: dict[str, Any] = {"user": options.name}
+    if options.certificate:
+        item["certificate"] = True
     else:
-        password = sys.stdin.readline().rstrip("\r\n")
-    if not 0 < len(password.encode()) <= MAX_PASSWORD:
-        raise UsageError(f"a password has 1 to {MAX_PASSWORD} bytes")
-    item = {"user": options.name, "password": passwords.hashed(password.encode())}
+        item["password"] = passwords.hashed(_password().encode())
     if options.protocol:
         item["protocol"] = options.protocol
     try:
@@ -34,3 +31,15 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(str(exc)) from exc
     print(yaml.safe_dump([item], sort_keys=False, width=1000), end="")
     return 0
+
+
+def _password() -> str:
+    if sys.stdin.isatty():
+        password = getpass.getpass("password: ")
+        if password != getpass.getpass("once more: "):
+            raise UsageError("these are two passwords")
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    if not 0 < len(password.encode()) <= MAX_PASSWORD:
+        raise UsageError(f"a password has 1 to {MAX_PASSWORD} bytes")
+    return password

@@ -20,7 +20,7 @@ from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.show import as_json, table, tree
 from kubeedge.errors import Invalid, KubeEdgeError, Unavailable
 from kubeedge.kit.tasks import cancel_and_wait
-from kubeedge.mapper.link import endpoint
+from kubeedge.mapper.broker import LOGIN, NodeBroker, node_broker
 from kubeedge.mapper.listing import RESULT, DeviceListing
 from kubeedge.mqtt.client import MqttClient
 from kubeedge.mqtt.codec import Publish
@@ -51,19 +51,19 @@ def run(options: argparse.Namespace) -> int:
     if options.cloud:
         return _in_the_cloud(options)
     try:
-        address = endpoint(options.broker)
+        broker = node_broker(options.broker, {name: getattr(options, name) for name in LOGIN})
     except Invalid as exc:
         raise UsageError(str(exc)) from exc
     try:
         verbs = {"watch": _watch, "history": _history, "call": _call}
-        asyncio.run(verbs.get(options.verb, _show)(address, options))
+        asyncio.run(verbs.get(options.verb, _show)(broker, options))
     except (OSError, KubeEdgeError) as exc:
         if isinstance(exc, CommandError | BrokenPipeError):
             raise
         if isinstance(exc, Unavailable):
-            raise CommandError(f"broker {options.broker}: {exc}", _USERS) from exc
+            raise CommandError(f"broker {broker}: {exc}", _USERS) from exc
         advice = f"{_ADVICE}{'' if options.verb in ('watch', 'history') else _ELSEWHERE}"
-        raise CommandError(f"broker {options.broker}: {str(exc) or 'no answer in time'}", advice) from exc
+        raise CommandError(f"broker {broker}: {str(exc) or 'no answer in time'}", advice) from exc
     return 0
 
 
@@ -98,8 +98,8 @@ def _values(texts: Sequence[str]) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def _client(address: tuple[str, int], received: Callable[[Publish], None]) -> AsyncIterator[MqttClient]:
-    client = await MqttClient.open(*address, f"devices-{time.time_ns()}", received)
+async def _client(broker: NodeBroker, received: Callable[[Publish], None]) -> AsyncIterator[MqttClient]:
+    client = await broker.connect(f"devices-{time.time_ns()}", received)
     serving = asyncio.create_task(client.serve())
     try:
         yield client
@@ -107,24 +107,33 @@ async def _client(address: tuple[str, int], received: Callable[[Publish], None])
         await cancel_and_wait(serving)
 
 
-async def _show(address: tuple[str, int], options: argparse.Namespace) -> None:
+async def _listed(broker: NodeBroker) -> list[dict[str, Any]]:
     listing = DeviceListing()
 
     def received(message: Publish) -> None:
         if isinstance(value := _value(message.payload), dict):
             listing.answered(value)
 
-    async with _client(address, received) as client:
+    async with _client(broker, received) as client:
         await client.subscribe(RESULT)
-        devices = await listing.all(client)
+        return await listing.all(client)
+
+
+async def _show(broker: NodeBroker, options: argparse.Namespace) -> None:
+    devices = await _listed(broker)
     if options.verb == "list":
         print(as_json(devices) if options.output == "json" else _list(devices))
         return
-    found = [item for item in devices if _is_meant(item["id"], options.device)]
+    found = _the_one(devices, options.device)
+    print(as_json(found) if options.output == "json" else _one(found))
+
+
+def _the_one(devices: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    found = [item for item in devices if _is_meant(item["id"], name)]
     if len(found) != 1:
         why = "no device" if not found else f"{len(found)} devices (say NAMESPACE/NAME)"
-        raise CommandError(f"this node has {why} {options.device}", "kubeedge devices list")
-    print(as_json(found[0]) if options.output == "json" else _one(found[0]))
+        raise CommandError(f"this node has {why} {name}", "kubeedge devices list")
+    return found[0]
 
 
 def _call_body(options: argparse.Namespace) -> dict[str, Any]:
@@ -139,16 +148,16 @@ def _print_result(options: argparse.Namespace, result: Any) -> int:
     return 0
 
 
-async def _call(address: tuple[str, int], options: argparse.Namespace) -> None:
+async def _call(broker: NodeBroker, options: argparse.Namespace) -> None:
     request = {"id": options.device, "method": options.method, **_call_body(options)}
-    value = await _asked(address, CALL, request, options.timeout + _SLACK)
+    value = await _asked(broker, CALL, request, options.timeout + _SLACK)
     if "reason" in value:
         is_known = not str(value["reason"]).startswith("this node has")
         raise CommandError(str(value["reason"]), f"kubeedge devices {'get ' + options.device if is_known else 'list'}")
     _print_result(options, value.get("result"))
 
 
-async def _asked(address: tuple[str, int], topic: str, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+async def _asked(broker: NodeBroker, topic: str, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     """The answer to a request on a topic of the node's. Raises OSError, TimeoutError included."""
     answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
     event = f"{request['id']}-{time.time_ns()}"[-100:]
@@ -158,16 +167,16 @@ async def _asked(address: tuple[str, int], topic: str, request: Mapping[str, Any
         if isinstance(value, dict) and value.get("event_id") == event and not answered.done():
             answered.set_result(value)
 
-    async with _client(address, received) as client, asyncio.timeout(seconds):
+    async with _client(broker, received) as client, asyncio.timeout(seconds):
         await client.subscribe(f"{topic}/result")
         await client.publish(topic, json.dumps({"event_id": event, **request}).encode())
         return await answered
 
 
-async def _history(address: tuple[str, int], options: argparse.Namespace) -> None:
+async def _history(broker: NodeBroker, options: argparse.Namespace) -> None:
     since = int((time.time() - options.since) * 1000) if options.since else 0
     request = {"id": options.device, "property": options.property, "since": max(0, since), "count": options.count}
-    value = await _asked(address, HISTORY, request, _ANSWER)
+    value = await _asked(broker, HISTORY, request, _ANSWER)
     if "reason" in value:
         raise CommandError(f"{options.device}: {value['reason']}", "kubeedge devices list")
     found = value["values"]
@@ -230,7 +239,7 @@ def _time(milliseconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(milliseconds / 1000)) if milliseconds else "-"
 
 
-async def _watch(address: tuple[str, int], options: argparse.Namespace) -> None:
+async def _watch(broker: NodeBroker, options: argparse.Namespace) -> None:
     changes: asyncio.Queue[Publish] = asyncio.Queue(_WAITING)
 
     def received(message: Publish) -> None:
@@ -238,7 +247,9 @@ async def _watch(address: tuple[str, int], options: argparse.Namespace) -> None:
             changes.get_nowait()
         changes.put_nowait(message)
 
-    async with _client(address, received) as client:
+    if options.device:
+        options.device = _the_one(await _listed(broker), options.device)["id"]
+    async with _client(broker, received) as client:
         await client.subscribe(f"{_DEVICE}+/+{_DOCUMENT}")
         printed = 0
         while not options.count or printed < options.count:

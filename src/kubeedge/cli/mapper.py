@@ -10,7 +10,7 @@ from pathlib import Path
 from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.errors import Invalid
 from kubeedge.mapper import project
-from kubeedge.mapper.link import endpoint
+from kubeedge.mapper.broker import LOGIN, endpoint, node_broker
 from kubeedge.mapper.mapper import Mapper
 
 _TARGET = "/mapper"  # in an image
@@ -24,12 +24,14 @@ def run(options: argparse.Namespace) -> int:
             return _new(options)
         case "image":
             return _image(options)
-    for address in filter(None, (options.broker, options.metrics, getattr(options, "listen", ""))):
-        try:
+    login = {name: getattr(options, name) for name in LOGIN}
+    try:
+        node_broker(options.broker, login)
+        for address in filter(None, (options.metrics, getattr(options, "listen", ""))):
             endpoint(address)
-        except Invalid as exc:
-            raise UsageError(str(exc)) from exc
-    _mapper(options).run(options.broker, metrics=options.metrics)
+    except Invalid as exc:
+        raise UsageError(str(exc)) from exc
+    _mapper(options).run(options.broker, metrics=options.metrics, **login)
     return 0
 
 

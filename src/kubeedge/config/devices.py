@@ -32,6 +32,10 @@ class MqttTlsConfig:
     listen: str = setting("", 'HOST:PORT, as 0.0.0.0:8883; "": none', form=forms.optional_ip_endpoint)
     cert_file: Path | None = setting(None, "certificate of the broker, PEM; read for each connection")
     key_file: Path | None = setting(None, "private key of that certificate")
+    client_ca_file: Path | None = setting(
+        None,
+        "authorities of client certificates, PEM, by whose names users with `certificate: true` come; none: passwords",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +93,18 @@ class DevicesConfig:
         '"": nowhere. Needs `messages`',
         form=forms.optional_loopback,
     )
+    service_bus_timeout: float = setting(
+        10.0,
+        "seconds that such a program waits for what the endpoint answers, before it hears that its request is on its way; 0: not at all",
+        low=0.0,
+        high=60.0,
+    )
     rules: bool = setting(
         False,
         "rules of the cloud may publish on the broker, and call HTTP services on 127.0.0.1 of this node (docs/guide/rules.md)",
+    )
+    rule_ports: tuple[str, ...] = setting(
+        (),
+        "ports of 127.0.0.1 whose services rules may call, PORT or FIRST-LAST, as 8080 or 9000-9099; none: all of them",
+        form=forms.port_range,
     )

@@ -249,6 +249,15 @@ def method_server(text: str) -> tuple[str, tuple[str, int]]:
     return protocol, loopback_endpoint(where)
 
 
+def port_range(text: str) -> tuple[int, int]:
+    """(first, last) of PORT or FIRST-LAST. Raises ValueError."""
+    first, dash, last = text.partition("-")
+    found = [int(one) if one.isascii() and one.isdigit() and len(one) < 6 else 0 for one in (first, last or first)]
+    if not 0 < found[0] <= found[1] < 65536 or (dash and not last):
+        raise ValueError("is not PORT or FIRST-LAST, of 1 to 65535")
+    return found[0], found[1]
+
+
 def optional_loopback(text: str) -> None:
     """As loopback_endpoint, or ""."""
     if text:

@@ -95,6 +95,13 @@ class DeviceTwins:
             if self._history is not None:
                 self._history.close()
 
+    def destinations(self) -> set[str] | None:
+        """Those that Devices of this node name now; None: the devices are not known yet."""
+        if not self.settled.is_set():
+            return None
+        devices = self.twins.devices.values()
+        return {spec for device in devices for specs in device.destinations.values() for spec in specs}
+
     def report(
         self,
         key: NamespacedName,

@@ -9,7 +9,7 @@ somebody else's, and what listens on loopback is not for them. Lives elsewhere: 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kubeedge.errors import KubeEdgeError, Unavailable
 from kubeedge.kit.http1 import ClientGone, Connection, Request, Response, Upgrade, serve_connection, text_response
@@ -28,7 +28,9 @@ _CALLS = 32  # of services at the same time: each has buffers
 class NodeRules:
     """`publish` gives a message to the broker, and raises Unavailable while that is away; None: there is none yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, ports: Sequence[tuple[int, int]] = ()) -> None:
+        """`ports`: the first and the last of those whose services may be called; none: all."""
+        self._ports = ports
         self.publish: Callable[[str, bytes], None] | None = None
         self._calls = 0
 
@@ -68,6 +70,8 @@ class NodeRules:
         return text_response(200, "message delivered")
 
     async def _service(self, request: Request, port: int, target: str) -> Response | Upgrade:
+        if self._ports and not any(first <= port <= last for first, last in self._ports):
+            return error_response(403, f"port {port} is not for rules (modules.devices.rulePorts of the node)")
         if self._calls >= _CALLS:
             return error_response(503, f"{_CALLS} calls of services of this node are open", retry_after=1.0)
         self._calls += 1

@@ -29,8 +29,14 @@ class KeptConnection:
     async def exchange(
         self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes, *, limit: int
     ) -> tuple[int, bytes]:
-        """(status, body) of the answer. Whoever needs for the headers what `connect` has read calls `open` first. Raises BodyTooLarge for more than
-        `limit` bytes, OSError and PeerError; then the connection is cut."""
+        """(status, body) of the answer. Whoever needs for the headers what `connect` has read calls `open` first. Raises as `ask`."""
+        status, _, data = await self.ask(method, target, headers, body, limit=limit)
+        return status, data
+
+    async def ask(
+        self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes, *, limit: int
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        """(status, headers, body) of the answer. Raises BodyTooLarge for more than `limit` bytes, OSError and PeerError; then the connection is cut."""
         connection = await self.open()
         is_whole = False
         try:
@@ -40,7 +46,7 @@ class KeptConnection:
         finally:
             if not is_whole:
                 self.cut()
-        return answer.status, data
+        return answer.status, answer.headers, data
 
     async def close(self) -> None:
         """Ends the connection, when the server has taken what was written; the next request makes another one."""

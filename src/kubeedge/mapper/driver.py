@@ -66,6 +66,8 @@ class Handlers:
             return await self.call(handler, client, arguments)
         if self.write is None:
             raise device.invalid(f"method {call.method[:128]} has no handler, and this mapper writes nothing")
+        if not arguments:
+            raise device.invalid(f"method {call.method[:128]} has no handler, and no parameters that could be written")
         for name, value in arguments.items():
             await self.call(self.write, client, device.properties[name], value)
         return None

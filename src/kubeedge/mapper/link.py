@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.backoff import Backoff
 from kubeedge.mapper import methods, values
+from kubeedge.mapper.broker import NodeBroker
 from kubeedge.mapper.core import ReportBatch
 from kubeedge.mapper.listing import DEVICES, RESULT, DeviceListing
 from kubeedge.mapper.methods import AskedMethod
@@ -52,10 +53,10 @@ class LinkOwner(Protocol):
 class BrokerLink:
     """`protocol` is that of the mapper. Raises nothing for a broker that is away: it is tried for ever."""
 
-    def __init__(self, owner: LinkOwner, protocol: str, host: str, port: int) -> None:
+    def __init__(self, owner: LinkOwner, protocol: str, broker: NodeBroker) -> None:
         self._owner = owner
         self._protocol = protocol
-        self._address = (host, port)
+        self._broker = broker
         self._client: MqttClient | None = None
         self._listing = DeviceListing(protocol)
         self._stale = asyncio.Event()
@@ -71,14 +72,14 @@ class BrokerLink:
         while True:
             try:
                 name = f"mapper-{self._protocol}-{os.getpid()}-{random.getrandbits(32):08x}"[:200]
-                client = await MqttClient.open(*self._address, name, self._received)
+                client = await self._broker.connect(name, self._received)
                 failures = 0
                 async with asyncio.TaskGroup() as group:
                     group.create_task(client.serve(), name="mapper: messages")
                     group.create_task(self._follow(client), name="mapper: devices")
             except* (OSError, KubeEdgeError) as found:
                 if not failures:
-                    log.warning("broker %s:%d: %s", *self._address, _first(found))
+                    log.warning("broker %s: %s", self._broker, _first(found))
                 failures += 1
             finally:
                 self._client = None
@@ -87,7 +88,7 @@ class BrokerLink:
     async def _follow(self, client: MqttClient) -> None:
         calls = f"{methods.DEVICE}+/+{methods.CALL}"
         await client.subscribe(f"{_DEVICE}+/+{_DELTA}", f"{DEVICES}updated", RESULT, calls)
-        log.info("broker %s:%d: attached", *self._address)
+        log.info("broker %s: attached", self._broker)
         self._client = client
         self._owner.attached()
         while True:
@@ -153,14 +154,6 @@ def _devices(items: list[Any]) -> dict[str, tuple[MappedDevice, dict[str, str]]]
         except Invalid as exc:
             log.warning("left out: %s", exc)
     return found
-
-
-def endpoint(text: str) -> tuple[str, int]:
-    """The parts of HOST:PORT. Raises Invalid."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise Invalid(f"{text!r} is no HOST:PORT")
-    return host.strip("[]"), int(port)
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> BaseException:

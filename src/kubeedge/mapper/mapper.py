@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeAlias, TypeVar
 
-from kubeedge.errors import KubeEdgeError, Misuse, NotFound
+from kubeedge.errors import Invalid, KubeEdgeError, Misuse, NotFound
 from kubeedge.kit.tasks import TaskSet, cancel_and_wait, until_one_ends
+from kubeedge.mapper.broker import NodeBroker, endpoint, node_broker
 from kubeedge.mapper.core import DeviceCycle
 from kubeedge.mapper.driver import DeviceRunner, Handler, Handlers, ListenHandler, MapperStats
-from kubeedge.mapper.link import BrokerLink, endpoint
+from kubeedge.mapper.link import BrokerLink
 from kubeedge.mapper.methods import AskedMethod
 from kubeedge.mapper.values import MappedDevice
 
 log = logging.getLogger("kubeedge.mapper")
 
-BROKER = "127.0.0.1:1883"
-_VARIABLE = "KUBEEDGE_BROKER"
 _ANSWERS = 64  # to calls of methods that are on their way at the same time; whoever waits for others hears nothing
 _ARENAS, _SPARE = 2, 64 * 1024  # heaps of a mapper's process, and bytes of each that are kept free: it has few threads
 H = TypeVar("H", bound=Handler)
@@ -123,6 +121,15 @@ class Mapper:
             raise NotFound(f"device {device.id}: the node has it no more")
         runner.report(values)
 
+    def reporter(self, device: MappedDevice) -> Callable[[Mapping[str, Any]], None]:
+        """As `report`, of one device, and it raises nothing: the Device says what is wrong with its values."""
+
+        def report(values: Mapping[str, Any]) -> None:
+            with contextlib.suppress(Invalid, NotFound):
+                self.report(device, values)
+
+        return report
+
     def simulate(self, id: str, take: Callable[[Mapping[str, Any]], None] | None) -> None:
         """For tests (simulated.py): `take` gets what is reported of that device; None: nobody does."""
         if take is None:
@@ -141,17 +148,18 @@ class Mapper:
         }
         return {"broker": self._link is not None and self._link.is_attached, "devices": devices}
 
-    def run(self, broker: str = "", *, metrics: str = "") -> None:
-        """Serve until SIGTERM or SIGINT. `broker`: HOST:PORT; by default what $KUBEEDGE_BROKER says, else 127.0.0.1:1883. `metrics`: HOST:PORT
-        of /metrics, /healthz and /readyz; none by default."""
+    def run(self, broker: str = "", *, metrics: str = "", **login: str) -> None:
+        """Serve until SIGTERM or SIGINT. `broker`: HOST:PORT, or mqtts://HOST by TLS; by default what $KUBEEDGE_BROKER says, else 127.0.0.1:1883.
+        `metrics`: HOST:PORT of /metrics, /healthz and /readyz; none by default. `login`: user, password_file, ca_file, cert_file, key_file, by
+        default what the environment says (broker.py). Raises Invalid for a broker or a login that is none."""
         from kubeedge._fastpath import libc
         from kubeedge.kit import logs
 
         libc.limit_malloc(_ARENAS, _SPARE)
         logs.setup()
-        asyncio.run(self._until_signalled(broker, metrics))
+        asyncio.run(self._until_signalled(node_broker(broker, login), metrics))
 
-    async def _until_signalled(self, broker: str, metrics: str) -> None:
+    async def _until_signalled(self, broker: NodeBroker, metrics: str) -> None:
         serving = asyncio.ensure_future(self._with_metrics(broker, metrics) if metrics else self.serve(broker))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -159,16 +167,15 @@ class Mapper:
         with contextlib.suppress(asyncio.CancelledError):
             await serving
 
-    async def _with_metrics(self, broker: str, metrics: str) -> None:
+    async def _with_metrics(self, broker: NodeBroker, metrics: str) -> None:
         from kubeedge.mapper.observe import metrics_server
 
         server = metrics_server(self.stats, lambda: self.health, *endpoint(metrics))
         await until_one_ends(server.run(asyncio.Event()), self.serve(broker))
 
-    async def serve(self, broker: str = "") -> None:
+    async def serve(self, broker: str | NodeBroker = "") -> None:
         """As `run`, within a loop: until it is cancelled, when all devices are closed."""
-        host, port = endpoint(broker or os.environ.get(_VARIABLE) or BROKER)
-        self._link = BrokerLink(self, self.protocol, host, port)
+        self._link = BrokerLink(self, self.protocol, node_broker(broker) if isinstance(broker, str) else broker)
         async with TaskSet(f"mapper {self.protocol}") as self._set:
             try:
                 await until_one_ends(self._link.run(), *(task() for task in self._background))

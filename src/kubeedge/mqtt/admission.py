@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
 
 from kubeedge.kit.dataclasses import dataclass
 from kubeedge.mqtt.codec import Connect, Publish
@@ -22,6 +22,22 @@ class MqttPeer:
     address: str
     uid: int | None
     is_remote: bool  # it came by the listener for other machines
+    names: tuple[
+        str, ...
+    ] = ()  # of the client certificate that TLS has verified: the common name, then the alternative ones
+
+
+_MAX_NAMES = 32  # of a certificate
+_ALTERNATIVE = ("DNS", "URI", "email", "IP Address")
+
+
+def certificate_names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The names of a verified client certificate, as ssl.SSLSocket.getpeercert() gives it; the client may have shown none."""
+    if not certificate:
+        return ()
+    common = [value for relative in certificate.get("subject", ()) for key, value in relative if key == "commonName"]
+    others = [value for kind, value in certificate.get("subjectAltName", ()) if kind in _ALTERNATIVE]
+    return tuple(dict.fromkeys([*common, *others]))[:_MAX_NAMES]
 
 
 #: the rights of a client that has said who it is, None: all. Raises MqttError to refuse it

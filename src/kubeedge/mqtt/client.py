@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable, Sequence
 
 from kubeedge.errors import Unavailable
@@ -41,11 +42,19 @@ class MqttClient:
         return self._ended
 
     @staticmethod
-    async def open(host: str, port: int, client_id: str, received: Callable[[Publish], None]) -> MqttClient:
-        """Connected and welcome. Raises OSError, TimeoutError, and Unavailable when the broker refuses the client."""
+    async def open(
+        host: str,
+        port: int,
+        client_id: str,
+        received: Callable[[Publish], None],
+        *,
+        tls: ssl.SSLContext | None = None,
+        login: tuple[str, str | None] | None = None,
+    ) -> MqttClient:
+        """Connected and welcome. `login` as `welcomed`. Raises OSError, TimeoutError, and Unavailable when the broker refuses the client."""
         async with asyncio.timeout(_ANSWER):
-            reader, writer = await asyncio.open_connection(host, port, limit=_READ)
-            return await MqttClient.welcomed(reader, writer, client_id, received)
+            reader, writer = await asyncio.open_connection(host, port, ssl=tls, limit=_READ)
+            return await MqttClient.welcomed(reader, writer, client_id, received, login)
 
     @staticmethod
     async def welcomed(
@@ -53,9 +62,9 @@ class MqttClient:
         writer: asyncio.StreamWriter,
         client_id: str,
         received: Callable[[Publish], None],
-        login: tuple[str, str] | None = None,
+        login: tuple[str, str | None] | None = None,
     ) -> MqttClient:
-        """The client of a connection that is there. `login`: user and password. Raises as `open`; the connection has ended then."""
+        """The client of a connection that is there. `login`: user, and password unless a certificate stands for it. Raises as `open`; the connection has ended then."""
         client = MqttClient(reader, writer, received)
         try:
             async with asyncio.timeout(_ANSWER):

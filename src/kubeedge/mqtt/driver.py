@@ -21,7 +21,7 @@ from kubeedge.kit.peer_user import peer_user
 from kubeedge.kit.streams import listening_socket
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.mqtt import codec
-from kubeedge.mqtt.admission import Admit, Handle, MqttListener, MqttPeer
+from kubeedge.mqtt.admission import Admit, Handle, MqttListener, MqttPeer, certificate_names
 from kubeedge.mqtt.codec import Connect, Publish
 from kubeedge.mqtt.connection import READ, MqttConnection
 from kubeedge.mqtt.core import Broker, ClientRights, MqttSession
@@ -125,7 +125,8 @@ class MqttServer:
             log.info("client %s: %s", accepted.address, exc)
             accepted.socket.close()
             return
-        peer = MqttPeer(accepted.address, uid, make is not None)
+        names = certificate_names(writer.get_extra_info("peercert")) if make is not None else ()
+        peer = MqttPeer(accepted.address, uid, make is not None, names)
         connection = MqttConnection(self, accepted, (reader, writer), peer)
         try:
             with contextlib.suppress(ConnectionError, TimeoutError):

@@ -61,10 +61,12 @@ def _text(value: str) -> bytes:
     return len(data).to_bytes(2, "big") + data
 
 
-def connect(client_id: str, keepalive: int, login: tuple[str, str] | None = None) -> bytes:
-    """The first packet, for a session that ends with the connection. `keepalive`: seconds; `login`: user and password."""
-    flags = 2 if login is None else 0xC2
-    shown = b"" if login is None else b"".join(map(_text, login))
+def connect(client_id: str, keepalive: int, login: tuple[str, str | None] | None = None) -> bytes:
+    """The first packet, for a session that ends with the connection. `keepalive`: seconds; `login`: user, and password
+    unless TLS shows who it is."""
+    user, password = login or (None, None)
+    flags = 2 | (0x80 if user is not None else 0) | (0x40 if password is not None else 0)
+    shown = b"".join(_text(one) for one in (user, password) if one is not None)
     return _packet(0x10, _text("MQTT") + bytes((V311, flags)) + keepalive.to_bytes(2, "big") + _text(client_id) + shown)
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from kubeedge.cli import device_scan
 from kubeedge.cli.main import main
+from kubeedge.mapper.scan.core import ScanResult
 from tests.unit.mapper.test_mapper import ADDRESS, HALL, Node, on_a_node, until
 
 
@@ -47,6 +49,8 @@ def test_devices_are_listed_shown_and_watched_with_a_mapper_beside_it(tmp_path: 
             assert first["property"] == "n" and int(second["value"]) > int(first["value"])
             status, text = await kubeedge("devices", "get", "attic", "--broker", broker)
             assert status == 1 and "this node has no device attic" in text
+            status, text = await kubeedge("devices", "watch", "attic", "--broker", broker)
+            assert status == 1 and "this node has no device attic" in text
             wrong = {"visitors": {"configData": {"wave": "triangle"}}}
             await node.desire(HALL, {"w": {"type": "INT", **wrong}}, "virtual")
             await until(lambda: node.twins.twins.devices[HALL].why, node.reported)
@@ -75,6 +79,17 @@ def test_devices_are_listed_shown_and_watched_with_a_mapper_beside_it(tmp_path: 
 def test_what_is_wrong_is_said(arguments: tuple[str, ...], status: int, says: str) -> None:
     found, text = asyncio.run(kubeedge(*arguments))
     assert found == status and says in text, text
+
+
+def test_a_scan_whose_finder_fails_ends_with_1_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scan(request: object) -> ScanResult:
+        result = ScanResult()
+        result.errors["ble"] = "adapter hci0 is not there"
+        return result
+
+    monkeypatch.setattr(device_scan, "scan", scan)
+    status, text = asyncio.run(kubeedge("devices", "scan", "--radio", "hci0", "--dry-run", "-o", "json"))
+    assert status == 1 and json.loads(text)["errors"] == {"ble": "adapter hci0 is not there"}
 
 
 def test_a_mapper_whose_metrics_have_no_port_ends_and_says_so() -> None:

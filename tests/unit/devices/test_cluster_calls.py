@@ -16,15 +16,19 @@ import yaml
 
 from kubeedge.agent.kubelet import cloud_calls
 from kubeedge.agent.parts import Parts
+from kubeedge.api import keys, node_messages
 from kubeedge.api.client import KubeClient, Resource
 from kubeedge.api.devices import DEVICEMODELS, DEVICES
 from kubeedge.api.names import NodeName, Object, TenantId
+from kubeedge.api.node_messages import MessageBlock, NodeMessage
 from kubeedge.api.resources import Resources
 from kubeedge.api.rules import RULEENDPOINTS, RULES
 from kubeedge.api.status import ObjectNotFound, ServerUnavailable
 from kubeedge.apiserver.builtin import BUILT_IN
 from kubeedge.apiserver.device_calls import DeviceCalls
 from kubeedge.apiserver.devices import ROWS as DEVICE_ROWS
+from kubeedge.apiserver.message_calls import MessageCalls
+from kubeedge.apiserver.message_log import MessageLog
 from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.rule_calls import RuleCalls
@@ -85,6 +89,9 @@ class Cluster:
             ("jane", "create", "rules.kubeedge.io", "rules", "", "default"),
             ("jane", "create", "devices.kubeedge.io", "devices", "methods", "default"),
             ("joe", "get", "devices.kubeedge.io", "devices", "methods", "default"),
+            ("joe", "get", "devices.kubeedge.io", "devices", "", ""),
+            ("jane", "get", "devices.kubeedge.io", "devices", "", ""),
+            ("jane", "create", "devices.kubeedge.io", "devices", "", ""),
         }
         self.away = False
 
@@ -110,13 +117,20 @@ class Port:
 
     def __init__(self) -> None:
         self.cluster = Cluster()
+        self.store = MemoryStore()
         self.published: list[tuple[str, bytes]] = []
         node = NodeRules()
         node.publish = lambda topic, payload: self.published.append((topic, payload))
         self.parts = cast(Parts, SimpleNamespace(methods=None, rules=node))
         clients = {TENANT: cast(KubeClient, self.cluster)}
         self.server = ClusterServer(
-            clients.get, RuleCalls(self._stream), DeviceCalls(self._stream), Offload(), lambda: 0.0
+            clients.get,
+            RuleCalls(self._stream),
+            DeviceCalls(self._stream),
+            MessageCalls(lambda tenant: MessageLog(self.store, tenant)),
+            Offload(),
+            lambda: 0.0,
+            lambda: 17.0,
         )
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -244,6 +258,34 @@ def test_a_cluster_says_who_may_call() -> None:
             ("/", "jane", 404),
         ):
             assert (await port.ask("POST", target, b"", token))[0] == wanted, (target, token)
+
+    run(test)
+
+
+def test_messages_of_nodes_are_read_with_a_token_of_the_cluster() -> None:
+    async def test(port: Port) -> None:
+        await port.store.put(keys.nodes(TENANT) + "edge1", b"{}")
+        row = node_messages.encode(MessageBlock("q", [NodeMessage(1, 17, "me/user/x", b"hello")], 1))
+        await port.store.put(keys.message_log(TENANT, NodeName("edge1")) + node_messages.name_of(1), row)
+        at = "/messages/site/edge1"
+        status, found = await port.ask("GET", f"{at}?after=0", token="joe")
+        assert status == 200 and [one["payload"] for one in found["messages"]] == ["hello"] and found["next"] == 1
+        for body, token, wanted in (
+            ({"through": 1}, "joe", 403),
+            ({"through": 2}, "jane", 400),
+            ({"through": 1}, "jane", 200),
+        ):
+            assert (await port.ask("POST", f"{at}/readers/billing", body, token))[0] == wanted
+        assert (await port.ask("GET", f"{at}/readers", token="joe")) == (200, {"billing": {"through": 1, "at": 17}})
+        for target, token, wanted in (
+            (at, "", 401),
+            (at, "stranger", 401),
+            ("/messages/nobody/edge1", "jane", 401),
+            ("/messages/site/edge9", "jane", 404),
+            ("/messages/site/edge1/x", "jane", 404),
+            ("/messages/site", "jane", 404),
+        ):
+            assert (await port.ask("GET", target, token=token))[0] == wanted, (target, token)
 
     run(test)
 

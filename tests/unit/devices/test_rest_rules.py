@@ -10,12 +10,15 @@ import json
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubeedge.agent.kubelet import cloud_calls
+from kubeedge.agent.parts import Parts
 from kubeedge.api import keys, node_messages, rules
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.api.node_messages import NodeMessage
@@ -62,6 +65,7 @@ class Target:
         self.got: list[tuple[str, str, bytes]] = []
         self.headers: list[Mapping[str, str]] = []
         self.status = 200
+        self.body = b"x" * 100
         self.port = 0
         self._context = context
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,7 +75,7 @@ class Target:
         self.headers.append(dict(request.headers))
         if self.status == 200:
             self.got.append((request.method, request.target, body))
-        return Response(self.status, [("location", "http://127.0.0.1:1/")], b"x" * 100)
+        return Response(self.status, [("location", "http://127.0.0.1:1/")], self.body)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._tasks.add(asyncio.current_task())  # type: ignore[arg-type]
@@ -109,6 +113,8 @@ class World:
         self.api = Registry(self.store, TENANT, served=Resources((*BUILT_IN, *ROWS)))
         self.target = Target()
         self.log = MessageLog(self.store, TENANT)
+        self.service: ServiceBus | None = None
+        self.timeout = 0.0
 
     async def rule(self, name: str, source: str, **resource: str) -> None:
         path = f"http://127.0.0.1:{self.target.port}/in/{name}"
@@ -124,6 +130,15 @@ class World:
         ):
             await self.api.create(RULEENDPOINTS, "default", obj)
 
+    async def node_stream(self, tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """To the port of the node that the cloud alone reaches."""
+        parts = cast(Parts, SimpleNamespace(methods=None, rules=None, service_bus=self.service))
+        server = await asyncio.start_server(cloud_calls(parts), "127.0.0.1", 0)
+        try:
+            return await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
+        finally:
+            server.close()
+
     @contextlib.asynccontextmanager
     async def cloud(self, allowed: list[TargetNetwork] = LOOPBACK) -> AsyncIterator[None]:
         serving = TenantRules(
@@ -134,6 +149,7 @@ class World:
             RuleCounts(),
             allowed=allowed,
             wall=lambda: NOON,  # type: ignore[arg-type]
+            node_stream=self.node_stream,
         )
         async with running(TenantMessages(TENANT, self.store, wall=lambda: NOON), serving):  # type: ignore[arg-type]
             yield
@@ -142,7 +158,7 @@ class World:
     async def agent(self, edge: Store) -> AsyncIterator[tuple[MqttClient, ServiceBus, MessageUpstream]]:
         upstream = MessageUpstream(edge, UpstreamQueue(self.tmp_path / "messages.db", 1 << 24, 1e9), wall=lambda: NOON)
         bus = EventBus(DeviceTwins(edge, wall=lambda: NOON), NODE, "127.0.0.1", 0, upstream=upstream)
-        service = ServiceBus(upstream, "127.0.0.1", 0)
+        service = self.service = ServiceBus(upstream, "127.0.0.1", 0, timeout=self.timeout)
         async with running(upstream, service, bus):
             client = await MqttClient.open("127.0.0.1", bus.port, "program", lambda message: None)
             serving = asyncio.create_task(client.serve())
@@ -235,6 +251,85 @@ def test_messages_and_requests_arrive_in_order_through_cuts_of_line_target_and_c
     asyncio.run(scenario())
 
 
+def test_what_an_endpoint_answers_comes_back_to_the_program(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        world.timeout = float(WITHIN)
+        edge = await open_sqlite(tmp_path / "edge.db")
+        await world.made()
+        async with world.target.listening(), world.agent(edge) as (_, service, upstream), world.cloud():
+            await world.rule("orders", "service", target_url=URL, node_name=NODE)
+            await begun(world, "orders")
+            request = {"method": "PUT", "targetURL": URL, "payload": {"n": 2}}
+            async with line(edge, world.store):
+                await until(lambda: URL in upstream.topics.services)
+                for status, answer, body in (
+                    (200, b"made", {"body": "made"}),
+                    (201, b"\xff", {"body": "", "bodyBase64": "/w=="}),
+                    (422, b'{"why": "no"}', {"body": '{"why": "no"}'}),
+                    (200, b"x" * (rules.MAX_ANSWER + 1), {"body": ""}),
+                ):
+                    world.target.status, world.target.body = status, answer
+                    got, found = await ask(service, request)
+                    assert got == found["code"] == status and found.items() >= body.items(), found
+                several = await asyncio.gather(*(ask(service, {**request, "payload": str(n)}) for n in range(3)))
+                assert [found["code"] for _, found in several] == [200] * 3
+            assert world.target.got[0] == ("PUT", "/in/orders", b'{"n":2}') and not service._asks
+            service._timeout = 0.05  # and the line is cut
+            got, found = await ask(service, request)
+            assert got == 202 == found["code"]
+            world.target.body, before = b"late", len(world.target.headers)
+            async with line(edge, world.store):  # it is made all the same, and nobody waits for the answer
+                await until(lambda: len(world.target.headers) == before + 1)
+                await world.says("orders", lambda status: status.get("successMessages") == 7)
+            service._asks = {str(n): asyncio.Future() for n in range(24)}
+            service._timeout = float(WITHIN)
+            assert (await ask(service, request))[0] == 202, "so many wait already"
+        await edge.close()
+        await world.store.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("target", "headers", "status"),
+    [
+        ("/answers/0", [("x-kubeedge-status", "200")], 404),
+        ("/answers/" + "0" * 32, [], 400),
+        ("/answers/" + "0" * 32, [("x-kubeedge-status", "99")], 400),
+        ("/answers/" + "0" * 32, [("x-kubeedge-status", "1000")], 400),
+        ("/answers/" + "0" * 32, [("x-kubeedge-status", "\u0662\u0660\u0660")], 400),
+    ],
+)
+def test_answers_that_are_none_are_refused(target: str, headers: list[tuple[str, str]], status: int) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    async def scenario() -> None:
+        service = ServiceBus(cast(MessageUpstream, None), "127.0.0.1", 0, timeout=1.0)
+        answer = await service.answered(Request("POST", target, headers, lambda name: None, body()))
+        assert answer.status == status
+        connection = Connection(*await World(Path()).node_stream(TENANT, NODE))
+        assert (await connection.request("POST", "/answers/x", [("host", "x")], b"")).status == 404, (
+            "it has no ServiceBus"
+        )
+        connection.abort()
+
+    asyncio.run(scenario())
+
+
+@given(st.sampled_from(rules.METHODS), st.sampled_from(["", "0123456789abcdef" * 2]), st.binary(max_size=200))
+def test_a_request_of_a_program_is_read_as_it_was_written(method: str, ask: str, body: bytes) -> None:
+    assert rules.decode_request(rules.encode_request(method, ask, body)) == (method, ask, body)
+
+
+@given(st.binary(max_size=100))
+def test_any_other_payload_is_refused(payload: bytes) -> None:
+    with contextlib.suppress(Invalid):
+        method, ask, _ = rules.decode_request(payload)
+        assert method in rules.METHODS and len(ask) in (0, 32)
+
+
 def test_a_rule_reaches_no_address_of_the_cloud_unless_the_operator_allows_it(tmp_path: Path) -> None:
     async def scenario() -> None:
         world = World(tmp_path)
@@ -281,6 +376,52 @@ def message(payload: bytes = b"{}", topic: str = "default/a") -> LoggedMessage:
     return LoggedMessage(7, NodeMessage(7, 1, topic, payload))
 
 
+async def deliver(target: Target, secret: dict[str, bytes], *, tls: bool = True, host: str = "localhost") -> None:
+    """One message, with that Secret."""
+    where = RestTarget(tls, host, target.port, "/x")
+    route = MessageRoute(("default", "a"), "u", NODE, "default/a", where)
+
+    async def secret_of() -> dict[str, bytes]:
+        return secret
+
+    delivery = RuleDelivery(route, LOOPBACK, secret_of)
+    try:
+        await delivery.deliver(message())
+    finally:
+        delivery.close()
+
+
+def test_an_endpoint_may_ask_for_a_client_certificate(tmp_path: Path) -> None:
+    ours, other = TestAuthority(tmp_path), TestAuthority(tmp_path, "other CA")
+    serving, client = ours.issue("target", hosts=["localhost"]), ours.issue("kubeedge")
+    strange = other.issue("kubeedge", file="strange")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ours.ca)
+    context.load_cert_chain(serving.cert, serving.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    async def scenario() -> None:
+        target = Target(context)
+        good = {"ca.crt": ours.ca.read_bytes()}
+        mine = {"tls.crt": client.cert.read_bytes(), "tls.key": client.key.read_bytes()}
+        async with target.listening():
+            await deliver(target, {**good, **mine, "token": b"secret"})
+            assert [one.get("authorization") for one in target.headers] == ["Bearer secret"]
+            for secret, more, why in (
+                (good, {}, "localhost"),  # the server ends the connection
+                ({**good, "tls.crt": strange.cert.read_bytes(), "tls.key": strange.key.read_bytes()}, {}, "localhost"),
+                ({**good, **mine, "tls.key": strange.key.read_bytes()}, {}, "not a PEM certificate and its key"),
+                ({**good, **mine, "tls.crt": b"none"}, {}, "not a PEM certificate and its key"),
+                ({**good, "tls.crt": mine["tls.crt"]}, {}, "one of tls.crt and tls.key"),
+                ({**good, **mine, "tls.key": b"x" * 65537}, {}, "tls.key of the Secret is larger"),
+                (mine, {"tls": False}, "a client certificate is for https alone"),
+            ):
+                with pytest.raises(Unavailable, match=why):
+                    await deliver(target, secret, **more)  # type: ignore[arg-type]
+            assert len(target.got) == 1
+
+    asyncio.run(scenario())
+
+
 def test_certificates_are_verified_and_credentials_go_by_tls_alone(tmp_path: Path) -> None:
     ours, other = TestAuthority(tmp_path), TestAuthority(tmp_path, "other CA")
     serving = ours.issue("target", hosts=["localhost"])
@@ -290,23 +431,10 @@ def test_certificates_are_verified_and_credentials_go_by_tls_alone(tmp_path: Pat
     async def scenario() -> None:
         target = Target(context)
 
-        async def sent(secret: dict[str, bytes], *, tls: bool = True, host: str = "localhost") -> None:
-            where = RestTarget(tls, host, target.port, "/x")
-            route = MessageRoute(("default", "a"), "u", NODE, "default/a", where)
-
-            async def secret_of() -> dict[str, bytes]:
-                return secret
-
-            delivery = RuleDelivery(route, LOOPBACK, secret_of)
-            try:
-                await delivery.deliver(message())
-            finally:
-                delivery.close()
-
         async with target.listening():
             good = {"ca.crt": ours.ca.read_bytes()}
-            await sent({**good, "token": b"secret\n"})
-            await sent({**good, "username": b"me", "password": b"pass"})
+            await deliver(target, {**good, "token": b"secret\n"})
+            await deliver(target, {**good, "username": b"me", "password": b"pass"})
             basic = base64.b64encode(b"me:pass").decode()
             assert [one.get("authorization") for one in target.headers] == ["Bearer secret", f"Basic {basic}"]
             for secret, more, why in (
@@ -318,14 +446,14 @@ def test_certificates_are_verified_and_credentials_go_by_tls_alone(tmp_path: Pat
                 ({"token": b"secret"}, {"tls": False}, "credentials are for https alone"),
             ):
                 with pytest.raises(Unavailable, match=why):
-                    await sent(secret, **more)  # type: ignore[arg-type]
+                    await deliver(target, secret, **more)  # type: ignore[arg-type]
             assert len(target.got) == 2
             target.status = 302  # nothing is followed
             with pytest.raises(Unavailable, match="answers 302"):
-                await sent(good)
+                await deliver(target, good)
             target.status = 401
             with pytest.raises(MessageRefused, match="answers 401"):
-                await sent(good)
+                await deliver(target, good)
 
     asyncio.run(scenario())
 

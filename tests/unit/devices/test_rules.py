@@ -22,6 +22,7 @@ from kubeedge.apiserver.builtin import BUILT_IN
 from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.rules import ROWS
 from kubeedge.apiserver.server import ApiServer
+from kubeedge.config import forms
 from kubeedge.devices.eventbus.module import EventBus
 from kubeedge.devices.module import DeviceTwins
 from kubeedge.devices.rules import NodeRules
@@ -326,6 +327,40 @@ def test_the_node_refuses_what_is_no_rule(target: str) -> None:
         assert answer.status in (400, 404)  # type: ignore[union-attr]
 
     asyncio.run(inside())
+
+
+def test_the_node_says_which_ports_are_for_rules() -> None:
+    async def inside() -> None:
+        async def none() -> AsyncIterator[bytes]:
+            return
+            yield b""
+
+        node = NodeRules([forms.port_range("8080"), forms.port_range("1-2")])
+        for port, status in ((22, 403), (8081, 403), (1, 502), (2, 502)):  # nothing listens at 1 and 2
+            answer = await node.answer(Request("GET", f"/rules/servicebus/{port}/x", [], lambda name: None, none()))
+            assert answer.status == status, port  # type: ignore[union-attr]
+
+    asyncio.run(inside())
+    for text in ("", "0", "x", "5-4", "1-", "-5", "1-65536", "1-2-3", "\u0661"):
+        with pytest.raises(ValueError):
+            forms.port_range(text)
+
+
+def test_a_node_whose_broker_says_nothing_is_named_with_what_is_missing() -> None:
+    async def inside(site: Site) -> None:
+        async def cut(request: Request) -> Response:
+            request.abort()
+            return Response(200, [], b"")
+
+        site.node.answer = cut  # type: ignore[method-assign,assignment]
+        status, answer = await site("POST", "/rules/edge1/default/a/b", b"x")
+        assert status == 504 and "has taken the message and not said that its broker has it" in answer["message"]
+        site.away = True
+        status, answer = await site("POST", "/rules/edge1/default/a/b", b"x")
+        assert status == 504 and "its rules can be called again when it is connected" in answer["message"]
+        assert "on the node itself" not in answer["message"]
+
+    run(inside)
 
 
 def test_a_message_for_a_broker_that_is_away_is_not_said_to_be_delivered() -> None:

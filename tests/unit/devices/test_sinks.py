@@ -424,7 +424,7 @@ def test_reports_of_a_device_arrive_where_its_push_method_says(tmp_path: Path) -
         assert web.values == [str(n) for n in range(30)]
         assert len({headers["idempotency-key"] for _, headers, _ in web.requests}) == 30
         text = {family.name: family.samples for family in observe.families(push)}
-        assert [sample.value for sample in text["kubeedge_device_push_values_total"]] == [30, 0, 0]
+        assert [sample.value for sample in text["kubeedge_device_push_values_total"]] == [30, 0, 0, 0]
         await store.close()
 
     asyncio.run(inside())
@@ -454,6 +454,34 @@ def test_nothing_is_lost_while_the_server_the_module_and_the_node_are_away(tmp_p
                 await until(lambda: len(web.requests) >= 15)
                 await until(lambda: not second.queue.waiting())
         assert web.values == [str(n) for n in range(15)] and not second.problems
+
+    asyncio.run(inside())
+
+
+def test_what_waits_for_a_server_that_no_device_names_any_more_is_given_up(tmp_path: Path) -> None:
+    async def inside() -> None:
+        push = pusher(tmp_path)
+        to = [http(port) for port in ports(2)]
+        gone, kept = map(spec, to)
+        await push.append([(one, value(str(n))) for n in range(300) for one in (gone, kept)], NOON)
+        store = await open_sqlite(tmp_path / "store.db")
+        twins = DeviceTwins(store, wall=lambda: NOON / 1000, push=push)
+        assert twins.destinations() is None, "the devices are not known yet"
+        push.named = twins.destinations
+        await push._give_up()
+        await store.put(keys.desired("devices", *HALL), row(to[1]))
+        async with running(twins):
+            await until(lambda: twins.destinations() == {kept})
+            for seconds in (0, 500):
+                push._unnamed = {one: since - seconds for one, since in push._unnamed.items()}
+                await push._give_up()
+                assert push.queue.waiting() == {gone: 300, kept: 300} and set(push._unnamed) == {gone}
+            push._unnamed = {one: since - 101 for one, since in push._unnamed.items()}
+            await push._give_up()
+        assert push.queue.waiting() == {kept: 300} and push.unnamed == 300
+        assert push.queue.first(gone, 1, 1000) == [] and len(push.queue.first(kept, 400, 1 << 20)) == 300
+        push.queue.close()
+        await store.close()
 
     asyncio.run(inside())
 

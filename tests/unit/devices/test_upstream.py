@@ -395,6 +395,8 @@ def test_over_http_messages_are_read_waited_for_and_acknowledged() -> None:
         assert (await api("GET", "/messages/edge1", uri="urn:kubeedge:user:b:x"))[0] in (401, 403, 200)
         reader = "/messages/edge1/readers/billing"
         assert (await api("POST", reader, b'{"through": 3}'))[0] == 200
+        status, found = await api("POST", reader, b'{"through": 5}')
+        assert status == 400 and "would miss those that come" in found["message"]
         assert (await api("POST", reader, b'{"through": true}'))[0] == 400
         assert (await api("POST", "/messages/edge1/readers/..", b'{"through": 3}'))[0] == 400
         assert (await api("POST", "/messages/edge9/readers/a", b'{"through": 3}'))[0] == 404

@@ -7,6 +7,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
+import pytest
+
+from kubeedge.errors import Invalid
 from kubeedge.kit.tasks import TaskSet, cancel_and_wait
 from kubeedge.mapper import Mapper
 from kubeedge.mapper.core import DeviceCycle
@@ -106,5 +109,25 @@ def test_nothing_is_left_of_a_device_that_is_gone() -> None:
                 mapper.listed({})
                 mapper._at(runner, asyncio.get_running_loop().time() + 60.0)  # its last report was on its way
                 assert not mapper._later
+
+    run(scenario)
+
+
+def test_a_method_that_nobody_performs_is_not_said_to_be_done() -> None:
+    async def scenario() -> None:
+        wrote: list[Any] = []
+
+        async def write(client: object, prop: MappedProperty, value: object) -> None:
+            wrote.append(value)
+
+        async def opened(client: object, arguments: Mapping[str, Any]) -> Any:
+            return {"angle": 90, "arguments": dict(arguments)}
+
+        handlers = Handlers(write=write)
+        with pytest.raises(Invalid, match="method open has no handler, and no parameters"):
+            await handlers.perform(None, device(), call())
+        handlers.methods["open"] = opened
+        found = await handlers.perform(None, device(), call())
+        assert found == {"angle": 90, "arguments": {}} and not wrote
 
     run(scenario)

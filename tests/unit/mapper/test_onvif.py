@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import datetime
+import inspect
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -103,6 +104,10 @@ def test_answers_are_read_as_far_as_they_go() -> None:
     )
     assert [(one.token, one.encoding, one.width) for one in profiles] == [("a", "", 0), ("b", "H264", 0)]
     assert messages.profile_of(profiles, "").token == "b" and messages.profile_of(profiles, "x").token == "a"
+    played = messages.OnvifProfile("c", "", "JPEG")
+    hevc = messages.OnvifProfile("h", "", "H265")
+    assert messages.profile_of([hevc, played], "") == played, "what can be shown comes first"
+    assert messages.profile_of([hevc, played], "h") == hevc == messages.profile_of([hevc], "")
     with pytest.raises(Invalid, match="'y' is none of the device's: x, b"):
         messages.profile_of(profiles, "y")
     status = messages.status_of(parse(b'<a><Position><PanTilt x="nan" y="0.5"/></Position></a>'))
@@ -235,7 +240,7 @@ def test_a_camera_is_where_it_answers_from() -> None:
 
 
 @asynccontextmanager
-async def camera(answer: Callable[[str, str], bytes | Response]) -> AsyncIterator[tuple[int, list[str]]]:
+async def camera(answer: Callable[[str, str], Any]) -> AsyncIterator[tuple[int, list[str]]]:
     """(port, names of the operations that were asked for)."""
     asked: list[str] = []
 
@@ -244,6 +249,8 @@ async def camera(answer: Callable[[str, str], bytes | Response]) -> AsyncIterato
         name = request.header("content-type") or request.target
         asked.append(name.rpartition("/")[2].rstrip('"'))
         found = answer(asked[-1], body)
+        if inspect.isawaitable(found):
+            found = await found
         return found if isinstance(found, Response) else Response(200, [], found)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -10,7 +10,7 @@ import socket
 import struct
 import subprocess
 import tracemalloc
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from pathlib import Path
 
 import pytest
@@ -18,12 +18,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.errors import Invalid, PeerError, Refused, Unavailable
+from kubeedge.kit.http1 import Request
 from kubeedge.kit.streams import abort_writer
 from kubeedge.mapper.http_digest import DeviceUser, challenge_of
+from kubeedge.mapper.onvif.client import OnvifClient
+from kubeedge.mapper.onvif.core import address_of
 from kubeedge.mapper.onvif.driver import onvif_mapper
+from kubeedge.mapper.onvif.http import CameraHttp
+from kubeedge.mapper.onvif.video import CameraVideos
 from kubeedge.mapper.rtsp import mp4, page
 from kubeedge.mapper.rtsp.core import RtspAnswer, RtspConversation, RtspDemand, RtspPacket, session_of
-from kubeedge.mapper.rtsp.driver import RtspVideo
+from kubeedge.mapper.rtsp.driver import RtspVideo, VideoNotShown
 from kubeedge.mapper.rtsp.feed import MAX_VIEWERS, VideoFeed, Viewer
 from kubeedge.mapper.rtsp.frames import MAX_FRAME, RtpPacket, VideoFrame, rtp_of
 from kubeedge.mapper.rtsp.h264 import H264Assembler
@@ -31,6 +36,7 @@ from kubeedge.mapper.rtsp.jpeg import JpegAssembler
 from kubeedge.mapper.rtsp.sdp import VideoDescription, video_of
 from kubeedge.mapper.rtsp.sps import size_of
 from kubeedge.mapper.simulated import SimulatedDevice
+from kubeedge.mapper.values import MappedDevice
 from tests.fuzz.decoders import mutations
 from tests.kit.foreign import ffmpeg
 
@@ -364,6 +370,35 @@ def test_a_camera_without_onvif_has_its_video_and_nothing_else() -> None:
                 with pytest.raises(Refused):
                     async with SimulatedDevice(onvif_mapper(), properties, config={**config, "password": "wrong"}):
                         pass
+
+    asyncio.run(run())
+
+
+def test_a_video_that_no_browser_plays_is_said_so_and_the_page_has_pictures() -> None:
+    description, stream = sent("-c:v", "libx265", "-x265-params", "log-level=none")
+
+    async def none() -> AsyncIterator[bytes]:
+        return
+        yield b""
+
+    async def run() -> None:
+        camera = Camera(description, stream)
+        async with asyncio.timeout(30):
+            server = await asyncio.start_server(camera.serve, "127.0.0.1", 0)
+            async with server:
+                url = f"rtsp://127.0.0.1:{server.sockets[0].getsockname()[1]}/video"
+                feed = VideoFeed("default/gate", lambda: RtspVideo.open(url, USER, 10.0))
+                for _ in range(2):
+                    with pytest.raises(VideoNotShown, match="is H.265: JPEG and H.264 can be shown"):
+                        await feed.join()
+                videos = CameraVideos("127.0.0.1", 0)
+                address = address_of(MappedDevice("default/gate", "onvif", {"url": "127.0.0.1"}, {}))
+                videos.add("default/gate", OnvifClient(address, CameraHttp.make(address)))
+                videos._cameras["default/gate"].feed = feed
+                answer = await videos.handle(Request("GET", "/default/gate/stream", [], lambda name: None, none()))
+                assert answer.status == 406 and b"H.265" in answer.body  # type: ignore[operator]
+                text = page.page_of("default/gate")
+                assert b"answer.status === 406" in text and b"snapshot.jpg?" in text
 
     asyncio.run(run())
 

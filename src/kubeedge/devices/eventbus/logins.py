@@ -51,17 +51,30 @@ class MqttLogins:
     async def admit(self, packet: Connect, peer: MqttPeer) -> ClientRights:
         """The rights of who has logged in. Raises MqttError for all others."""
         await self.look()
+        if peer.names and packet.password is None:
+            return UserRights(self._certified(packet.user, peer), self._twins)
         if packet.user is None:
             user = None if peer.is_remote or peer.uid is None else self._users.get(peer.uid)
             if user is None:
                 raise self._no(peer, "it does not say who it is", NOT_AUTHORIZED)
             return UserRights(user, self._twins)
-        user = self._users.get(packet.user, _NOBODY)  # takes as long
+        user = self._users.get(packet.user, _NOBODY)
+        if user.password is None:  # it comes with a certificate only
+            user = _NOBODY  # takes as long
         whose = client_network(peer.address) if peer.is_remote else peer.uid
         is_right = await self._matches(user, packet.password or b"", whose)
         if not is_right or self._users.get(packet.user) != user:  # the file may have changed meanwhile
             raise self._no(peer, "user or password is wrong", BAD_USER)
         return UserRights(user, self._twins)
+
+    def _certified(self, name: str | None, peer: MqttPeer) -> MqttUser:
+        """Whose certificate it is; `name` is what the client calls itself, if it does. Raises MqttError."""
+        names = dict.fromkeys(one for one in peer.names if name in (None, one))
+        found = [user for one in names if (user := self._users.get(one)) is not None and user.certificate]
+        if len(found) == 1:
+            return found[0]
+        why = "has no user's name" if not found else "has names of several users: CONNECT has to say which one it is"
+        raise self._no(peer, f"its certificate {why}", NOT_AUTHORIZED)
 
     def _no(self, peer: MqttPeer, why: str, code: int) -> MqttError:
         self.refused += 1

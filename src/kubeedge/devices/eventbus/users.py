@@ -3,6 +3,7 @@
     - {user: modbus, password: "scrypt:...", protocol: modbus}                    # a mapper: the devices of its protocol
     - {user: panel, password: "scrypt:...", devices: [default/hall, lab/*], read: true}
     - {user: line4, password: "scrypt:...", topics: ["line4/#"], messages: true}
+    - {user: press.site.example, certificate: true, devices: [default/press]}    # a name of its client certificate (mqttTls.clientCaFile)
     - {uid: 1000, everything: true}                                               # programs of this machine, by their Unix user
 
 Root's programs on this machine may do everything unless the file names uid 0. A device's rights are looked at with each message: devices come and go.
@@ -26,7 +27,7 @@ from kubeedge.mqtt.core import matches
 
 MAX_USERS = 256
 _MAX_LIST = 64  # devices or filters of a user
-_FIELDS = ("user", "uid", "password", "protocol", "devices", "topics", "read", "messages", "everything")
+_FIELDS = ("user", "uid", "password", "certificate", "protocol", "devices", "topics", "read", "messages", "everything")
 _OWN = "$ke/events/device/"
 _ASKED = (f"{topics.DEVICES}get", f"{topics.DEVICES}history/get")
 _CALLED = f"{topics.DEVICES}method/call"  # of the user's devices alone; the call itself says which
@@ -40,6 +41,7 @@ class MqttUser:
     name: str = ""
     uid: int = -1
     password: PasswordHash | None = None
+    certificate: bool = False  # a client certificate with this name is enough
     protocol: str = ""
     devices: tuple[str, ...] = ()  # NAMESPACE/NAME, or NAMESPACE/*
     topics: tuple[str, ...] = ()  # filters of topics that are no device's
@@ -148,20 +150,23 @@ def _user(item: Any) -> MqttUser:
         raise Invalid(f"user is a text of at most {MAX_USER} characters")
     if uid is not None and (not isinstance(uid, int) or isinstance(uid, bool) or uid < 0 or password is not None):
         raise Invalid("uid is a number, and has no password: the kernel says whose a program is")
-    if name is not None and not isinstance(password, str):
-        raise Invalid("password is missing")
+    flags = [item.get(key, False) for key in ("certificate", "read", "messages", "everything")]
+    if not all(isinstance(flag, bool) for flag in flags):
+        raise Invalid("certificate, read, messages and everything are true or false")
+    certificate, *flags = flags
+    if uid is not None and certificate:
+        raise Invalid("certificate is for a user, not for a uid")
+    if name is not None and not isinstance(password, str) and (password is not None or not certificate):
+        raise Invalid("password is missing, or certificate: true")
     if protocol is not None and not isinstance(protocol, str):
         raise Invalid("protocol is a text")
-    flags = [item.get(key, False) for key in ("read", "messages", "everything")]
-    if not all(isinstance(flag, bool) for flag in flags):
-        raise Invalid("read, messages and everything are true or false")
     devices, filters = _texts(item, "devices"), _texts(item, "topics")
     if any(one.count("/") != 1 for one in devices):
         raise Invalid("devices are NAMESPACE/NAME, or NAMESPACE/*")
     if any(not is_filter(one) or one.startswith("$") for one in filters):
         raise Invalid("topics are filters that do not begin with $")
     made = passwords.parsed(password) if isinstance(password, str) else None
-    return MqttUser(name or "", -1 if uid is None else uid, made, protocol or "", devices, filters, *flags)
+    return MqttUser(name or "", -1 if uid is None else uid, made, certificate, protocol or "", devices, filters, *flags)
 
 
 def _texts(item: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -105,11 +105,11 @@ class DeviceScans:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
-        if status:
-            raise Unavailable(f"the scan ended with status {status}: are its networks and adapters there?")
         try:
-            found = json.loads(text)
+            found = json.loads(text)  # also with status 1, when a finder has failed
         except (ValueError, RecursionError) as exc:
+            if status:
+                raise Unavailable(f"the scan ended with status {status}: are its networks and adapters there?") from exc
             raise Unavailable("what the scan says is no JSON") from exc
         return found if isinstance(found, dict) else {}
 

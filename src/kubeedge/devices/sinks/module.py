@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,8 @@ _MOST = 64  # destinations with a task; others have their turn when one of these
 _IDLE = 30.0  # seconds that a connection is kept without anything to send
 _BACKOFF = Backoff(1.0, 60.0, jitter=0.5)
 _USUAL = (OSError, EOFError, KubeEdgeError)  # TimeoutError is an OSError
+_LOOK = 60.0  # seconds between two looks for destinations that no Device names any more
+_KEPT = 600.0  # seconds for which their values are kept: a Device may be made anew
 
 
 @dataclass(slots=True)
@@ -71,6 +73,10 @@ class DevicePush:
         self._store = store
         self.sent = 0  # values, since the start
         self.refused = 0  # that a server will never take
+        self.unnamed = 0  # that were given up as no Device names their server any more
+        #: the destinations that Devices name; None: it is not known yet
+        self.named: Callable[[], Collection[str] | None] = lambda: None
+        self._unnamed: dict[str, float] = {}  # destination -> since when no Device names it, by the loop's clock
         self._node, self._credentials, self._wall, self._backoff = node, credentials, wall, backoff
         self._active: dict[str, _Active] = {}  # by destination
         self._at_once, self._doubtful = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_DOUBTFUL)
@@ -88,7 +94,9 @@ class DevicePush:
                 try:
                     self._start()
                     ready.set()
-                    await asyncio.Event().wait()
+                    while True:
+                        await asyncio.sleep(_LOOK)
+                        await self._give_up()
                 finally:
                     self._tasks = None  # what ends from here on begins nothing
         finally:
@@ -101,6 +109,23 @@ class DevicePush:
             if (active := self._active.get(spec)) is not None:
                 active.event.set()
         self._start()
+
+    async def _give_up(self) -> None:
+        """Values for destinations that no Device has named for a while."""
+        waiting = self.queue.waiting()
+        if not waiting or (named := self.named()) is None:
+            return
+        now = asyncio.get_running_loop().time()
+        self._unnamed = {spec: self._unnamed.get(spec, now) for spec in waiting if spec not in named}
+        for spec in [spec for spec, since in self._unnamed.items() if now - since >= _KEPT]:
+            try:
+                count = await asyncio.to_thread(self.queue.drop, spec)
+            except OSError as exc:
+                log.warning("what no Device wants sent any more stays for now: %s", exc)
+                return
+            self.unnamed += count
+            log.warning("%d values for %s are given up: no Device names it any more", count, parsed(spec).endpoint)
+            del self._unnamed[spec]
 
     def _start(self) -> None:
         """Tasks for destinations that have none."""

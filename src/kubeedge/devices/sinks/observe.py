@@ -14,12 +14,13 @@ def families(push: DevicePush) -> list[Family]:
     waiting: Counter[str] = Counter()
     for spec, count in push.queue.waiting().items():
         waiting[parsed(spec).kind] += count
-    results = {"sent": push.sent, "refused": push.refused, "lost": push.queue.lost}
+    results = {"sent": push.sent, "refused": push.refused, "lost": push.queue.lost, "unnamed": push.unnamed}
     return [
         family(
             "kubeedge_device_push_values_total",
             "counter",
-            "values for servers that pushMethod names: sent, refused by one, or given up as the queue was full or they were too old",
+            "values for servers that pushMethod names: sent, refused by one, given up as the queue was full or they were too old, or as no Device names "
+            "their server any more",
             [({"result": name}, float(count)) for name, count in results.items()],
         ),
         family(

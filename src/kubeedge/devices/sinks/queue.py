@@ -25,6 +25,7 @@ log = logging.getLogger("kubeedge.devices.sinks")
 
 _ROW = 96  # bytes that a value costs besides its own and its names, with the indexes
 _TRIM = 256  # values that give way at once
+_DROPPED = 1024 * 1024  # bytes of them that are read for that
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS queue (id INTEGER PRIMARY KEY CHECK (id = 1), uid TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS destination (id INTEGER PRIMARY KEY AUTOINCREMENT, spec TEXT NOT NULL UNIQUE);
@@ -256,6 +257,16 @@ class PushQueue:
                 self._count(spec, device, -size, -1)
             if not self._counts.get(spec):
                 self._forget(db, spec)
+
+    def drop(self, spec: str) -> int:
+        """How many values were waiting for a destination that gets none of them any more. Raises OSError."""
+        count, last = self._counts.get(spec, 0), 0
+        while values := self.first(spec, _TRIM, _DROPPED):
+            if values[-1].number == last:
+                break
+            last = values[-1].number
+            self.done(spec, values)
+        return count
 
     def _forget(self, db: sqlite3.Connection, spec: str) -> None:
         """Devices change: of a destination that nothing waits for nothing is left."""

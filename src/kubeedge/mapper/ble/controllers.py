@@ -7,7 +7,7 @@ import asyncio
 from kubeedge.errors import Invalid
 from kubeedge.kit.streams import abort_writer
 from kubeedge.mapper.ble.host import HciHost, HciTransport
-from kubeedge.mapper.link import endpoint
+from kubeedge.mapper.broker import endpoint
 
 _OPEN = 5.0  # seconds
 _READ = 4096  # bytes of the buffer

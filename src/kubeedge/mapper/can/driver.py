@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kubeedge.errors import Invalid, NotFound
+from kubeedge.errors import Invalid
 from kubeedge.mapper.can import core
 from kubeedge.mapper.can.core import CanSignal
 from kubeedge.mapper.mapper import Mapper
@@ -107,10 +106,6 @@ def can_mapper() -> Mapper:
 
     @mapper.listen
     async def listen(client: CanClient) -> None:
-        def report(values: Mapping[str, Any]) -> None:
-            with contextlib.suppress(Invalid, NotFound):  # the Device says what is wrong with it
-                mapper.report(client.device, values)
-
-        await client.listen(report)
+        await client.listen(mapper.reporter(client.device))
 
     return mapper

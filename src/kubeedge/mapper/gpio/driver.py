@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kubeedge.errors import Invalid, NotFound
+from kubeedge.errors import Invalid
 from kubeedge.mapper.gpio import core
 from kubeedge.mapper.gpio.core import GpioLine
 from kubeedge.mapper.mapper import Mapper
@@ -135,10 +135,6 @@ def gpio_mapper() -> Mapper:
 
     @mapper.listen
     async def listen(client: GpioClient) -> None:
-        def report(values: Mapping[str, Any]) -> None:
-            with contextlib.suppress(Invalid, NotFound):  # the Device says what is wrong with it
-                mapper.report(client.device, values)
-
-        await client.listen(report)
+        await client.listen(mapper.reporter(client.device))
 
     return mapper

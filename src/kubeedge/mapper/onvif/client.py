@@ -57,8 +57,18 @@ class OnvifClient:
     async def ask(self, request: OnvifRequest, *, is_open: bool = False) -> XmlElement:
         """The answer's element; `is_open`: nobody has to be known for it. Raises OnvifFault and Invalid for what the camera does not do, Refused
         when it does not know the user, OSError and PeerError when the connection is of no use."""
+        return (await self.answered(request, self._http, self.path_of(request), is_open=is_open))[0]
+
+    def path_of(self, request: OnvifRequest) -> str:
+        """Of the service that a request is for. Raises Invalid when the camera does not have it."""
         if (path := self._paths.get(request.service)) is None:
             raise Invalid("the camera has no such service")
+        return path
+
+    async def answered(
+        self, request: OnvifRequest, http: CameraHttp, path: str, header: str = "", *, is_open: bool = False
+    ) -> tuple[XmlElement, bytes]:
+        """The answer's element, and the whole answer, over this connection. Raises as `ask`."""
         security, user = "", self.address.user
         if user is not None and not is_open:
             now = datetime.datetime.fromtimestamp(min(time.time() + self._offset, _LAST), datetime.UTC)
@@ -69,11 +79,11 @@ class OnvifClient:
                 f"{now.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z",
             )
         kind = f'{soap.CONTENT_TYPE}; action="{request.action}"'
-        status, data = await self._http.ask("POST", path, MAX_BYTES, soap.envelope(request.xml, security), kind)
+        status, data = await http.ask("POST", path, MAX_BYTES, soap.envelope(request.xml, header + security), kind)
         try:
             if status not in (200, 400, 500):  # SOAP has faults in 400 and 500
                 raise Invalid(f"{request.name}: the camera answers {status}")
-            return soap.answer(data, request.answer)
+            return soap.answer(data, request.answer), data
         except (Invalid, PeerError) as exc:
             if status in (401, 403) or (isinstance(exc, soap.OnvifFault) and exc.is_of_sender):
                 why = "is refused" if user else "is missing"

@@ -14,6 +14,12 @@ The protocol's configData:
 The visitor's configData:
 
     item                     what the property is: one of READ or WRITE below; the property's own name without it
+
+Of a property that the camera sends by itself (push: true):
+
+    event                    motion, tamper, input, relay; or a topic without prefixes, as RuleEngine/LineDetector/Crossed; or any: each event, as JSON
+    data                     the name of the item that is the value; the first one without it
+    source                   what one of the event's sources must be, as the token of an input; all without it
 """
 
 from __future__ import annotations

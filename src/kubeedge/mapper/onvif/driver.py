@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -126,6 +127,15 @@ def onvif_mapper(listen: tuple[str, int] | None = None) -> Mapper:
     @mapper.read_many
     async def read_many(client: CameraDevice, props: Sequence[MappedProperty]) -> _Found:
         return await client.read(props)
+
+    @mapper.listen
+    async def follow(client: CameraDevice) -> None:
+        wanted = [prop for prop in client.device.properties.values() if prop.is_pushed]
+        if not wanted:  # its end would be the connection's
+            await asyncio.get_running_loop().create_future()
+        from kubeedge.mapper.onvif.pull_point import CameraEvents
+
+        await CameraEvents(client.client, wanted, mapper.reporter(client.device)).run()
 
     @mapper.write
     async def write(client: CameraDevice, prop: MappedProperty, value: TypedValue) -> None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import dataclass
-from kubeedge.kit.http1 import BodyTooLarge, Connection, Headers
+from kubeedge.kit.http1 import BodyTooLarge, Headers
+from kubeedge.kit.http1_kept import KeptConnection
 from kubeedge.kit.shown_url import shown_url
+from kubeedge.kit.streams import StreamPair
 from kubeedge.mapper.http_digest import DigestChallenge, challenge_of
 from kubeedge.mapper.onvif.core import OnvifAddress
 
@@ -35,8 +37,8 @@ class CameraHttp:
         self.address = address
         self.place = HttpPlace(address.port, address.is_tls)  # of the services
         self._tls = tls
-        self._connection: Connection | None = None
-        self._connected = self.place
+        self._kept = KeptConnection(self._open)
+        self._connected = self.place  # of the connection
         self._challenge: DigestChallenge | None = None
         self._turn = asyncio.Lock()
 
@@ -77,39 +79,31 @@ class CameraHttp:
     async def _once(
         self, place: HttpPlace, method: str, target: str, given: Headers, body: bytes, limit: int
     ) -> tuple[int, list[tuple[str, str]], bytes]:
-        connection = self._connection
-        if connection is None or not connection.reusable or self._connected != place:
+        if self._connected != place:
             await self.aclose()
-            connection = self._connection = await self._open(place)
             self._connected = place
         host = f"[{self.address.host}]" if ":" in self.address.host else self.address.host
         default = 443 if place.is_tls else 80
         authority = host if place.port == default else f"{host}:{place.port}"
-        is_whole = False
+        headers = [("Host", authority), ("Accept", "*/*"), *given]
         try:
-            answer = await connection.request(method, target, [("Host", authority), ("Accept", "*/*"), *given], body)
-            data = await answer.read(limit)
-            is_whole = True
+            return await self._kept.ask(method, target, headers, body, limit=limit)
         except BodyTooLarge as exc:
             raise Invalid(f"{shown_url(target)}: the answer has more than {limit} bytes") from exc
-        finally:
-            if not is_whole:
-                connection.abort()
-        return answer.status, answer.headers, data
+
+    def cut(self) -> None:
+        """Ends the connection at once, and what is on its way."""
+        self._kept.cut()
 
     async def aclose(self) -> None:
         """Ends the connection; the next request makes another one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        await self._kept.close()
 
-    async def _open(self, place: HttpPlace) -> Connection:
+    async def _open(self) -> StreamPair:
+        place = self._connected
         tls = (self._tls or _context(self.address.ca_file)) if place.is_tls else None
         name = self.address.host if tls else None
-        reader, writer = await asyncio.open_connection(
-            self.address.host, place.port, ssl=tls, server_hostname=name, limit=_READ
-        )
-        return Connection(reader, writer)
+        return await asyncio.open_connection(self.address.host, place.port, ssl=tls, server_hostname=name, limit=_READ)
 
 
 def _context(ca_file: str) -> ssl.SSLContext:

@@ -17,22 +17,31 @@ from kubeedge.mapper.onvif.elements import XmlElement
 _MAX_PROFILES = 64
 _MAX_PRESETS = 512
 _MAX_NAME = 128  # characters
+_SHOWN = ("H264", "JPEG")  # encodings that the mapper passes on
 
-_SPACES = {"tds": "ver10/device", "trt": "ver10/media", "tptz": "ver20/ptz"}
+_SPACES = {
+    "tds": "http://www.onvif.org/ver10/device/wsdl",
+    "trt": "http://www.onvif.org/ver10/media/wsdl",
+    "tptz": "http://www.onvif.org/ver20/ptz/wsdl",
+    "tev": "http://www.onvif.org/ver10/events/wsdl",
+    "wsnt": "http://docs.oasis-open.org/wsn/bw-2",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class OnvifRequest:
-    """One operation of a service: "tds" device, "trt" media, "tptz" pan, tilt and zoom. `body` is what is in its element, as XML."""
+    """One operation of a service: "tds" device, "trt" media, "tptz" pan, tilt and zoom, "tev" and "wsnt" events. `body` is what is in its element, as
+    XML; `port`: the port type, where it is in the name of the action."""
 
     service: str
     name: str
     body: str = ""
+    port: str = ""
 
     @property
     def action(self) -> str:
-        """For the header Content-Type."""
-        return f"http://www.onvif.org/{_SPACES[self.service]}/wsdl/{self.name}"
+        """For the header Content-Type, and for that of WS-Addressing."""
+        return f"{_SPACES[self.service]}/{f'{self.port}/{self.name}Request' if self.port else self.name}"
 
     @property
     def xml(self) -> str:
@@ -178,10 +187,10 @@ def information_of(answer: XmlElement) -> dict[str, str]:
 
 
 def services_of(answer: XmlElement) -> dict[str, str]:
-    """ "trt" and "tptz" -> the path of the service; those that the device has. Its hosts are left out: many devices say an address that they
+    """ "trt", "tptz" and "tev" -> the path of the service; those that the device has. Its hosts are left out: many devices say an address that they
     have no more, and none says to whom a password may be shown."""
     found = {}
-    for key, name in (("trt", "Media"), ("tptz", "PTZ")):
+    for key, name in (("trt", "Media"), ("tptz", "PTZ"), ("tev", "Events")):
         if address := answer.value("Capabilities", name, "XAddr"):
             found[key] = path_of(address)
     return found
@@ -220,7 +229,7 @@ def profiles_of(answer: XmlElement) -> list[OnvifProfile]:
 
 
 def profile_of(profiles: list[OnvifProfile], wanted: str) -> OnvifProfile:
-    """The profile of that token or name; "": the first one that has video. Raises Invalid."""
+    """The profile of that token or name; "": the first one whose video can be shown, else the first one that has some. Raises Invalid."""
     if wanted:
         for one in profiles:
             if wanted in (one.token, one.name):
@@ -229,7 +238,8 @@ def profile_of(profiles: list[OnvifProfile], wanted: str) -> OnvifProfile:
         raise Invalid(f"profile {wanted[:_MAX_NAME]!r} is none of the device's: {known[:500]}")
     if not profiles:
         raise Invalid("the device has no profiles")
-    return next((one for one in profiles if one.encoding), profiles[0])
+    found = [one for one in profiles if one.encoding]
+    return next((one for one in found if one.encoding in _SHOWN), found[0] if found else profiles[0])
 
 
 def uri_of(answer: XmlElement) -> str:

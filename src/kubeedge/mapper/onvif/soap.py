@@ -14,7 +14,8 @@ _WSSE = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-"
 _NAMES = (
     'xmlns:s="http://www.w3.org/2003/05/soap-envelope" xmlns:tds="http://www.onvif.org/ver10/device/wsdl" '
     'xmlns:trt="http://www.onvif.org/ver10/media/wsdl" xmlns:tptz="http://www.onvif.org/ver20/ptz/wsdl" '
-    'xmlns:tt="http://www.onvif.org/ver10/schema"'
+    'xmlns:tt="http://www.onvif.org/ver10/schema" xmlns:tev="http://www.onvif.org/ver10/events/wsdl" '
+    'xmlns:wsnt="http://docs.oasis-open.org/wsn/b-2" xmlns:wsa="http://www.w3.org/2005/08/addressing"'
 )
 
 
@@ -26,9 +27,9 @@ class OnvifFault(Invalid):
         self.is_of_sender = is_of_sender
 
 
-def envelope(body: str, security: str = "") -> bytes:
-    """A request with this body, which is XML, as `security` of `username_token` is."""
-    header = f"<s:Header>{security}</s:Header>" if security else ""
+def envelope(body: str, header: str = "") -> bytes:
+    """A request with this body and header, which are XML, as what `username_token` and `addressing` give."""
+    header = f"<s:Header>{header}</s:Header>" if header else ""
     text = f'<?xml version="1.0" encoding="utf-8"?><s:Envelope {_NAMES}>{header}<s:Body>{body}</s:Body></s:Envelope>'
     return text.encode()
 
@@ -44,6 +45,11 @@ def username_token(user: str, password: str, nonce: bytes, created: str) -> str:
         f'<wsse:Nonce EncodingType="{_WSSE}soap-message-security-1.0#Base64Binary">{base64.b64encode(nonce).decode()}'
         f"</wsse:Nonce><wsu:Created>{created}</wsu:Created></wsse:UsernameToken></wsse:Security>"
     )
+
+
+def addressing(action: str, to: str, parameters: str = "") -> str:
+    """The headers of WS-Addressing 1.0. `parameters`: what the endpoint's reference asks for, as XML."""
+    return f"<wsa:Action>{action}</wsa:Action><wsa:To>{escape(to)}</wsa:To>{parameters}"
 
 
 def answer(data: bytes, name: str) -> XmlElement:

@@ -18,7 +18,7 @@ from kubeedge.kit.streams import listening_socket
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.mapper.onvif.client import OnvifClient
 from kubeedge.mapper.rtsp import mp4, page
-from kubeedge.mapper.rtsp.driver import RtspVideo
+from kubeedge.mapper.rtsp.driver import RtspVideo, VideoNotShown
 from kubeedge.mapper.rtsp.feed import VideoFeed, Viewer
 
 log = logging.getLogger("kubeedge.mapper.onvif")
@@ -124,6 +124,8 @@ class CameraVideos:
             if request.method == "HEAD":
                 return text_response(405, "GET\n", [("allow", "GET")])
             return await self._stream(camera)
+        except VideoNotShown as exc:  # the page shows pictures then
+            return text_response(406, f"{exc}\n", _NEVER_KEPT)
         except Unavailable as exc:
             return text_response(503, f"{exc}\n", [("retry-after", "2")])
         except (OSError, EOFError, KubeEdgeError) as exc:

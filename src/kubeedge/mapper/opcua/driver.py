@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kubeedge._fastpath import rsa
-from kubeedge.errors import Invalid, KubeEdgeError, NotFound, PeerError
+from kubeedge.errors import Invalid, KubeEdgeError, PeerError
 from kubeedge.kit.tasks import until_one_ends
 from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.opcua import core, messages, security
@@ -342,10 +342,6 @@ def opcua_mapper() -> Mapper:
 
     @mapper.listen
     async def listen(client: OpcuaClient) -> None:
-        def report(values: Mapping[str, Any]) -> None:
-            with contextlib.suppress(Invalid, NotFound):  # the Device says what is wrong with it
-                mapper.report(client.mapped, values)
-
-        await client.listen(report)
+        await client.listen(mapper.reporter(client.mapped))
 
     return mapper

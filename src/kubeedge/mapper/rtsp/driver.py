@@ -26,6 +26,10 @@ _SILENCE = 15.0  # seconds without a packet after which a camera is away
 _MAX_UNASKED = 256  # packets that may come before an answer
 
 
+class VideoNotShown(Invalid):
+    """The camera has a video, of a kind that is not passed on."""
+
+
 class RtspVideo:
     """What `open` gives is playing. Memory: one packet, and one frame that is put together."""
 
@@ -97,7 +101,8 @@ class RtspVideo:
             case "H264":
                 self.assembler = H264Assembler(self.description.parameter_sets)
             case other:
-                raise Invalid(f"the camera's video is {other[:32] or 'of no known kind'}: JPEG and H264 can be shown")
+                shown = {"H265": "H.265"}.get(other, other[:32])
+                raise VideoNotShown(f"the camera's video is {shown or 'of no known kind'}: JPEG and H.264 can be shown")
 
     async def _play(self) -> None:
         transport = ("Transport", "RTP/AVP/TCP;unicast;interleaved=0-1")

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from kubeedge.errors import KubeEdgeError, PeerError, Unavailable
 from kubeedge.kit.tasks import cancel_and_wait
-from kubeedge.mapper.rtsp.driver import RtspVideo
+from kubeedge.mapper.rtsp.driver import RtspVideo, VideoNotShown
 from kubeedge.mapper.rtsp.frames import VideoFrame
 from kubeedge.mapper.rtsp.h264 import H264Assembler, H264Parameters
 
@@ -98,7 +98,8 @@ class VideoFeed:
         return self._task is not None and not self._task.done()
 
     async def join(self) -> Viewer:
-        """One more viewer, who leaves by `leave`. Raises Unavailable when the camera sends nothing or there are too many, and what `open` raises."""
+        """One more viewer, who leaves by `leave`. Raises Unavailable when the camera sends nothing or there are too many, VideoNotShown for a
+        video of another kind."""
         if self.is_full:
             raise Unavailable(f"{self._name}: {MAX_VIEWERS} are looking at it already")
         if self._task is None or self._task.done():
@@ -146,13 +147,15 @@ class VideoFeed:
         except (OSError, EOFError, KubeEdgeError) as exc:
             why = str(exc) or "the camera does not answer"
             log.info("video of %s ends: %s", self._name, why)
-            self._ended(began, viewers, why)
+            self._ended(began, viewers, why, exc if isinstance(exc, VideoNotShown) else None)
         finally:
             self._ended(began, viewers, "the camera has ended it")
 
-    def _ended(self, began: asyncio.Future[None] | None, viewers: set[Viewer], why: str) -> None:
+    def _ended(
+        self, began: asyncio.Future[None] | None, viewers: set[Viewer], why: str, exc: VideoNotShown | None = None
+    ) -> None:
         if began is not None and not began.done():
-            began.set_exception(Unavailable(f"{self._name}: {why}"))
+            began.set_exception(exc or Unavailable(f"{self._name}: {why}"))
             began.exception()  # whoever waits has it; nobody may wait any more
         for viewer in viewers:
             viewer.end()

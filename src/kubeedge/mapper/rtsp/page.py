@@ -1,5 +1,5 @@
 """The page on which a browser shows a camera. Pure. It needs no plugin and nothing from elsewhere: JPEG is a picture that is replaced, H.264 goes through
-Media Source Extensions."""
+Media Source Extensions. Of a video that cannot be shown there are pictures."""
 
 from __future__ import annotations
 
@@ -14,18 +14,26 @@ p{{margin:4px 8px}}</style>
 <script>
 const video = document.getElementById("v"), image = document.getElementById("i"), say = t => document.getElementById("s").textContent = t;
 const later = why => {{ say(why); setTimeout(play, 2000); }};
+function pictures(why) {{
+  say(why + " - a picture every two seconds instead");
+  image.hidden = false;
+  image.onerror = () => later(why + " - and there is no picture");
+  image.onload = () => setTimeout(() => {{ image.src = "snapshot.jpg?" + Date.now(); }}, 2000);
+  image.src = "snapshot.jpg?" + Date.now();
+}}
 async function play() {{
   const stop = new AbortController();
   try {{
     const answer = await fetch("stream", {{signal: stop.signal, cache: "no-store"}});
     const kind = answer.headers.get("content-type") || "";
+    if (answer.status === 406) return pictures(await answer.text());
     if (!answer.ok) return later(await answer.text());
     if (kind.startsWith("multipart/")) {{
       stop.abort();
-      image.hidden = false; image.onerror = () => later("interrupted"); image.src = "stream?" + Date.now();
+      image.hidden = false; image.onload = null; image.onerror = () => later("interrupted"); image.src = "stream?" + Date.now();
       return say("");
     }}
-    if (!window.MediaSource || !MediaSource.isTypeSupported(kind)) {{ stop.abort(); return say("this browser cannot play " + kind); }}
+    if (!window.MediaSource || !MediaSource.isTypeSupported(kind)) {{ stop.abort(); return pictures("this browser cannot play " + kind); }}
     const source = new MediaSource();
     video.src = URL.createObjectURL(source); video.hidden = false;
     await new Promise(done => source.addEventListener("sourceopen", done, {{once: true}}));

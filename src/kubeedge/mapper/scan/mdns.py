@@ -6,15 +6,14 @@ IPv4. What is asked for is a list of services that a mapper of ours can use.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Mapping
 from typing import Any
 
-from kubeedge.errors import PeerError
 from kubeedge.mapper.scan import dns_records
 from kubeedge.mapper.scan.core import Finding, ScanRequest
 from kubeedge.mapper.scan.dns_records import PTR, SRV, TXT, A, DnsRecord
 from kubeedge.mapper.scan.finder import ScanScope
+from kubeedge.mapper.scan.multicast import MulticastAnswers, MulticastFinder
 
 GROUP, PORT = "224.0.0.251", 5353
 _ROUNDS = (0.0, 0.5, 2.0)  # seconds between two times that the same is asked: packets of multicast get lost
@@ -70,39 +69,23 @@ def _keep(table: dict[str, Any], key: str, value: Any) -> None:
         table[key] = value
 
 
-class MdnsFinder:
+class MdnsFinder(MulticastFinder):
     """One Device for each service."""
 
-    def wants(self, request: ScanRequest) -> bool:
-        """It sends to a group in each of the networks."""
-        return bool(request.networks)
+    asked = "multicast DNS is asked"
 
-    async def find(self, scope: ScanScope) -> None:
-        """Raises OSError where this machine is in none of the networks."""
-        here, why = [], ""
-        for network in scope.request.networks:
-            if network.version == 6:
-                why = f"{network}: multicast DNS is asked over IPv4 alone"
-                continue
-            try:
-                here.append(scope.local_address(network))
-            except OSError as exc:
-                why = str(exc)
-        if not here:
-            raise OSError(why)
-        async with asyncio.TaskGroup() as group:
-            for address in dict.fromkeys(here):
-                group.create_task(self._ask(address, scope))
-
-    async def _ask(self, address: str, scope: ScanScope) -> None:
+    async def ask(self, address: str, scope: ScanScope) -> None:
+        """All services, and what belongs to those that have answered."""
         heard = _Heard()
-        loop = asyncio.get_running_loop()
-        protocol = _Answers(heard, scope)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.setblocking(False)
-            sock.bind((address, 0))
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
-            transport, _ = await loop.create_datagram_endpoint(lambda: protocol, sock=sock.dup())
+
+        def take(data: bytes, host: str) -> None:
+            for record in dns_records.records(data):
+                heard.add(record)
+            for name, kind in heard.instances.items():
+                if finding := _finding(name, kind, heard, scope.request):
+                    scope.found(finding)
+
+        transport = await MulticastAnswers(scope, take, messages=_MAX_MESSAGES, size=_MAX_SIZE).open(address)
         try:
             for pause in _ROUNDS:
                 await asyncio.sleep(pause)
@@ -117,31 +100,6 @@ class MdnsFinder:
     async def _send(self, transport: asyncio.DatagramTransport, names: list[tuple[str, int]], scope: ScanScope) -> None:
         await scope.packet()
         transport.sendto(dns_records.question(names), (GROUP, PORT))
-
-
-class _Answers(asyncio.DatagramProtocol):
-    def __init__(self, heard: _Heard, scope: ScanScope) -> None:
-        self._heard = heard
-        self._scope = scope
-        self._left = _MAX_MESSAGES
-
-    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        """An answer, from a network that was asked for; what is none is not looked at."""
-        self._left -= 1
-        if self._left < 0 or len(data) > _MAX_SIZE or not self._scope.request.covers(str(addr[0])):
-            return
-        try:
-            found = dns_records.records(data)
-        except PeerError:
-            return
-        for record in found:
-            self._heard.add(record)
-        for name, kind in self._heard.instances.items():
-            if finding := _finding(name, kind, self._heard, self._scope.request):
-                self._scope.found(finding)
-
-    def error_received(self, exc: Exception) -> None:
-        """Somebody does not want our packet; the others may."""
 
 
 def _finding(name: str, kind: str, heard: _Heard, request: ScanRequest) -> Finding | None:

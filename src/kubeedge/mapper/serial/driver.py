@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kubeedge.errors import Invalid, NotFound
+from kubeedge.errors import Invalid
 from kubeedge.mapper import serial_port
 from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.serial import core
@@ -132,10 +132,6 @@ def serial_mapper() -> Mapper:
 
     @mapper.listen
     async def listen(client: LineClient) -> None:
-        def report(values: Mapping[str, Any]) -> None:
-            with contextlib.suppress(Invalid, NotFound):  # the Device says what is wrong with it
-                mapper.report(client.device, values)
-
-        await client.listen(report)
+        await client.listen(mapper.reporter(client.device))
 
     return mapper
