@@ -24,11 +24,18 @@ def run(options: argparse.Namespace) -> int:
             return _new(options)
         case "image":
             return _image(options)
-    for address in filter(None, (options.broker, options.metrics, getattr(options, "listen", ""))):
+    for address in filter(None, (options.broker, getattr(options, "metrics", ""), getattr(options, "listen", ""))):
         try:
             endpoint(address)
         except Invalid as exc:
             raise UsageError(str(exc)) from exc
+    if options.protocol == "several":
+        from kubeedge.mapper import several
+
+        wanted = dict.fromkeys(options.protocols)
+        found = [_mapper(argparse.Namespace(protocol=protocol, listen="")) for protocol in wanted]
+        several.run(found, options.broker, until_stdin_ends=options.until_stdin_ends)
+        return 0
     _mapper(options).run(options.broker, metrics=options.metrics)
     return 0
 

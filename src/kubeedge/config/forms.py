@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import TypeAlias
 
+from kubeedge.api.mappers import MAPPERS
+
 Form: TypeAlias = Callable[[str], object]
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -247,6 +249,12 @@ def method_server(text: str) -> tuple[str, tuple[str, int]]:
     if not equals or not protocol:
         raise ValueError("is not PROTOCOL=127.0.0.1:7777")
     return protocol, loopback_endpoint(where)
+
+
+def mapper(text: str) -> None:
+    """The protocol of a mapper that comes with the agent. Raises ValueError."""
+    if text not in MAPPERS:
+        raise ValueError(f"is none of {', '.join(MAPPERS)}")
 
 
 def optional_loopback(text: str) -> None:
