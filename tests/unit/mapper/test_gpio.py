@@ -37,7 +37,7 @@ int main(void) {
     hex(&output, sizeof output);
     struct gpio_v2_line_info info = {.name = "RELAY_1", .offset = 3};
     hex(&info, sizeof info);
-    struct gpiochip_info chip = {.name = "gpiochip0", .lines = 54};
+    struct gpiochip_info chip = {.name = "gpiochip0", .label = "pinctrl-rp1", .lines = 54};
     hex(&chip, sizeof chip);
     struct gpio_v2_line_event events[2] = {{.id = GPIO_V2_LINE_EVENT_FALLING_EDGE}, {.id = GPIO_V2_LINE_EVENT_RISING_EDGE}};
     hex(events, sizeof events);
@@ -62,6 +62,7 @@ def test_every_structure_is_that_of_the_kernel_s_header(tmp_path: Path) -> None:
     assert core.opening(line, 7) == request and core.file_of(request) == -1
     assert core.writing(core.line_of(prop(writable=True, drive="open-drain")), True) == config
     assert core.name_of(info) == "RELAY_1" and core.asking(3)[64:] == info[64:]
+    assert core.label_of(chip) == "pinctrl-rp1"
     assert core.lines_of(chip) == 54 and len(core.chip_info()) == len(chip)
     assert core.edges(events) == [False, True] and core.value_of(values)
     with pytest.raises(PeerError):
@@ -88,11 +89,17 @@ def test_a_visitor_that_makes_no_sense_is_refused(wrong: MappedProperty, why: st
 
 
 def test_a_chip_is_a_chip() -> None:
-    assert core.path_of(MappedDevice("default/board", "gpio", {"chip": "gpiochip4"}, {})) == "/dev/gpiochip4"
-    for chip in ("/dev/mem", "gpiochip", "/dev/gpiochip0/../mem", None):
+    def chip(name: Any) -> MappedDevice:
+        return MappedDevice("default/board", "gpio", {"chip": name}, {})
+
+    assert core.chip_of(chip("gpiochip4")) == core.chip_of(chip("/dev/gpiochip4")) == ("/dev/gpiochip4", "")
+    assert core.chip_of(chip("pinctrl-rp1")) == ("", "pinctrl-rp1")
+    assert core.chip_of(chip("9030000.pl061")) == ("", "9030000.pl061")
+    for name in ("/dev/mem", "gpiochip", "/dev/gpiochip0/../mem", "../mem", "x" * 32, "", 4, None):
         with pytest.raises(Invalid, match="device default/board: chip must be"):
-            core.path_of(MappedDevice("default/board", "gpio", {"chip": chip}, {}))
-    with pytest.raises(OSError):
-        GpioClient.open(MappedDevice("default/board", "gpio", {"chip": "gpiochip999"}, {}))
+            core.chip_of(chip(name))
+    for name in ("gpiochip999", "no-such-chip"):
+        with pytest.raises(FileNotFoundError):
+            GpioClient.open(chip(name))
     with pytest.raises(Invalid, match="a line is 0 or 1"):
         core.level(prop("INT"), 2)

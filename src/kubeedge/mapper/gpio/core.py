@@ -1,6 +1,6 @@
 """Lines of GPIO chips as the kernel's character device has them (include/uapi/linux/gpio.h, version 2), and what a Device says about them. Pure.
 
-configData of a Device: chip ("gpiochip0"). Of a property: line (its offset, or its name), activeLow, bias (pull-up, pull-down, disabled), drive
+configData of a Device: chip ("gpiochip0", or the chip's label, "pinctrl-rp1"). Of a property: line (its offset, or its name), activeLow, bias (pull-up, pull-down, disabled), drive
 (open-drain, open-source), debounce (microseconds), push (each edge is reported as it comes).
 """
 
@@ -29,6 +29,7 @@ EVENT = struct.Struct("=QIIII24x")  # gpio_v2_line_event
 _RISING_EDGE = 1
 
 _PATH = re.compile(r"(?:/dev/)?(gpiochip[0-9]{1,3})")
+_LABEL = re.compile(r"(?!gpiochip)[A-Za-z0-9][A-Za-z0-9_.:,@-]{0,30}")  # as drivers name their chips; 32 bytes with the final zero
 MAX_LINES = 4096  # of a chip, that are looked at for a name
 
 
@@ -54,12 +55,14 @@ class GpioLine:
     is_pushed: bool = False
 
 
-def path_of(device: MappedDevice) -> str:
-    """The chip's file. Raises Invalid."""
+def chip_of(device: MappedDevice) -> tuple[str, str]:
+    """(the chip's file, ""), or ("", its label): numbers are given in the order in which drivers come, labels stay. Raises Invalid."""
     found = device.config.get("chip")
-    if not isinstance(found, str) or (match := _PATH.fullmatch(found)) is None:
-        raise device.invalid("chip must be a GPIO chip, like gpiochip0")
-    return f"/dev/{match[1]}"
+    if isinstance(found, str) and (match := _PATH.fullmatch(found)) is not None:
+        return f"/dev/{match[1]}", ""
+    if not isinstance(found, str) or not _LABEL.fullmatch(found):
+        raise device.invalid("chip must be a GPIO chip, like gpiochip0, or the label of one, like pinctrl-rp1")
+    return "", found
 
 
 def line_of(prop: MappedProperty) -> GpioLine:
@@ -134,6 +137,12 @@ def name_of(info: bytes) -> str:
     """The line's name, in the answer."""
     name: bytes = _INFO.unpack(info)[0]
     return name.partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def label_of(chip: bytes) -> str:
+    """The label of a chip, in a gpiochip_info."""
+    label: bytes = _CHIP.unpack(chip)[1]
+    return label.partition(b"\0")[0].decode("utf-8", "replace")
 
 
 def lines_of(chip: bytes) -> int:

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable, Mapping
+from glob import glob
 from typing import Any
 
 from kubeedge.errors import Invalid, NotFound
@@ -17,6 +18,7 @@ from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue
 
 _EVENTS = 32  # that are read at once
+_MAX_CHIPS = 64  # that are asked for their label
 
 
 class GpioClient:
@@ -30,14 +32,16 @@ class GpioClient:
     @staticmethod
     def open(device: MappedDevice) -> GpioClient:
         """Raises Invalid for what is no chip, OSError for one that is not there."""
-        path = core.path_of(device)
-        chip = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.ioctl(chip, core.GET_CHIP, core.chip_info())
-        except OSError as exc:
-            os.close(chip)
-            raise device.invalid(f"{path} is no GPIO chip") from exc
-        return GpioClient(device, chip)
+        path, label = core.chip_of(device)
+        if path:
+            return GpioClient(device, _opened(device, path)[0])
+        for path in sorted(glob("/dev/gpiochip*"))[:_MAX_CHIPS]:
+            with contextlib.suppress(OSError, Invalid):  # of somebody else's
+                chip, found = _opened(device, path)
+                if found == label:
+                    return GpioClient(device, chip)
+                os.close(chip)
+        raise FileNotFoundError(errno.ENOENT, f"the machine has no GPIO chip with the label {label}, or this user may not open it")
 
     def read(self, prop: MappedProperty) -> bool:
         """Raises Invalid for a line that there is none of, or that somebody else has; OSError when the chip has gone."""
@@ -115,6 +119,16 @@ class GpioClient:
             with contextlib.suppress(OSError):
                 os.close(file)
         self._files.clear()
+
+
+def _opened(device: MappedDevice, path: str) -> tuple[int, str]:
+    """The chip's file, and its label."""
+    chip = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return chip, core.label_of(fcntl.ioctl(chip, core.GET_CHIP, core.chip_info()))
+    except OSError as exc:
+        os.close(chip)
+        raise device.invalid(f"{path} is no GPIO chip") from exc
 
 
 def gpio_mapper() -> Mapper:
