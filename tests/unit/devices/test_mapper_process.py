@@ -37,7 +37,9 @@ def test_a_process_that_ends_is_started_again(tmp_path: Path, caplog: pytest.Log
 
 
 def test_it_is_asked_to_end_and_made_to(tmp_path: Path) -> None:
-    polite = "import signal, sys, pathlib\nsignal.signal(15, lambda *a: (pathlib.Path(sys.argv[1]).touch(), sys.exit()))\n"
+    polite = (
+        "import signal, sys, pathlib\nsignal.signal(15, lambda *a: (pathlib.Path(sys.argv[1]).touch(), sys.exit()))\n"
+    )
     polite += "pathlib.Path(sys.argv[2]).touch()\nwhile True: signal.pause()"
     ended, up = tmp_path / "ended", tmp_path / "up"
 

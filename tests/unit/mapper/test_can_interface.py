@@ -50,7 +50,9 @@ def bus(**config: Any) -> MappedDevice:
 def test_the_message_is_that_of_the_kernel_s_headers(tmp_path: Path) -> None:
     (tmp_path / "p.c").write_text(PROGRAM)
     subprocess.run(["gcc", "-o", str(tmp_path / "p"), str(tmp_path / "p.c")], check=True)
-    message, numbers = subprocess.run([str(tmp_path / "p")], check=True, capture_output=True, text=True).stdout.split("\n", 1)
+    message, numbers = subprocess.run([str(tmp_path / "p")], check=True, capture_output=True, text=True).stdout.split(
+        "\n", 1
+    )
     assert interface.setting_up(7, 500_000).hex() == message
     assert numbers.split() == [str(interface._GET_FLAGS), str(interface._FLAGS.size)]
 

@@ -148,6 +148,15 @@ class DbusConnection:
         self._hear(DbusMessage(0))  # so that whoever waits for signals looks
 
 
+def has_system_bus() -> bool:
+    """Somebody listens where the system's bus is, or did: a machine without one has no such file."""
+    try:
+        path = path_of(os.environ.get(_VARIABLE) or SYSTEM_BUS)
+    except Invalid:
+        return True  # whoever wants to use it hears what is wrong
+    return path.startswith("\0") or os.path.exists(path)
+
+
 def path_of(address: str) -> str:
     """The socket of an address of D-Bus; "\\0..." is an abstract one. Raises Invalid where there is none of this machine."""
     for one in address.split(";"):

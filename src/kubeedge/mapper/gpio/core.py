@@ -29,7 +29,9 @@ EVENT = struct.Struct("=QIIII24x")  # gpio_v2_line_event
 _RISING_EDGE = 1
 
 _PATH = re.compile(r"(?:/dev/)?(gpiochip[0-9]{1,3})")
-_LABEL = re.compile(r"(?!gpiochip)[A-Za-z0-9][A-Za-z0-9_.:,@-]{0,30}")  # as drivers name their chips; 32 bytes with the final zero
+_LABEL = re.compile(
+    r"(?!gpiochip)[A-Za-z0-9][A-Za-z0-9_.:,@-]{0,30}"
+)  # as drivers name their chips; 32 bytes with the final zero
 MAX_LINES = 4096  # of a chip, that are looked at for a name
 
 

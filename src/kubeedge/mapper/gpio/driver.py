@@ -41,7 +41,9 @@ class GpioClient:
                 if found == label:
                     return GpioClient(device, chip)
                 os.close(chip)
-        raise FileNotFoundError(errno.ENOENT, f"the machine has no GPIO chip with the label {label}, or this user may not open it")
+        raise FileNotFoundError(
+            errno.ENOENT, f"the machine has no GPIO chip with the label {label}, or this user may not open it"
+        )
 
     def read(self, prop: MappedProperty) -> bool:
         """Raises Invalid for a line that there is none of, or that somebody else has; OSError when the chip has gone."""
