@@ -72,6 +72,7 @@ class Board:
     imager: tuple[str, ...] = ()
     kernel_suite: str = ""  # where Debian's release has none for it
     init: str = inits.BUSYBOX
+    is_open: bool = False  # somebody may plug something in, though it has no firmware of its own
 
 
 _CARD = ("squashfs", "overlay", "ext4", "vfat", "nls_cp437", "nls_ascii", "nls_utf8")
@@ -208,6 +209,7 @@ BOARDS = {
             _VIRT,
             128 << 20,
             kernel_suite="trixie-backports",
+            is_open=True,
         ),
         Board(
             "armhf",

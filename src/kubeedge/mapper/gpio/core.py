@@ -1,7 +1,8 @@
 """Lines of GPIO chips as the kernel's character device has them (include/uapi/linux/gpio.h, version 2), and what a Device says about them. Pure.
 
 configData of a Device: chip ("gpiochip0", or the chip's label, "pinctrl-rp1"). Of a property: line (its offset, or its name), activeLow, bias (pull-up, pull-down, disabled), drive
-(open-drain, open-source), debounce (microseconds), push (each edge is reported as it comes).
+(open-drain, open-source), debounce (microseconds), push (each edge is reported as it comes), count (rising, falling, both: with push, an INT is the
+number of such edges since the mapper has the line, as of pulses of a meter, or presses that are shorter than a reading).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ ACTIVE_LOW, INPUT, OUTPUT, RISING, FALLING, OPEN_DRAIN, OPEN_SOURCE = (1 << n fo
 PULL_UP, PULL_DOWN, BIAS_DISABLED = (1 << n for n in range(8, 11))
 _BIAS = {"pull-up": PULL_UP, "pull-down": PULL_DOWN, "disabled": BIAS_DISABLED}
 _DRIVE = {"open-drain": OPEN_DRAIN, "open-source": OPEN_SOURCE}
+_COUNTED = {"rising": RISING, "falling": FALLING, "both": RISING | FALLING}
 _OUTPUT_VALUES, _DEBOUNCE = 2, 3  # attributes of lines
 
 _CHIP = struct.Struct("=32s32sI")  # gpiochip_info
@@ -55,6 +57,7 @@ class GpioLine:
     debounce: int = 0
     is_output: bool = False
     is_pushed: bool = False
+    counted: int = 0  # edges, as flags
 
 
 def chip_of(device: MappedDevice) -> tuple[str, str]:
@@ -87,14 +90,19 @@ def line_of(prop: MappedProperty) -> GpioLine:
         flags |= ACTIVE_LOW
     if prop.is_pushed and prop.writable:
         raise prop.invalid("a line with edges is an input: its accessMode must be ReadOnly")
-    return GpioLine(line, flags, prop.number("debounce", 0, 10_000_000, 0), prop.writable, prop.is_pushed)
+    counted = 0
+    if (name := prop.visitor.get("count")) is not None:
+        if name not in _COUNTED or not prop.is_pushed or prop.type != "INT":
+            raise prop.invalid(f"count must be one of {', '.join(_COUNTED)}, of an INT with push: true")
+        counted = _COUNTED[name]
+    return GpioLine(line, flags, prop.number("debounce", 0, 10_000_000, 0), prop.writable, prop.is_pushed, counted)
 
 
 def opening(line: GpioLine, offset: int) -> bytes:
     """A gpio_v2_line_request. An output stays as it is, until it is written."""
     flags = line.flags
     if line.is_pushed:
-        flags |= INPUT | RISING | FALLING
+        flags |= INPUT | (line.counted or RISING | FALLING)
     elif line.is_output:
         flags &= ACTIVE_LOW  # with a direction alone the kernel takes the rest, and an output would be switched off
     else:
@@ -158,11 +166,12 @@ def chip_info() -> bytes:
     return bytes(_CHIP.size)
 
 
-def edges(data: bytes) -> list[bool]:
-    """The values after each event, in order. Raises PeerError for half an event."""
+def edges(data: bytes) -> list[tuple[bool, int]]:
+    """After each event, in order, the value, and how many events there have been, those that nobody has read in time included. Raises PeerError for
+    half an event."""
     if len(data) % EVENT.size:
         raise PeerError("the kernel gives half an event")
-    return [event[1] == _RISING_EDGE for event in EVENT.iter_unpack(data)]
+    return [(event[1] == _RISING_EDGE, event[4]) for event in EVENT.iter_unpack(data)]
 
 
 def level(prop: MappedProperty, value: TypedValue) -> bool:

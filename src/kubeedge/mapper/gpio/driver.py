@@ -28,6 +28,7 @@ class GpioClient:
         self.device = device
         self._chip = chip
         self._files: dict[str, int] = {}  # property -> file of its line
+        self._counts: dict[str, int] = {}  # property -> edges until now
 
     @staticmethod
     def open(device: MappedDevice) -> GpioClient:
@@ -45,9 +46,12 @@ class GpioClient:
             errno.ENOENT, f"the machine has no GPIO chip with the label {label}, or this user may not open it"
         )
 
-    def read(self, prop: MappedProperty) -> bool:
-        """Raises Invalid for a line that there is none of, or that somebody else has; OSError when the chip has gone."""
-        file = self._line(prop)[1]
+    def read(self, prop: MappedProperty) -> bool | int:
+        """Its level, or its edges until now. Raises Invalid for a line that there is none of, or that somebody else has; OSError when the chip has
+        gone."""
+        line, file = self._line(prop)
+        if line.counted:
+            return self._counts.get(prop.name, 0)
         return core.value_of(self._ask(prop, file, core.GET_VALUES, core.reading()))
 
     def write(self, prop: MappedProperty, value: TypedValue) -> None:
@@ -96,7 +100,10 @@ class GpioClient:
                     gone.set_exception(exc)
                 loop.remove_reader(file)
                 return
-            report({prop.name: core.edges(data)[-1]})
+            level, count = core.edges(data)[-1]
+            if core.line_of(prop).counted:
+                self._counts[prop.name] = count
+            report({prop.name: self._counts.get(prop.name, level)})
 
         try:
             for prop in self.device.properties.values():
@@ -142,7 +149,7 @@ def gpio_mapper() -> Mapper:
         return GpioClient.open(device)
 
     @mapper.read
-    async def read(client: GpioClient, prop: MappedProperty) -> bool:
+    async def read(client: GpioClient, prop: MappedProperty) -> bool | int:
         return client.read(prop)
 
     @mapper.write
