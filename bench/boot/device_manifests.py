@@ -84,7 +84,9 @@ def _device(name: str, protocol: str, config: dict[str, Any], *properties: _Prop
         "metadata": {"name": name},
         "spec": {
             "protocol": protocol,
-            "properties": [{"name": n, "type": kind, "accessMode": access[writable]} for n, kind, writable, _ in properties],
+            "properties": [
+                {"name": n, "type": kind, "accessMode": access[writable]} for n, kind, writable, _ in properties
+            ],
         },
     }
     uses = [

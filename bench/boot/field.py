@@ -92,7 +92,9 @@ class FieldDevices:
         shown = self._tool("gpioinfo", "-c", "/dev/gpiochip1")
         held = [line for line in shown.splitlines() if "kubeedge" in line]
         assert len(held) == 5 and any("VALVE" in line and "active-low" in line for line in held), shown
-        self._run.say(f"gpio: two outputs, one of them active low, as sysfs has them; gpioinfo sees {len(held)} lines in use by kubeedge")
+        self._run.say(
+            f"gpio: two outputs, one of them active low, as sysfs has them; gpioinfo sees {len(held)} lines in use by kubeedge"
+        )
 
     def _power_button(self) -> None:
         self._apply(device_manifests.button())
@@ -188,7 +190,10 @@ class FieldDevices:
         """Of QEMU (QMP)."""
 
         def ask() -> Any:
-            with socket.create_connection(("127.0.0.1", machine.MONITOR_PORT), timeout=60) as sock, sock.makefile("rw") as file:
+            with (
+                socket.create_connection(("127.0.0.1", machine.MONITOR_PORT), timeout=60) as sock,
+                sock.makefile("rw") as file,
+            ):
                 file.readline()
                 answer: dict[str, Any] = {}
                 for execute, more in (("qmp_capabilities", {}), (command, arguments)):
@@ -247,7 +252,11 @@ class FieldDevices:
 
     def _attach(self) -> None:
         self._in_machine("modprobe hci_uart")
-        self._tool("sh", "-c", "/bin/busybox setsid /bin/btattach -B /machine/dev/ttyS1 -P h4 -S 115200 >/dev/null 2>&1 </dev/null &")
+        self._tool(
+            "sh",
+            "-c",
+            "/bin/busybox setsid /bin/btattach -B /machine/dev/ttyS1 -P h4 -S 115200 >/dev/null 2>&1 </dev/null &",
+        )
         self._until(lambda: "hci0" in self._in_machine("ls /sys/class/bluetooth"), "hci0")
 
     def _heard(self, interface: str, number: str, act: Any, data: str) -> None:
@@ -269,7 +278,10 @@ class FieldDevices:
     def _set(self, device: str, **wanted: str) -> None:
         properties = self._device(device)["spec"]["properties"]
         places = {one["name"]: at for at, one in enumerate(properties)}
-        patch = [{"op": "add", "path": f"/spec/properties/{places[name]}/desired", "value": {"value": value}} for name, value in wanted.items()]
+        patch = [
+            {"op": "add", "path": f"/spec/properties/{places[name]}/desired", "value": {"value": value}}
+            for name, value in wanted.items()
+        ]
         self._run.kubectl("patch", "device", device, "--type=json", "-p", json.dumps(patch))
 
     def _device(self, name: str) -> dict[str, Any]:
@@ -289,5 +301,7 @@ class FieldDevices:
         try:
             self._run.until(condition, what)
         except AssertionError:
-            print(re.sub(r"\s+", " ", self._run.kubectl("get", "devices", "-o", "json", check=False))[-6000:], flush=True)
+            print(
+                re.sub(r"\s+", " ", self._run.kubectl("get", "devices", "-o", "json", check=False))[-6000:], flush=True
+            )
             raise

@@ -63,7 +63,12 @@ RTU_PORT, TEXT_PORT, HCI_PORT, MONITOR_PORT = 15020, 15030, 15040, 15050
 
 def _line(name: str, port: int, *device: str) -> tuple[str, ...]:
     """A serial line whose far end is a server that may come and go."""
-    return ("-chardev", f"socket,id={name},host=127.0.0.1,port={port},reconnect=1", "-device", ",".join((*device, f"chardev={name}")))
+    return (
+        "-chardev",
+        f"socket,id={name},host=127.0.0.1,port={port},reconnect=1",
+        "-device",
+        ",".join((*device, f"chardev={name}")),
+    )
 
 
 #: an adapter of a serial line on USB (FTDI's), two UARTs, two CAN controllers on one bus; GPIO (PL061) is a part of -M virt

@@ -32,7 +32,9 @@ def main() -> None:
     registry.put("1", layers.Image(layers.layer(*entries), config=config, architecture=sys.argv[2]))
     if len(sys.argv) > 3:
         directory = Path(sys.argv[3])
-        files = [(path.relative_to(directory), path.read_bytes()) for path in sorted(directory.rglob("*")) if path.is_file()]
+        files = [
+            (path.relative_to(directory), path.read_bytes()) for path in sorted(directory.rglob("*")) if path.is_file()
+        ]
         tools = [layers.directory("lib"), *(layers.entry(str(name), data, mode=0o755) for name, data in files)]
         registry.put("tools", layers.Image(layers.layer(*entries, *tools), config=config, architecture=sys.argv[2]))
     with serving(registry) as address:

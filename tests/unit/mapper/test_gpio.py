@@ -124,7 +124,9 @@ def test_edges_are_counted_by_the_kernel(tmp_path: Path) -> None:
     found: list[Mapping[str, Any]] = []
 
     async def run() -> None:
-        client = GpioClient(MappedDevice("default/board", "gpio", {}, {"button": pulses}), os.open("/dev/null", os.O_RDWR))
+        client = GpioClient(
+            MappedDevice("default/board", "gpio", {}, {"button": pulses}), os.open("/dev/null", os.O_RDWR)
+        )
         client._files["button"] = reader
         listening = asyncio.create_task(client.listen(found.append))
         await asyncio.sleep(0)

@@ -50,17 +50,13 @@ class _KernelTransport:
     @staticmethod
     def open(number: int) -> _KernelTransport:
         """Raises OSError: there is none of that number, it is not ours to take, or the kernel is about to set it up."""
-        sock = socket.socket(_BLUETOOTH, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _HCI)
+        sock = None
         try:
-            try:
-                libc.bind(sock.fileno(), user_channel(number))
-            except OSError as exc:
-                if exc.errno != errno.EBUSY:
-                    raise
-                fcntl.ioctl(sock, _DOWN, number)  # the kernel had it up, for nobody
-                libc.bind(sock.fileno(), user_channel(number))
+            sock = socket.socket(_BLUETOOTH, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _HCI)
+            _take(sock, number)
         except OSError as exc:
-            sock.close()
+            if sock is not None:
+                sock.close()
             why = "this needs CAP_NET_ADMIN" if exc.errno == errno.EPERM else os.strerror(exc.errno or 0)
             raise OSError(exc.errno, f"hci{number} cannot be used: {why}") from exc
         return _KernelTransport(sock)
@@ -73,6 +69,16 @@ class _KernelTransport:
 
     async def aclose(self) -> None:
         self._socket.close()
+
+
+def _take(sock: socket.socket, number: int) -> None:
+    try:
+        libc.bind(sock.fileno(), user_channel(number))
+    except OSError as exc:
+        if exc.errno != errno.EBUSY:
+            raise
+        fcntl.ioctl(sock, _DOWN, number)  # the kernel had it up, for nobody
+        libc.bind(sock.fileno(), user_channel(number))
 
 
 def user_channel(number: int) -> bytes:
