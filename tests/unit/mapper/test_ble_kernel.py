@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from kubeedge._fastpath import libc
+
 from kubeedge.errors import Invalid
 from kubeedge.mapper.ble import advertised, controllers
 from kubeedge.mapper.dbus import bus
