@@ -8,7 +8,7 @@
 | lines of text | 8250 | a server of lines |
 | Bluetooth Low Energy | hci_uart, on 8250 | Bumble, btattach |
 
-All of it in 128 MB, with one process for all mappers, which the agent runs. Nothing here knows how a mapper works: what is compared is what kubectl shows
+All of it in 192 MB, with one process for all mappers, which the agent runs. Nothing here knows how a mapper works: what is compared is what kubectl shows
 and what the other end has got.
 """
 
