@@ -41,8 +41,8 @@ _PERIPHERALS = ROOT / "tests/kit/peripherals"
 _DATA = 0x0903_0000 + 0x3FC  # of PL061: all lines of its data register
 _CHIP = "/sys/kernel/config/gpio-sim/panel"
 _MAKE_CHIP = f"""
-mount -t configfs none /sys/kernel/config 2>/dev/null
 modprobe gpio-sim
+mount -t configfs none /sys/kernel/config
 mkdir -p {_CHIP}/bank0/line3 {_CHIP}/bank0/line5
 echo {device_manifests.LINES} >{_CHIP}/bank0/num_lines
 echo {device_manifests.SIMULATED} >{_CHIP}/bank0/label
@@ -89,7 +89,7 @@ class FieldDevices:
         self._set("panel", relay="true", valve="true")
         self._until(lambda: self._line(4) == "1" and self._line(5) == "0", "the outputs of the panel")
         self._has("panel", {"relay": "true", "valve": "true"})
-        shown = self._tool("gpioinfo", "-c", "/dev/gpiochip1")
+        shown = self._tool("gpioinfo", "-c", "/machine/dev/gpiochip1")
         held = [line for line in shown.splitlines() if "kubeedge" in line]
         assert len(held) == 5 and any("VALVE" in line and "active-low" in line for line in held), shown
         self._run.say(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -142,3 +144,34 @@ def test_edges_are_counted_by_the_kernel(tmp_path: Path) -> None:
     asyncio.run(run())
     os.close(writer)
     assert found[0] == {"button": 0}
+
+
+@pytest.mark.parametrize("kind, low, high", [("BOOLEAN", "false", "true"), ("INT", "0", "1")])
+def test_a_level_has_the_property_s_type(monkeypatch: pytest.MonkeyPatch, kind: str, low: str, high: str) -> None:
+    """By reading and by edges."""
+    level, pushed = prop(kind), prop(kind, push=True)
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    bits = [0]
+    monkeypatch.setattr(fcntl, "ioctl", lambda file, request, argument: struct.pack("=QQ", bits[0], 1))
+    found: list[Mapping[str, Any]] = []
+
+    async def run() -> None:
+        device = MappedDevice("default/board", "gpio", {}, {"button": pushed})
+        client = GpioClient(device, os.open("/dev/null", os.O_RDWR))
+        client._files["button"] = reader
+        assert level.text(client.read(level)) == low
+        bits[0] = 1
+        assert level.text(client.read(level)) == high
+        listening = asyncio.create_task(client.listen(found.append))
+        await asyncio.sleep(0)
+        os.write(writer, core.EVENT.pack(0, 2, 7, 1, 1))
+        while len(found) < 2:
+            await asyncio.sleep(0)
+        listening.cancel()
+        await asyncio.wait([listening])
+        client.close()
+
+    asyncio.run(run())
+    os.close(writer)
+    assert [level.text(one["button"]) for one in found] == [high, low]

@@ -46,13 +46,13 @@ class GpioClient:
             errno.ENOENT, f"the machine has no GPIO chip with the label {label}, or this user may not open it"
         )
 
-    def read(self, prop: MappedProperty) -> bool | int:
+    def read(self, prop: MappedProperty) -> int:
         """Its level, or its edges until now. Raises Invalid for a line that there is none of, or that somebody else has; OSError when the chip has
         gone."""
         line, file = self._line(prop)
         if line.counted:
             return self._counts.get(prop.name, 0)
-        return core.value_of(self._ask(prop, file, core.GET_VALUES, core.reading()))
+        return int(core.value_of(self._ask(prop, file, core.GET_VALUES, core.reading())))  # True is no INT
 
     def write(self, prop: MappedProperty, value: TypedValue) -> None:
         """Makes the line an output with that level. Raises as `read`."""
@@ -103,7 +103,7 @@ class GpioClient:
             level, count = core.edges(data)[-1]
             if core.line_of(prop).counted:
                 self._counts[prop.name] = count
-            report({prop.name: self._counts.get(prop.name, level)})
+            report({prop.name: self._counts.get(prop.name, int(level))})
 
         try:
             for prop in self.device.properties.values():
@@ -149,7 +149,7 @@ def gpio_mapper() -> Mapper:
         return GpioClient.open(device)
 
     @mapper.read
-    async def read(client: GpioClient, prop: MappedProperty) -> bool | int:
+    async def read(client: GpioClient, prop: MappedProperty) -> int:
         return client.read(prop)
 
     @mapper.write
