@@ -1,10 +1,10 @@
 """`make test-boot`: a card's image starts in an emulated machine with 128 MB, joins a cloud on this machine, runs three pods; its power is cut
 while it starts first, while it pulls, and while it works. Then its image is updated (update.py).
 
-    python -m bench.boot IMAGE [--board tiny] [--steps all|short|update|start] [--results bench/results]
+    python -m bench.boot IMAGE [--board tiny] [--steps all|short|update|start|devices] [--results bench/results]
 
 `short`: it joins, runs the pods, loses its power, and does both again. `update`: it joins, and its image is updated. `start`: its agent
-starts, and no more. Bytes are limits in each of
+starts, and no more. `devices`, of the board of that name: it joins, and its GPIO, CAN, serial lines and Bluetooth are used (field.py). Bytes are limits in each of
 them; times only in `all`, which is for a machine that does nothing else.
 
 Emulated without hardware's help, so a second here is some ten on a real board's processor. Root: the cloud is in a namespace.
@@ -25,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.boot import device_tools, field
 from bench.boot.machine import EMULATED, Machine
 from bench.boot.update import ImageUpdate, bundle_of, not_signed
 from bench.demo.kubectl import Kubectl, ready
@@ -58,7 +59,7 @@ class Boot:
         self.report = Report(name if steps == "all" else f"{name}-{steps}", results)
         self.board, self.emulated = board, EMULATED[board]
         self.steps, self.key, self.recorded = steps, key, recorded
-        self.image, self.card = image, BUILD / "card.img"
+        self.image, self.build, self.card = image, BUILD, BUILD / "card.img"
         self.began = time.monotonic()
 
     def run(self) -> int:
@@ -86,6 +87,9 @@ class Boot:
         if self.steps == "all":
             self._first_start()
         self._join()
+        if self.steps == "devices":
+            self._devices()
+            return
         if self.steps == "all":
             self._pods()
         elif self.steps == "short":
@@ -116,12 +120,17 @@ class Boot:
         log = BUILD / "registry.log"
         busybox = ROOT / "build/images" / self.board / "root/usr/bin/busybox"
         environment = {"PYTHONPATH": str(ROOT)}
+        more: list[str] = []
+        if self.steps == "devices":
+            device_tools.unpack(BUILD / "tools")
+            more = [str(BUILD / "tools")]
         self.host.spawn(
             sys.executable,
             "-m",
             "bench.boot.registry",
             str(busybox),
             self.emulated.architecture,
+            *more,
             log=log,
             env=environment,
         )
@@ -136,16 +145,14 @@ class Boot:
 
     def _card(self) -> None:
         if self.emulated.join_key:
-            who = {"joinKey": self._kubeedge("token", "create", "--join-key").strip()}
+            who = {"joinKey": self.kubeedge("token", "create", "--join-key").strip()}
         else:
-            who = {"name": _NODE, "token": self._kubeedge("token", "create", "--node", _NODE).strip()}
+            who = {"name": _NODE, "token": self.kubeedge("token", "create", "--node", _NODE).strip()}
         registries = [{"registry": self.registry, "plainHttp": True}]
-        document = {
-            **who,
-            "cloud": _HOST,
-            "timeServers": [_HOST],
-            "agent": {"modules": {"appengine": {"images": {"registries": registries}}}},
-        }
+        modules: dict[str, Any] = {"appengine": {"images": {"registries": registries}}}
+        if self.steps == "devices":
+            modules["devices"] = field.SETTINGS
+        document = {**who, "cloud": _HOST, "timeServers": [_HOST], "agent": {"modules": modules}}
         (BUILD / "kubeedge.yaml").write_text("# of a bench\n" + json.dumps(document, indent=1))
         _cardimage("personalise", str(self.image), "--config", str(BUILD / "kubeedge.yaml"), "--output", str(self.card))
         os.truncate(self.card, _SMALL if self.recorded else 1 << 30)
@@ -185,7 +192,7 @@ class Boot:
         self.say(f"joining {self.since_on():.1f} s after power-on")
         if self.emulated.join_key:
             self.until(lambda: b"waits for approval" in self._boot_file("kubeedge-status.txt"), "approval is asked for")
-            self._kubeedge("board", "approve", f"{_SERIAL}={_NODE}")
+            self.kubeedge("board", "approve", f"{_SERIAL}={_NODE}")
             self.say(f"the board waits for approval, and is approved by its serial number, {_SERIAL}")
         self.until(self._is_ready, "the node is Ready")
         # of a machine that does nothing else; a busy one is no reason to fail
@@ -220,6 +227,14 @@ class Boot:
         self.say(f"three pods run {self.since_on():.1f} s after power-on")
         self.report.add("power-on to three pods running, TCG, after a cut", self.since_on(), unit="s")
         self._memory()
+
+    def _devices(self) -> None:
+        field.FieldDevices(self, _NODE, f"{self.registry}/app:tools").all()
+        self._settle()
+        available, lowest = self.machine.memory()
+        self.report.add("MemAvailable, devices of five mappers", available, unit="MB", higher=True)
+        self.report.add("lowest MemAvailable, devices of five mappers", lowest, unit="MB", higher=True)
+        self.say(f"MemAvailable {available:.1f} MB, lowest {lowest:.1f} MB")
 
     def _memory(self) -> None:
         """Of three pods that have nothing to do."""
@@ -262,7 +277,7 @@ class Boot:
 
     # -- looks -------------------------------------------------------------------------------------------------------
 
-    def _kubeedge(self, *arguments: str) -> str:
+    def kubeedge(self, *arguments: str) -> str:
         return self.host.run(str(ROOT / ".venv/bin/kubeedge"), *arguments, "--socket", str(self.socket))
 
     def _is_ready(self) -> bool:
@@ -334,7 +349,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make test-boot", description=__doc__)
     parser.add_argument("image", type=Path)
     parser.add_argument("--board", choices=sorted(EMULATED), default="tiny")
-    parser.add_argument("--steps", choices=("all", "short", "update", "start"), default="all")
+    parser.add_argument("--steps", choices=("all", "short", "update", "start", "devices"), default="all")
     parser.add_argument("--update-key", type=Path, default=DEFAULT, help="that the image was made with")
     parser.add_argument(
         "--record", type=Path, help="a file for all writes to the card (tests/faults/powercut_image.py)"

@@ -1,4 +1,5 @@
-"""python -m bench.boot.registry PROGRAM ARCHITECTURE: a registry on the loopback of a host, with one image, app:1, of busybox (PROGRAM).
+"""python -m bench.boot.registry PROGRAM ARCHITECTURE [DIRECTORY]: a registry on the loopback of a host, with an image of busybox (PROGRAM), app:1, and
+another one, app:tools, with what is in the directory beside it.
 
 Prints its address, then each path that is asked for.
 """
@@ -29,6 +30,13 @@ def main() -> None:
     config = {"Cmd": ["sh"], "Env": ["PATH=/bin"]}
     registry = _Telling()
     registry.put("1", layers.Image(layers.layer(*entries), config=config, architecture=sys.argv[2]))
+    if len(sys.argv) > 3:
+        directory = Path(sys.argv[3])
+        files = [
+            (path.relative_to(directory), path.read_bytes()) for path in sorted(directory.rglob("*")) if path.is_file()
+        ]
+        tools = [layers.directory("lib"), *(layers.entry(str(name), data, mode=0o755) for name, data in files)]
+        registry.put("tools", layers.Image(layers.layer(*entries, *tools), config=config, architecture=sys.argv[2]))
     with serving(registry) as address:
         print(f"listening {address}", flush=True)
         threading.Event().wait()

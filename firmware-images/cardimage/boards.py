@@ -72,6 +72,7 @@ class Board:
     imager: tuple[str, ...] = ()
     kernel_suite: str = ""  # where Debian's release has none for it
     init: str = inits.BUSYBOX
+    is_open: bool = False  # somebody may plug something in, though it has no firmware of its own
 
 
 _CARD = ("squashfs", "overlay", "ext4", "vfat", "nls_cp437", "nls_ascii", "nls_utf8")
@@ -84,6 +85,17 @@ _NAMES = (
     *("virtio_net", "virtio_rng", "tun", "veth", "dummy", "macvlan", "ipvlan", "vxlan", "br_netfilter", "tcp_bbr"),
     *("sch_fq", "sch_fq_codel", "zram", "loop", "xfrm_user", "crc32c", "libcrc32c", "gpio_wdt", "i6300esb", "softdog"),
 )
+#: what devices of the field are behind; of a Raspberry Pi, too
+_FIELD = (
+    # CAN: adapters on USB, boards on SPI, adapters that are a serial line, and buses without hardware
+    *("can_raw", "gs_usb", "peak_usb", "kvaser_usb", "mcp251x", "mcp251xfd", "slcan", "vcan"),
+    # serial lines on USB
+    *("cdc_acm", "ftdi_sio", "cp210x", "ch341", "pl2303"),
+    # Bluetooth: on a serial line of the board, on USB
+    *("hci_uart", "btusb"),
+    # I2C and SPI for programs, 1-Wire, and lines of expanders that are USB devices
+    *("i2c_dev", "spidev", "w1_gpio", "w1_therm", "ds2490", "gpio_mpsse"),
+)
 _RASPBERRY_PI = (
     # SD card, power, temperature, watchdog, random numbers, LEDs
     *("sdhci_iproc", "bcm2835", "gpio_regulator", "fixed", "reset_raspberrypi", "raspberrypi_cpufreq"),
@@ -91,10 +103,9 @@ _RASPBERRY_PI = (
     # its Ethernet and Wi-Fi
     *("genet", "mdio_bcm_unimac", "broadcom", "smsc95xx", "lan78xx", "microchip", "smsc"),
     *("brcmfmac", "brcmfmac_wcc", "brcmfmac_cyw", "brcmfmac_bca"),
-    # USB: other networks, and the serial lines of devices
+    # USB, and other networks on it
     *("xhci_pci", "xhci_plat_hcd", "dwc2", "phy_generic", "cdc_ether", "rndis_host", "r8152", "ax88179_178a"),
-    *("cdc_acm", "ftdi_sio", "cp210x", "ch341", "pl2303", "usb_storage"),
-    *("i2c_bcm2835", "i2c_dev", "spi_bcm2835", "spidev"),
+    *("usb_storage", "i2c_bcm2835", "spi_bcm2835", "spi_bcm2835aux", *_FIELD),
 )
 _EARLY_RASPBERRY_PI = ("fixed", "gpio_regulator", "sdhci_iproc", "bcm2835", *_CARD)
 #: `gpu_mem`: the least, which start_cd.elf and start4cd.elf are for; `upstream_kernel`: the device trees are the kernel's own, whose names differ from Raspberry Pi's
@@ -144,6 +155,7 @@ def _raspberry_pi(
 _RASPBERRY_PI_5 = (
     *("sdhci_brcmstb", "pinctrl_brcmstb_bcm2712", "gpio_brcmstb", "fixed", "gpio_regulator", "irq_bcm2712_mip"),
     *("rp1_pci", "clk_rp1", "pinctrl_rp1", "macb", "dwc3", "xhci_plat_hcd", "bcm2835_wdt", "iproc_rng200"),
+    *("i2c_designware_platform", "spi_dw_mmio"),
 )
 #: its first stage is in its EEPROM; os_check: the device tree is the kernel's, not Raspberry Pi's
 _CONFIG_5 = """\
@@ -184,6 +196,20 @@ BOARDS = {
             _VIRT,
             128 << 20,
             init=inits.SYSTEMD,
+        ),
+        Board(
+            "devices",
+            "QEMU -M virt for 64-bit ARM with the kernel and the drivers of a Raspberry Pi 5, for devices that QEMU has",
+            *("aarch64", "arm64", "linux-image-arm64", ("ttyAMA0",)),
+            TINY,
+            _EARLY,
+            _NETWORK,
+            # gpio_sim: a chip whose lines are files, kvaser_pci: the CAN controller of QEMU
+            (*_NAMES, *_FIELD, "xhci_pci", "gpio_sim", "kvaser_pci"),
+            _VIRT,
+            128 << 20,
+            kernel_suite="trixie-backports",
+            is_open=True,
         ),
         Board(
             "armhf",

@@ -271,7 +271,7 @@ def _system(board: Board, root: Path, epoch: int) -> None:
         inits.systemd(root)
     else:
         shutil.rmtree(root / "usr/lib/systemd", ignore_errors=True)
-        inits.busybox(root, hotplug=board.firmware is not None)
+        inits.busybox(root, hotplug=board.is_open or board.firmware is not None)
     _link(root / "etc/resolv.conf", "/run/resolv.conf")
     _link(root / "etc/mtab", "/proc/self/mounts")
     _link(root / "var/run", "/run")

@@ -36,6 +36,7 @@ cdef extern from * nogil:
     #include <string.h>
     #include <sys/inotify.h>
     #include <sys/prctl.h>
+    #include <sys/socket.h>
     #include <sys/syscall.h>
     #include <unistd.h>
     #ifndef SYS_pidfd_getfd
@@ -97,8 +98,10 @@ cdef extern from * nogil:
         errno = number;
         return pid;
     }
+    static int kb_bind(int fd, const void *address, unsigned size) { return bind(fd, (const struct sockaddr *)address, (socklen_t)size); }
     static int kb_pidfd_getfd(int pidfd, int fd) { return (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0u); }
     """
+    int kb_bind(int fd, const void *address, unsigned size)
     int kb_pidfd_getfd(int pidfd, int fd)
     int kb_idmap(const char *source, const char *target, int userns, unsigned long long propagation)
     int kb_hold_namespaces(int flags, int *writer)
@@ -244,6 +247,12 @@ def pidfd_getfd(int pidfd, int fd, /):
     if ours < 0:
         raise failed(errno, "pidfd_getfd")
     return ours
+
+
+def bind(int fd, bytes address not None, /):
+    """bind(2), with a struct sockaddr of a family that Python has no form for, or has it only where a library was there when it was built."""
+    if kb_bind(fd, PyBytes_AS_STRING(address), <unsigned> len(address)) != 0:
+        raise failed(errno, "bind")
 
 
 def set_parent_death_signal(int signal, /):

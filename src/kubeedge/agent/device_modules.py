@@ -68,12 +68,24 @@ def device_modules(parts: Parts) -> list[Module]:
     parts.twins, parts.events = twins, bus
     if parts.rules is not None:
         parts.rules.publish = bus.publish
+    mappers = _mappers(c, (address, port))
     if not c.dmi:
-        return [*push, twins, bus, scans]
+        return [*push, twins, bus, scans, *mappers]
     from kubeedge.devices.dmi.module import DeviceMappers
 
     path = Path(c.dmi.removeprefix("unix://"))
-    return [*push, twins, bus, scans, DeviceMappers(twins, parts.store, path, reported=bus.reported)]
+    return [*push, twins, bus, scans, DeviceMappers(twins, parts.store, path, reported=bus.reported), *mappers]
+
+
+def _mappers(c: DevicesConfig, broker: tuple[str, int]) -> list[Module]:
+    """Raises Invalid where they would be refused."""
+    if not c.mappers:
+        return []
+    if c.external_broker.url or c.mqtt_users is not None:
+        raise Invalid("modules.devices.mappers use the agent's own broker without a password: run them as services")
+    from kubeedge.devices.mappers.module import MapperProcess, argv_of
+
+    return [MapperProcess(argv_of(list(dict.fromkeys(c.mappers)), broker))]
 
 
 def _event_bus(

@@ -1,10 +1,12 @@
-"""The command line of devices and mappers (devices.py, mapper.py). `kubeedge --help` imports this, so it imports nothing."""
+"""The command line of devices and mappers (devices.py, mapper.py). `kubeedge --help` imports this, so it imports next to nothing."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 from typing import Any
+
+from kubeedge.api.mappers import MAPPERS
 
 BROKER = "127.0.0.1:1883"
 SOCKET = "/run/kubeedge/cloud.sock"
@@ -113,17 +115,21 @@ def _add_mapper(add: Callable[..., argparse.ArgumentParser]) -> None:
             ("ble", "run the mapper of Bluetooth Low Energy devices in the foreground"),
             ("onvif", "run the mapper of ONVIF cameras in the foreground"),
             ("virtual", "run the mapper of devices without hardware in the foreground"),
+            ("several", "run several of these mappers in one process"),
             ("run", "run the mapper of a Python file in the foreground"),
             ("new", "make a mapper: program, test, manifests"),
             ("image", "put a mapper into an image, without a container daemon"),
         )
     }
     made["run"].add_argument("file", help="a Python file with a Mapper of the name `mapper`")
-    for verb in ("modbus", "http", "mqtt", "opcua", "gpio", "serial", "can", "ble", "onvif", "virtual", "run"):
+    for verb in (*MAPPERS, "run"):
         made[verb].add_argument(
             "--metrics", metavar="HOST:PORT", default="", help="serve /metrics, /healthz and /readyz there"
         )
         _broker(made[verb])
+    made["several"].add_argument("protocols", metavar="PROTOCOL", nargs="+", choices=MAPPERS, help=", ".join(MAPPERS))
+    made["several"].add_argument("--until-stdin-ends", action="store_true", help="end when standard input does")
+    _broker(made["several"])
     made["http"].add_argument(
         "--listen", metavar="HOST:PORT", default="", help="devices with a pushToken may send values to this address"
     )

@@ -24,14 +24,22 @@ def run(options: argparse.Namespace) -> int:
             return _new(options)
         case "image":
             return _image(options)
-    login = {name: getattr(options, name) for name in LOGIN}
+    login = {name: getattr(options, name, "") for name in LOGIN}
+    metrics = getattr(options, "metrics", "")
     try:
         node_broker(options.broker, login)
-        for address in filter(None, (options.metrics, getattr(options, "listen", ""))):
+        for address in filter(None, (metrics, getattr(options, "listen", ""))):
             endpoint(address)
     except Invalid as exc:
         raise UsageError(str(exc)) from exc
-    _mapper(options).run(options.broker, metrics=options.metrics, **login)
+    if options.protocol == "several":
+        from kubeedge.mapper import several
+
+        wanted = dict.fromkeys(options.protocols)
+        found = [_mapper(argparse.Namespace(protocol=protocol, listen="")) for protocol in wanted]
+        several.run(found, options.broker, until_stdin_ends=options.until_stdin_ends)
+        return 0
+    _mapper(options).run(options.broker, metrics=metrics, **login)
     return 0
 
 

@@ -63,6 +63,12 @@ class DevicesConfig:
         "where mappers of KubeEdge's framework serve methods of their devices, by protocol: PROTOCOL=127.0.0.1:7777",
         form=forms.method_server,
     )
+    mappers: tuple[str, ...] = setting(
+        (),
+        "mappers that the agent runs, all of them in one process that it starts again when it ends: gpio, can, serial, modbus, ... "
+        "(docs/guide/mappers.md)",
+        form=forms.mapper,
+    )
     history_max_mib: int = setting(
         32, "MiB of disk for the history of properties, of all devices together", low=1, high=65536
     )

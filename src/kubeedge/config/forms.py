@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import TypeAlias
 
+from kubeedge.api.mappers import MAPPERS
+
 Form: TypeAlias = Callable[[str], object]
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -256,6 +258,12 @@ def port_range(text: str) -> tuple[int, int]:
     if not 0 < found[0] <= found[1] < 65536 or (dash and not last):
         raise ValueError("is not PORT or FIRST-LAST, of 1 to 65535")
     return found[0], found[1]
+
+
+def mapper(text: str) -> None:
+    """The protocol of a mapper that comes with the agent. Raises ValueError."""
+    if text not in MAPPERS:
+        raise ValueError(f"is none of {', '.join(MAPPERS)}")
 
 
 def optional_loopback(text: str) -> None:

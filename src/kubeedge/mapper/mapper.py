@@ -21,7 +21,7 @@ from kubeedge.mapper.values import MappedDevice
 log = logging.getLogger("kubeedge.mapper")
 
 _ANSWERS = 64  # to calls of methods that are on their way at the same time; whoever waits for others hears nothing
-_ARENAS, _SPARE = 2, 64 * 1024  # heaps of a mapper's process, and bytes of each that are kept free: it has few threads
+ARENAS, SPARE = 2, 64 * 1024  # heaps of a mapper's process, and bytes of each that are kept free: it has few threads
 H = TypeVar("H", bound=Handler)
 L = TypeVar("L", bound=ListenHandler)
 Background: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
@@ -155,7 +155,7 @@ class Mapper:
         from kubeedge._fastpath import libc
         from kubeedge.kit import logs
 
-        libc.limit_malloc(_ARENAS, _SPARE)
+        libc.limit_malloc(ARENAS, SPARE)
         logs.setup()
         asyncio.run(self._until_signalled(node_broker(broker, login), metrics))
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
+import os
+import struct
 import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +43,10 @@ int main(void) {
     hex(&output, sizeof output);
     struct gpio_v2_line_info info = {.name = "RELAY_1", .offset = 3};
     hex(&info, sizeof info);
-    struct gpiochip_info chip = {.name = "gpiochip0", .lines = 54};
+    struct gpiochip_info chip = {.name = "gpiochip0", .label = "pinctrl-rp1", .lines = 54};
     hex(&chip, sizeof chip);
-    struct gpio_v2_line_event events[2] = {{.id = GPIO_V2_LINE_EVENT_FALLING_EDGE}, {.id = GPIO_V2_LINE_EVENT_RISING_EDGE}};
+    struct gpio_v2_line_event events[2] = {{.id = GPIO_V2_LINE_EVENT_FALLING_EDGE, .line_seqno = 7, .seqno = 9},
+                                           {.id = GPIO_V2_LINE_EVENT_RISING_EDGE, .line_seqno = 30, .seqno = 40}};
     hex(events, sizeof events);
     struct gpio_v2_line_values values = {.bits = 1, .mask = 1};
     hex(&values, sizeof values);
@@ -62,8 +69,9 @@ def test_every_structure_is_that_of_the_kernel_s_header(tmp_path: Path) -> None:
     assert core.opening(line, 7) == request and core.file_of(request) == -1
     assert core.writing(core.line_of(prop(writable=True, drive="open-drain")), True) == config
     assert core.name_of(info) == "RELAY_1" and core.asking(3)[64:] == info[64:]
+    assert core.label_of(chip) == "pinctrl-rp1"
     assert core.lines_of(chip) == 54 and len(core.chip_info()) == len(chip)
-    assert core.edges(events) == [False, True] and core.value_of(values)
+    assert core.edges(events) == [(False, 7), (True, 30)] and core.value_of(values)
     with pytest.raises(PeerError):
         core.edges(events[:-1])
 
@@ -80,6 +88,9 @@ def test_every_structure_is_that_of_the_kernel_s_header(tmp_path: Path) -> None:
         (prop(drive="push"), "drive must be"),
         (prop(debounce=-1), "debounce must be"),
         (prop(writable=True, push=True), "must be ReadOnly"),
+        (prop("INT", count="rising"), "count must be"),
+        (prop("INT", push=True, count="all"), "count must be"),
+        (prop("BOOLEAN", push=True, count="both"), "count must be"),
     ],
 )
 def test_a_visitor_that_makes_no_sense_is_refused(wrong: MappedProperty, why: str) -> None:
@@ -88,11 +99,79 @@ def test_a_visitor_that_makes_no_sense_is_refused(wrong: MappedProperty, why: st
 
 
 def test_a_chip_is_a_chip() -> None:
-    assert core.path_of(MappedDevice("default/board", "gpio", {"chip": "gpiochip4"}, {})) == "/dev/gpiochip4"
-    for chip in ("/dev/mem", "gpiochip", "/dev/gpiochip0/../mem", None):
+    def chip(name: Any) -> MappedDevice:
+        return MappedDevice("default/board", "gpio", {"chip": name}, {})
+
+    assert core.chip_of(chip("gpiochip4")) == core.chip_of(chip("/dev/gpiochip4")) == ("/dev/gpiochip4", "")
+    assert core.chip_of(chip("pinctrl-rp1")) == ("", "pinctrl-rp1")
+    assert core.chip_of(chip("9030000.pl061")) == ("", "9030000.pl061")
+    for name in ("/dev/mem", "gpiochip", "/dev/gpiochip0/../mem", "../mem", "x" * 32, "", 4, None):
         with pytest.raises(Invalid, match="device default/board: chip must be"):
-            core.path_of(MappedDevice("default/board", "gpio", {"chip": chip}, {}))
-    with pytest.raises(OSError):
-        GpioClient.open(MappedDevice("default/board", "gpio", {"chip": "gpiochip999"}, {}))
+            core.chip_of(chip(name))
+    for name in ("gpiochip999", "no-such-chip"):
+        with pytest.raises(FileNotFoundError):
+            GpioClient.open(chip(name))
     with pytest.raises(Invalid, match="a line is 0 or 1"):
         core.level(prop("INT"), 2)
+
+
+def test_edges_are_counted_by_the_kernel(tmp_path: Path) -> None:
+    """Whose numbers go on while nobody reads: a pulse that is over before anybody looks has been."""
+    pulses = prop("INT", push=True, count="rising")
+    line = core.line_of(pulses)
+    flags = core.opening(line, 7)[288:296]
+    assert int.from_bytes(flags, sys.byteorder) == core.INPUT | core.RISING
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    found: list[Mapping[str, Any]] = []
+
+    async def run() -> None:
+        client = GpioClient(
+            MappedDevice("default/board", "gpio", {}, {"button": pulses}), os.open("/dev/null", os.O_RDWR)
+        )
+        client._files["button"] = reader
+        listening = asyncio.create_task(client.listen(found.append))
+        await asyncio.sleep(0)
+        for last in (1, 16, 90):
+            os.write(writer, core.EVENT.pack(0, 1, 7, last, last))
+            while found[-1] != {"button": last}:
+                await asyncio.sleep(0)
+            assert client.read(pulses) == last
+        listening.cancel()
+        await asyncio.wait([listening])
+        client.close()
+
+    asyncio.run(run())
+    os.close(writer)
+    assert found[0] == {"button": 0}
+
+
+@pytest.mark.parametrize("kind, low, high", [("BOOLEAN", "false", "true"), ("INT", "0", "1")])
+def test_a_level_has_the_property_s_type(monkeypatch: pytest.MonkeyPatch, kind: str, low: str, high: str) -> None:
+    """By reading and by edges."""
+    level, pushed = prop(kind), prop(kind, push=True)
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    bits = [0]
+    monkeypatch.setattr(fcntl, "ioctl", lambda file, request, argument: struct.pack("=QQ", bits[0], 1))
+    found: list[Mapping[str, Any]] = []
+
+    async def run() -> None:
+        device = MappedDevice("default/board", "gpio", {}, {"button": pushed})
+        client = GpioClient(device, os.open("/dev/null", os.O_RDWR))
+        client._files["button"] = reader
+        assert level.text(client.read(level)) == low
+        bits[0] = 1
+        assert level.text(client.read(level)) == high
+        listening = asyncio.create_task(client.listen(found.append))
+        await asyncio.sleep(0)
+        os.write(writer, core.EVENT.pack(0, 2, 7, 1, 1))
+        while len(found) < 2:
+            await asyncio.sleep(0)
+        listening.cancel()
+        await asyncio.wait([listening])
+        client.close()
+
+    asyncio.run(run())
+    os.close(writer)
+    assert [level.text(one["button"]) for one in found] == [high, low]

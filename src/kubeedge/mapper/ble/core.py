@@ -4,8 +4,8 @@ The protocol's configData:
 
     macAddress               AA:BB:CC:DD:EE:FF
     addressType              public, or random as most small devices have it ("public")
-    adapter                  hci0, hci1, ...: a Bluetooth adapter of the machine, through BlueZ ("hci0"); or, without BlueZ, tcp:HOST:PORT of a controller
-                             that speaks HCI (H4)
+    adapter                  hci0, hci1, ...: a Bluetooth adapter of the machine ("hci0"), through BlueZ, or, where there is no system bus, directly; or
+                             tcp:HOST:PORT of a controller that speaks HCI (H4)
     timeout                  milliseconds for an answer, and for the device to be heard (10000)
 
 The visitor's configData:

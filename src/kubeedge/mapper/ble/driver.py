@@ -13,6 +13,7 @@ from kubeedge.mapper.ble.controllers import Controllers
 from kubeedge.mapper.ble.core import BleAddress, BlePlace
 from kubeedge.mapper.ble.gatt import GattClient
 from kubeedge.mapper.ble.peers import BlePeer, HciPeer
+from kubeedge.mapper.dbus.bus import has_system_bus
 from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue
 
@@ -131,7 +132,7 @@ def ble_mapper() -> Mapper:
     @mapper.connect
     async def connect(device: MappedDevice) -> BleClient:
         where = core.address_of(device)
-        if where.adapter.startswith("hci"):
+        if where.adapter.startswith("hci") and has_system_bus():
             return BleClient(device, await bluez.connect(where), _no)
         return BleClient(device, *await _through_controller(controllers, where))
 

@@ -1,6 +1,6 @@
 """Signals in frames of a CAN bus, numbered as in a DBC file, and what a Device says about them. Pure.
 
-configData of a Device: interface ("can0"). Of a property: id (of the frame; above 0x7FF, or with `extended`, of 29 bits), start, length (bits), byteOrder
+configData of a Device: interface ("can0"), bitrate (500000: with it the interface is set up, where it is down). Of a property: id (of the frame; above 0x7FF, or with `extended`, of 29 bits), start, length (bits), byteOrder
 (little, or big, where `start` is the number of the most significant bit), isSigned, scale (1), shift (0: what is added), size (bytes of a frame that is
 sent: 8).
 """
@@ -74,6 +74,11 @@ def interface_of(device: MappedDevice) -> str:
     if not isinstance(found, str) or not _INTERFACE.fullmatch(found):
         raise device.invalid("interface must be a CAN interface, like can0")
     return found
+
+
+def bitrate_of(device: MappedDevice) -> int:
+    """Bits a second; 0: somebody else sets the interface up. Raises Invalid."""
+    return device.number("bitrate", 5000, 1_000_000, 0)
 
 
 def signal_of(prop: MappedProperty) -> CanSignal:

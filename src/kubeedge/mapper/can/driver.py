@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from kubeedge.errors import Invalid
-from kubeedge.mapper.can import core
+from kubeedge.mapper.can import core, interface
 from kubeedge.mapper.can.core import CanSignal
 from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue
@@ -37,13 +38,17 @@ class CanClient:
     @staticmethod
     def open(device: MappedDevice) -> CanClient:
         """Raises Invalid, and OSError where the kernel has no CAN, or no such interface."""
-        interface = core.interface_of(device)
+        name, bitrate = core.interface_of(device), core.bitrate_of(device)
         sock = socket.socket(socket.AF_CAN, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.CAN_RAW)
         try:
             client = CanClient(device, sock)
             filters = core.filters(client._by_id)
             sock.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_FILTER, filters)
-            sock.bind((interface,))
+            if not interface.is_up(sock, name):
+                if not bitrate:
+                    raise OSError(errno.ENETDOWN, f"{name} is down: its bitrate is missing, or somebody who sets it up")
+                interface.set_up(name, bitrate)
+            sock.bind((name,))
             return client
         except BaseException:
             sock.close()

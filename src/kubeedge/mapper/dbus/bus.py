@@ -148,6 +148,11 @@ class DbusConnection:
         self._hear(DbusMessage(0))  # so that whoever waits for signals looks
 
 
+def has_system_bus() -> bool:
+    """The machine has one, or $DBUS_SYSTEM_BUS_ADDRESS says so."""
+    return _VARIABLE in os.environ or os.path.exists(path_of(SYSTEM_BUS))
+
+
 def path_of(address: str) -> str:
     """The socket of an address of D-Bus; "\\0..." is an abstract one. Raises Invalid where there is none of this machine."""
     for one in address.split(";"):

@@ -1,7 +1,8 @@
 """Lines of GPIO chips as the kernel's character device has them (include/uapi/linux/gpio.h, version 2), and what a Device says about them. Pure.
 
-configData of a Device: chip ("gpiochip0"). Of a property: line (its offset, or its name), activeLow, bias (pull-up, pull-down, disabled), drive
-(open-drain, open-source), debounce (microseconds), push (each edge is reported as it comes).
+configData of a Device: chip ("gpiochip0", or the chip's label, "pinctrl-rp1"). Of a property: line (its offset, or its name), activeLow, bias (pull-up, pull-down, disabled), drive
+(open-drain, open-source), debounce (microseconds), push (each edge is reported as it comes), count (rising, falling, both: with push, an INT is the
+number of such edges since the mapper has the line, as of pulses of a meter, or presses that are shorter than a reading).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ ACTIVE_LOW, INPUT, OUTPUT, RISING, FALLING, OPEN_DRAIN, OPEN_SOURCE = (1 << n fo
 PULL_UP, PULL_DOWN, BIAS_DISABLED = (1 << n for n in range(8, 11))
 _BIAS = {"pull-up": PULL_UP, "pull-down": PULL_DOWN, "disabled": BIAS_DISABLED}
 _DRIVE = {"open-drain": OPEN_DRAIN, "open-source": OPEN_SOURCE}
+_COUNTED = {"rising": RISING, "falling": FALLING, "both": RISING | FALLING}
 _OUTPUT_VALUES, _DEBOUNCE = 2, 3  # attributes of lines
 
 _CHIP = struct.Struct("=32s32sI")  # gpiochip_info
@@ -29,6 +31,9 @@ EVENT = struct.Struct("=QIIII24x")  # gpio_v2_line_event
 _RISING_EDGE = 1
 
 _PATH = re.compile(r"(?:/dev/)?(gpiochip[0-9]{1,3})")
+_LABEL = re.compile(
+    r"(?!gpiochip)[A-Za-z0-9][A-Za-z0-9_.:,@-]{0,30}"
+)  # as drivers name their chips; 32 bytes with the final zero
 MAX_LINES = 4096  # of a chip, that are looked at for a name
 
 
@@ -52,14 +57,17 @@ class GpioLine:
     debounce: int = 0
     is_output: bool = False
     is_pushed: bool = False
+    counted: int = 0  # edges, as flags
 
 
-def path_of(device: MappedDevice) -> str:
-    """The chip's file. Raises Invalid."""
+def chip_of(device: MappedDevice) -> tuple[str, str]:
+    """(the chip's file, ""), or ("", its label): numbers are given in the order in which drivers come, labels stay. Raises Invalid."""
     found = device.config.get("chip")
-    if not isinstance(found, str) or (match := _PATH.fullmatch(found)) is None:
-        raise device.invalid("chip must be a GPIO chip, like gpiochip0")
-    return f"/dev/{match[1]}"
+    if isinstance(found, str) and (match := _PATH.fullmatch(found)) is not None:
+        return f"/dev/{match[1]}", ""
+    if not isinstance(found, str) or not _LABEL.fullmatch(found):
+        raise device.invalid("chip must be a GPIO chip, like gpiochip0, or the label of one, like pinctrl-rp1")
+    return "", found
 
 
 def line_of(prop: MappedProperty) -> GpioLine:
@@ -82,14 +90,19 @@ def line_of(prop: MappedProperty) -> GpioLine:
         flags |= ACTIVE_LOW
     if prop.is_pushed and prop.writable:
         raise prop.invalid("a line with edges is an input: its accessMode must be ReadOnly")
-    return GpioLine(line, flags, prop.number("debounce", 0, 10_000_000, 0), prop.writable, prop.is_pushed)
+    counted = 0
+    if (name := prop.visitor.get("count")) is not None:
+        if name not in _COUNTED or not prop.is_pushed or prop.type != "INT":
+            raise prop.invalid(f"count must be one of {', '.join(_COUNTED)}, of an INT with push: true")
+        counted = _COUNTED[name]
+    return GpioLine(line, flags, prop.number("debounce", 0, 10_000_000, 0), prop.writable, prop.is_pushed, counted)
 
 
 def opening(line: GpioLine, offset: int) -> bytes:
     """A gpio_v2_line_request. An output stays as it is, until it is written."""
     flags = line.flags
     if line.is_pushed:
-        flags |= INPUT | RISING | FALLING
+        flags |= INPUT | (line.counted or RISING | FALLING)
     elif line.is_output:
         flags &= ACTIVE_LOW  # with a direction alone the kernel takes the rest, and an output would be switched off
     else:
@@ -136,6 +149,12 @@ def name_of(info: bytes) -> str:
     return name.partition(b"\0")[0].decode("utf-8", "replace")
 
 
+def label_of(chip: bytes) -> str:
+    """The label of a chip, in a gpiochip_info."""
+    label: bytes = _CHIP.unpack(chip)[1]
+    return label.partition(b"\0")[0].decode("utf-8", "replace")
+
+
 def lines_of(chip: bytes) -> int:
     """How many lines a chip has, in a gpiochip_info."""
     found: int = _CHIP.unpack(chip)[2]
@@ -147,11 +166,12 @@ def chip_info() -> bytes:
     return bytes(_CHIP.size)
 
 
-def edges(data: bytes) -> list[bool]:
-    """The values after each event, in order. Raises PeerError for half an event."""
+def edges(data: bytes) -> list[tuple[bool, int]]:
+    """After each event, in order, the value, and how many events there have been, those that nobody has read in time included. Raises PeerError for
+    half an event."""
     if len(data) % EVENT.size:
         raise PeerError("the kernel gives half an event")
-    return [event[1] == _RISING_EDGE for event in EVENT.iter_unpack(data)]
+    return [(event[1] == _RISING_EDGE, event[4]) for event in EVENT.iter_unpack(data)]
 
 
 def level(prop: MappedProperty, value: TypedValue) -> bool:

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable, Mapping
+from glob import glob
 from typing import Any
 
 from kubeedge.errors import Invalid
@@ -17,6 +18,7 @@ from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue
 
 _EVENTS = 32  # that are read at once
+_MAX_CHIPS = 64  # that are asked for their label
 
 
 class GpioClient:
@@ -26,23 +28,31 @@ class GpioClient:
         self.device = device
         self._chip = chip
         self._files: dict[str, int] = {}  # property -> file of its line
+        self._counts: dict[str, int] = {}  # property -> edges until now
 
     @staticmethod
     def open(device: MappedDevice) -> GpioClient:
         """Raises Invalid for what is no chip, OSError for one that is not there."""
-        path = core.path_of(device)
-        chip = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.ioctl(chip, core.GET_CHIP, core.chip_info())
-        except OSError as exc:
-            os.close(chip)
-            raise device.invalid(f"{path} is no GPIO chip") from exc
-        return GpioClient(device, chip)
+        path, label = core.chip_of(device)
+        if path:
+            return GpioClient(device, _opened(device, path)[0])
+        for path in sorted(glob("/dev/gpiochip*"))[:_MAX_CHIPS]:
+            with contextlib.suppress(OSError, Invalid):  # of somebody else's
+                chip, found = _opened(device, path)
+                if found == label:
+                    return GpioClient(device, chip)
+                os.close(chip)
+        raise FileNotFoundError(
+            errno.ENOENT, f"the machine has no GPIO chip with the label {label}, or this user may not open it"
+        )
 
-    def read(self, prop: MappedProperty) -> bool:
-        """Raises Invalid for a line that there is none of, or that somebody else has; OSError when the chip has gone."""
-        file = self._line(prop)[1]
-        return core.value_of(self._ask(prop, file, core.GET_VALUES, core.reading()))
+    def read(self, prop: MappedProperty) -> int:
+        """Its level, or its edges until now. Raises Invalid for a line that there is none of, or that somebody else has; OSError when the chip has
+        gone."""
+        line, file = self._line(prop)
+        if line.counted:
+            return self._counts.get(prop.name, 0)
+        return int(core.value_of(self._ask(prop, file, core.GET_VALUES, core.reading())))  # True is no INT
 
     def write(self, prop: MappedProperty, value: TypedValue) -> None:
         """Makes the line an output with that level. Raises as `read`."""
@@ -90,7 +100,10 @@ class GpioClient:
                     gone.set_exception(exc)
                 loop.remove_reader(file)
                 return
-            report({prop.name: core.edges(data)[-1]})
+            level, count = core.edges(data)[-1]
+            if core.line_of(prop).counted:
+                self._counts[prop.name] = count
+            report({prop.name: self._counts.get(prop.name, int(level))})
 
         try:
             for prop in self.device.properties.values():
@@ -117,6 +130,16 @@ class GpioClient:
         self._files.clear()
 
 
+def _opened(device: MappedDevice, path: str) -> tuple[int, str]:
+    """The chip's file, and its label."""
+    chip = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return chip, core.label_of(fcntl.ioctl(chip, core.GET_CHIP, core.chip_info()))
+    except OSError as exc:
+        os.close(chip)
+        raise device.invalid(f"{path} is no GPIO chip") from exc
+
+
 def gpio_mapper() -> Mapper:
     """The mapper of GPIO; what a Device says is in core.py. Calls of the kernel take microseconds: they are made in the loop."""
     mapper = Mapper("gpio")
@@ -126,7 +149,7 @@ def gpio_mapper() -> Mapper:
         return GpioClient.open(device)
 
     @mapper.read
-    async def read(client: GpioClient, prop: MappedProperty) -> bool:
+    async def read(client: GpioClient, prop: MappedProperty) -> int:
         return client.read(prop)
 
     @mapper.write

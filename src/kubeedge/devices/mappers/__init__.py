@@ -1,0 +1,1 @@
+"""Mappers that the agent runs, on machines where nobody else would."""
