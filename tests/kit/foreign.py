@@ -27,6 +27,11 @@ PACKAGES: dict[str, Sequence[str]] = {
     ),
     # IPyCam: an ONVIF camera with RTSP, whose video is made and packed by ffmpeg
     "camera": ("ipycam==1.3.0", "opencv-python-headless==5.0.0.93", "numpy==2.4.6", "imageio-ffmpeg==0.8.1"),
+    # onveef: a client of ONVIF
+    "onvif": (
+        "onveef==0.6.0", "defusedxml==0.7.1", "httpx==0.28.1", "httpcore==1.0.9", "anyio==4.16.0", "idna==3.20",
+        "certifi==2026.10.19.post1", "h11==0.16.0", "typing_extensions==4.16.0",
+    ),
     "ffmpeg": ("imageio-ffmpeg==0.8.1",),
 }  # fmt: skip
 

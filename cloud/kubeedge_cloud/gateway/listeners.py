@@ -131,7 +131,7 @@ def _state(
                 if text and point is None
                 else f"{protocol} is not served at port {port}"
             )
-            + "; others: publishing.gatewayPorts of the cloud's configuration",
+            + "; publishing.gatewayPorts of the cloud's configuration adds others",
         )
     state.point = point or WEB
     _kinds(state)

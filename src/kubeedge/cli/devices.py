@@ -27,7 +27,8 @@ from kubeedge.mqtt.codec import Publish
 
 _ADVICE = "is modules.devices.enable true in the agent's configuration, and does the agent run (kubeedge status)?"
 _USERS = (
-    "has this Unix user an entry (uid) in the file of modules.devices.mqttUsers? root has, unless that says otherwise"
+    "has this Unix user an entry (uid) in the file of modules.devices.mqttUsers? root has, unless that says otherwise; "
+    "--user and --password-file, or --cert-file, log in"
 )
 _ELSEWHERE = " On the cloud's machine: --cloud"
 _DEVICE, _DOCUMENT = "$hw/events/device/", "/twin/update/document"

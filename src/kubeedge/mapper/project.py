@@ -183,6 +183,7 @@ spec:
       - name: mapper
         image: $image
         imagePullPolicy: IfNotPresent
+        # where the broker has users: env KUBEEDGE_BROKER_USER and KUBEEDGE_BROKER_PASSWORD_FILE, a file of a Secret (or ..._CERT_FILE, ..._KEY_FILE)
         readinessProbe: {httpGet: {host: 127.0.0.1, port: $metrics, path: /readyz}}
         livenessProbe: {httpGet: {host: 127.0.0.1, port: $metrics, path: /healthz}, failureThreshold: 6}
         resources: {limits: {memory: 64Mi}}

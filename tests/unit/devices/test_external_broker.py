@@ -24,7 +24,10 @@ from kubeedge.devices.eventbus.module import EventBus
 from kubeedge.devices.module import DeviceTwins
 from kubeedge.devices.upstream.module import MessageUpstream
 from kubeedge.devices.upstream.queue import UpstreamQueue
+from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.tasks import cancel_and_wait
+from kubeedge.mapper import Mapper, Property
+from kubeedge.mapper.broker import node_broker
 from kubeedge.store.model import Store
 from kubeedge.store.sqlite import open_sqlite
 from tests.kit import certs
@@ -38,14 +41,20 @@ WITHIN = 60.0
 
 
 class Mosquitto:
-    """One that keeps its sessions on the disk. `secured`: with TLS and a password."""
+    """One that keeps its sessions on the disk. `secured`: with TLS and a password; `certified`: with TLS, and clients are known by their certificates."""
 
-    def __init__(self, directory: Path, *, secured: bool = False) -> None:
+    def __init__(self, directory: Path, *, secured: bool = False, certified: bool = False) -> None:
         self.directory = directory
         self.url = f"mqtt://{ADDRESS}"
         self.ca = directory
         lines = [f"listener 1883 {ADDRESS}", "persistence true", f"persistence_location {directory}/", "user root"]
-        lines += ["allow_anonymous false" if secured else "allow_anonymous true", "autosave_interval 1"]
+        lines += ["allow_anonymous false" if secured or certified else "allow_anonymous true", "autosave_interval 1"]
+        if certified:
+            self.authority = certs.TestAuthority(directory)
+            pair, self.ca = self.authority.issue("broker", hosts=[ADDRESS]), self.authority.ca
+            lines += [f"certfile {pair.cert}", f"keyfile {pair.key}", f"cafile {self.ca}"]
+            lines += ["require_certificate true", "use_identity_as_username true"]
+            self.url = f"mqtts://{ADDRESS}:1883"
         if secured:
             pair = certs.TestAuthority(directory).issue("broker", hosts=[ADDRESS])
             (directory / "passwords").write_text("edge1:secret\n")
@@ -180,6 +189,48 @@ def test_twins_through_a_broker_with_tls_and_a_password(directory: Path) -> None
             await client.publish("$ke/events/devices/get", b'{"event_id": "g"}', qos=1)
             page = await heard(client, "$ke/events/devices/get/result")
             assert [device["id"] for device in page["devices"]] == ["default/hall"]
+
+    mosquitto.start()
+    run(scenario, directory, mosquitto)
+
+
+@pytest.mark.parametrize("certified", [False, True])
+def test_a_mapper_logs_in_at_a_broker_of_somebody_else_s(directory: Path, certified: bool) -> None:
+    mosquitto = Mosquitto(directory / "broker", secured=not certified, certified=certified)
+    login = {"ca_file": str(mosquitto.ca)}
+    if certified:
+        own, other = (mosquitto.authority.issue(name) for name in ("edge1", "acme-mapper"))
+        config = ExternalBrokerConfig(url=mosquitto.url, ca_file=mosquitto.ca, cert_file=own.cert, key_file=own.key)
+        login |= {"cert_file": str(other.cert), "key_file": str(other.key)}
+    else:
+        password = directory / "password"
+        config = ExternalBrokerConfig(
+            url=mosquitto.url, user_name="edge1", password_file=password, ca_file=mosquitto.ca
+        )
+        login |= {"user": "edge1", "password_file": str(password)}
+    mapper, values = Mapper("acme"), {"temperature": 19.5, "target": 20}
+
+    @mapper.read
+    async def read(client: None, prop: Property) -> float:
+        return values[prop.name]
+
+    @mapper.write
+    async def write(client: None, prop: Property, value: Any) -> None:
+        values[prop.name] = value
+
+    async def scenario(store: Store) -> None:
+        row = json.loads(desired("25")) | {"protocol": {"protocolName": "acme"}}
+        del row["properties"]["secret"]
+        await store.put(ROW, json.dumps(row).encode())
+        async with event_bus(store, config):
+            serving = asyncio.create_task(mapper.serve(node_broker(mosquitto.url, login)))
+            try:
+                await stored(store, "25")
+                assert values["target"] == 25
+            finally:
+                await cancel_and_wait(serving)
+            with pytest.raises(KubeEdgeError if not certified else (OSError, KubeEdgeError)):
+                await node_broker(mosquitto.url, {"ca_file": str(mosquitto.ca)}).connect("x", lambda message: None)
 
     mosquitto.start()
     run(scenario, directory, mosquitto)

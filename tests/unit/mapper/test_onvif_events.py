@@ -1,8 +1,12 @@
-"""Events of ONVIF cameras. The camera of these tests is ours: IPyCam has no events, and no other program with a pull point can be installed here."""
+"""Events of ONVIF cameras. The camera of these tests is ours: IPyCam has no events, and no other program with a pull point can be installed here.
+So a client of others (onveef) judges it."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +21,7 @@ from kubeedge.mapper.onvif.elements import parse
 from kubeedge.mapper.simulated import SimulatedDevice
 from kubeedge.mapper.values import MappedProperty
 from tests.fuzz.decoders import mutations
+from tests.kit.foreign import environment
 from tests.unit.mapper.test_onvif import ANSWERS, FAULT, camera, envelope_of
 
 TIMES = "<tev:CurrentTime>2026-11-29T10:00:00Z</tev:CurrentTime><tev:TerminationTime>2026-11-29T10:01:00Z</tev:TerminationTime>"
@@ -27,6 +32,7 @@ NOTIFICATION = (
     '<tt:SimpleItem Name="{name}" Value="{value}"/></tt:Data></tt:Message></wsnt:Message></wsnt:NotificationMessage>'
 )
 SPACES = (
+    'xmlns:tds="http://www.onvif.org/ver10/device/wsdl" '
     'xmlns:tev="http://www.onvif.org/ver10/events/wsdl" xmlns:wsnt="http://docs.oasis-open.org/wsn/b-2" '
     'xmlns:tt="http://www.onvif.org/ver10/schema" xmlns:wsa5="http://www.w3.org/2005/08/addressing" '
     'xmlns:tns1="http://www.onvif.org/ver10/topics"'
@@ -51,21 +57,38 @@ class EventCamera:
         self.headers: list[str] = []
         self.live: set[str] = set()
         self.made = 0
+        self.operations: list[str] = []
         self.refuses: set[str] = set()
+        self.port = 0
+        self.by_address = False  # subscriptions are told apart by their addresses alone
 
     async def answer(self, name: str, body: str) -> bytes | Response:
-        name = name.removesuffix("Request")
+        whole = parse(body.encode()).first("Body")
+        assert whole is not None
+        name = whole.children[0].name
+        self.operations.append(name)
         if name in self.refuses:
             return Response(500, [], FAULT.replace(b"ter:NotAuthorized", b"ter:ActionNotSupported"))
         match name:
             case "GetCapabilities":
-                services = "<Media><XAddr>http://x/media</XAddr></Media><Events><XAddr>http://x/events</XAddr></Events>"
-                return envelope_of(
-                    f"<GetCapabilitiesResponse><Capabilities>{services}</Capabilities></GetCapabilitiesResponse>"
+                at = f"http://127.0.0.1:{self.port}"
+                services = "".join(
+                    f"<tt:{one}><tt:XAddr>{at}/{one}</tt:XAddr></tt:{one}>" for one in ("Media", "Events")
                 )
+                return said(f"<tds:{name}Response><tds:Capabilities>{services}</tds:Capabilities></tds:{name}Response>")
+            case "GetServices":
+                space = "<tds:Namespace>http://www.onvif.org/ver10/events/wsdl</tds:Namespace>"
+                at = f"<tds:XAddr>http://127.0.0.1:{self.port}/Events</tds:XAddr>"
+                version = "<tds:Version><tt:Major>2</tt:Major><tt:Minor>6</tt:Minor></tds:Version>"
+                return said(f"<tds:{name}Response><tds:Service>{space}{at}{version}</tds:Service></tds:{name}Response>")
             case "CreatePullPointSubscription":
                 self.made += 1
                 self.live.add(f"n{self.made}")
+                if self.by_address:
+                    address = f"<wsa5:Address>http://127.0.0.1:{self.port}/n{self.made}</wsa5:Address>"
+                    return said(
+                        f"<tev:{name}Response><tev:SubscriptionReference>{address}</tev:SubscriptionReference>{TIMES}</tev:{name}Response>"
+                    )
                 parameters = f'<a:Id xmlns:a="http://vendor.example/events">n{self.made}</a:Id>'
                 reference = f"<wsa5:Address>http://203.0.113.9/pull?x=1</wsa5:Address><wsa5:ReferenceParameters>{parameters}</wsa5:ReferenceParameters>"
                 return said(
@@ -73,9 +96,11 @@ class EventCamera:
                 )
             case "PullMessages" | "Renew" | "Unsubscribe":
                 header = parse(body.encode()).first("Header")
-                assert header is not None and header.value("To") == "http://203.0.113.9/pull?x=1"
-                assert header.value("Action").endswith(f"/{name}Request")
-                if (point := header.value("Id")) not in self.live:
+                assert header is not None and header.value("Action").endswith(f"/{name}Request")
+                if not self.by_address:
+                    assert header.value("To") == "http://203.0.113.9/pull?x=1"
+                point = f"n{self.made}" if self.by_address else header.value("Id")
+                if point not in self.live:
                     return Response(400, [], FAULT.replace(b"ter:NotAuthorized", b"ter:InvalidArgVal"))
                 if name == "PullMessages":
                     messages = await self.waiting.get()
@@ -83,11 +108,14 @@ class EventCamera:
                 if name == "Unsubscribe":
                     self.live.discard(point)
                 return said(f"<wsnt:{name}Response>{TIMES.replace('tev:', 'wsnt:')}</wsnt:{name}Response>")
+        if name not in ANSWERS:
+            return Response(500, [], FAULT.replace(b"ter:NotAuthorized", b"ter:ActionNotSupported"))
         return envelope_of(ANSWERS[name])
 
     @asynccontextmanager
     async def device(self, properties: dict[str, Any]) -> AsyncIterator[SimulatedDevice]:
-        async with asyncio.timeout(60), camera(self.answer) as (port, self.asked):
+        async with asyncio.timeout(60), camera(self.answer) as (port, _):
+            self.port = port
             mapper = onvif_mapper()
             mapper.device = lambda id: None  # type: ignore[method-assign]
             async with SimulatedDevice(mapper, properties, config={"url": f"127.0.0.1:{port}"}) as device:
@@ -122,7 +150,41 @@ def test_events_are_values_of_properties() -> None:
             found.waiting.put_nowait(event("false"))
             await device.sends("motion", "false")
             assert found.made == 1
-        assert found.live == set() and found.asked[-1].startswith("Unsubscribe"), "a camera has few to give"
+        assert found.live == set() and found.operations[-1] == "Unsubscribe", "a camera has few to give"
+
+    asyncio.run(run())
+
+
+FOREIGN = """
+import json, sys
+from onveef import OnvifClient
+with OnvifClient("127.0.0.1", int(sys.argv[1])) as client, client.pull_point() as point:
+    print(json.dumps(point.pull()))
+    point.renew()
+"""
+
+
+def test_a_client_of_others_understands_the_camera_of_these_tests() -> None:
+    def ask(port: int) -> str:
+        command = [
+            sys.executable,
+            "-O",
+            "-c",
+            FOREIGN,
+            str(port),
+        ]  # -O: it gives httpx a timeout in a way that httpx asserts against
+        done = subprocess.run(command, env=environment("onvif"), capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    async def run() -> None:
+        found = EventCamera()
+        found.by_address = True
+        found.waiting.put_nowait(event("true"))
+        async with asyncio.timeout(90), camera(found.answer) as (found.port, _):
+            (seen,) = json.loads(await asyncio.to_thread(ask, found.port))
+        assert "CellMotionDetector/Motion" in json.dumps(seen) and '"IsMotion"' in json.dumps(seen), seen
+        assert "Renew" in found.operations and found.live == set()
 
     asyncio.run(run())
 
@@ -155,7 +217,7 @@ def test_a_subscription_is_renewed_where_the_camera_can(monkeypatch: pytest.Monk
                 for value in ("true", "false", "true"):
                     found.waiting.put_nowait(event(value))
                     await device.sends("motion", value)
-                count = [one.startswith("Renew") for one in found.asked].count(True)
+                count = found.operations.count("Renew")
                 assert count == 1 if refuses else count > 1
 
     asyncio.run(run())
@@ -189,7 +251,7 @@ def test_a_camera_that_does_not_wait_is_not_asked_without_end() -> None:
             found.waiting.put_nowait("")
         async with found.device(PROPERTIES):
             await asyncio.sleep(0.5)
-            assert [one.startswith("PullMessages") for one in found.asked].count(True) <= 2
+            assert found.operations.count("PullMessages") <= 2
 
     asyncio.run(run())
 

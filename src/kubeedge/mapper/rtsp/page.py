@@ -26,7 +26,7 @@ async function play() {{
   try {{
     const answer = await fetch("stream", {{signal: stop.signal, cache: "no-store"}});
     const kind = answer.headers.get("content-type") || "";
-    if (answer.status === 406) return pictures(await answer.text());
+    if (answer.status === 406) return pictures((await answer.text()).trim());
     if (!answer.ok) return later(await answer.text());
     if (kind.startsWith("multipart/")) {{
       stop.abort();
