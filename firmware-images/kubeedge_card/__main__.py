@@ -50,8 +50,8 @@ def main() -> int:
         text, wanted = _read(problems)
         wanted = _named(wanted)
         problems += _set_up(wanted)
-        if not _JOINED.exists():
-            _join(wanted)
+        if damage := _no_node():
+            _join(wanted, damage)
             if wanted.join_key:
                 wanted = dataclasses.replace(wanted, name=_joined_name())
                 machine.name(wanted.name)
@@ -92,11 +92,21 @@ def _named(wanted: config.CardConfig) -> config.CardConfig:
     """With the name that the cloud has given this board, or one by which a network may know it until then."""
     if wanted.name:
         return wanted
-    if not _JOINED.exists() and not wanted.join_key:
-        raise NotYet(f"{FILE}: name: missing")
+    no_node = _no_node()
+    if no_node and not wanted.join_key:
+        raise NotYet(no_node if _JOINED.exists() else f"{FILE}: name: missing")
     digits = "".join(c for c in machine.serial(wanted.network.interface).lower() if c.isalnum())
-    name = _joined_name() if _JOINED.exists() else f"card-{digits[-16:]}".rstrip("-")
+    name = _joined_name() if not no_node else f"card-{digits[-16:]}".rstrip("-")
     return dataclasses.replace(wanted, name=name)
+
+
+def _no_node() -> str:
+    """ "" or why this machine is none: it has not joined, or the card has lost what it was told then."""
+    try:
+        node_credentials.load_credentials(_JOINED)
+        return ""
+    except Invalid as exc:
+        return f"{exc}, in {FILE}"
 
 
 def _joined_name() -> str:
@@ -234,10 +244,10 @@ def _private_text(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def _join(wanted: config.CardConfig) -> None:
-    secret = wanted.token or wanted.join_key
+def _join(wanted: config.CardConfig, why: str) -> None:
+    secret, is_damaged = wanted.token or wanted.join_key, _JOINED.exists()
     if not secret:
-        raise NotYet(f"this machine has not joined, and {FILE} has no token")
+        raise NotYet(why if is_damaged else f"this machine has not joined, and {FILE} has no token")
     who = ["--name", wanted.name]
     if wanted.join_key:
         if not (serial := machine.serial(wanted.network.interface)):
@@ -249,7 +259,8 @@ def _join(wanted: config.CardConfig) -> None:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            failed = kubeedge_command(["join", "--token", secret, *who, "--wait", _WAIT, "--no-start", wanted.cloud])
+            options = [*who, *(["--force"] if is_damaged else []), "--wait", _WAIT, "--no-start"]
+            failed = kubeedge_command(["join", "--token", secret, *options, wanted.cloud])
     except SystemExit as exc:
         failed = int(exc.code or 0)
     if failed or not _JOINED.exists():

@@ -266,6 +266,17 @@ def test_a_configuration_that_this_agent_refuses_is_said_on_the_card(card: Card)
     assert not card.works and "state: failed" in card.said and "did you mean modules.mesh.enable?" in card.said
 
 
+@pytest.mark.parametrize("text", ["", "{", '{"node": "cam7"}', "\0" * 4096])
+def test_a_card_that_has_lost_who_it_is_says_so_and_joins_again_with_a_token(card: Card, text: str) -> None:
+    card.write(yaml.safe_dump(FILE))
+    assert card.works
+    (card.etc / "node.json").write_text(text)
+    assert not card.works and "state: failed" in card.said and "node.json is damaged" in card.said
+    card.write(yaml.safe_dump(FILE))
+    assert card.works and card.joins == 2 and "--force" in card.asked and "state: joined" in card.said
+    assert card.works and card.joins == 2
+
+
 JOIN_KEY = {"cloud": "cloud.example", "joinKey": "s3cret", "network": {"interface": "eth7"}}
 
 
@@ -283,6 +294,10 @@ def test_a_board_with_a_join_key_has_its_name_from_the_cloud(card: Card, monkeyp
     assert card.works and names == ["card-10000000abcdef01"] * 2 + ["pump7"] and "name: pump7" in card.said
     assert "s3cret" not in (card.boot / start.FILE).read_text() + (card.etc / "card.yaml").read_text()
     assert card.works and card.joins == 2 and names[-1] == "pump7", "the file has no name, and needs none any more"
+    (card.etc / "node.json").write_text("{")
+    assert not card.works and "node.json is damaged" in card.said
+    card.write(yaml.safe_dump(JOIN_KEY))
+    assert card.works and card.joins == 3 and "name: pump7" in card.said
 
 
 def test_a_join_key_needs_a_serial_number_and_no_name(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
