@@ -19,7 +19,7 @@ import yaml
 import kubeedge
 from kubeedge.cli import agent_process
 from kubeedge.config import edge, node_credentials
-from kubeedge.errors import Invalid
+from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge_card import boot_partition, cloud_init, config, led, machine, status, trial
 
 FILE = "kubeedge.yaml"
@@ -58,7 +58,7 @@ def main() -> int:
         _remember(text)
         problems += _forget_token(wanted)
         agent = _agent()
-    except (NotYet, OSError) as exc:
+    except (NotYet, OSError, ValueError, KubeEdgeError) as exc:  # a worn card may have anything in its files
         _say("failed", "\n".join([str(exc), *problems]), wanted)
         _wait_longer()
         return 1
@@ -84,7 +84,7 @@ def _read(problems: list[str]) -> tuple[str, config.CardConfig]:
         if not (_JOINED.exists() and _LAST.exists()):
             raise NotYet(str(exc)) from exc
         problems.append(f"{exc}; what was there before is used")
-        text = _LAST.read_text()
+        text = _LAST.read_text(errors="replace")
         return text, _parse(text)
 
 
@@ -217,7 +217,7 @@ def _agent() -> edge.EdgeConfig:
 def _remember(text: str) -> None:
     """For a start at which the boot partition has nothing that can be used."""
     text = config.without_token(text)
-    if not _LAST.exists() or _LAST.read_text() != text:
+    if not _LAST.exists() or _LAST.read_bytes() != text.encode():
         new = _LAST.with_suffix(".new")
         _private_text(new, text)
         new.replace(_LAST)

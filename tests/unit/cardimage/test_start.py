@@ -193,6 +193,17 @@ def test_a_file_with_nothing_in_it_beside_those_of_imager(card: Card, text: str)
     assert card.works and card.joins == 1
 
 
+@pytest.mark.parametrize("data", [b"\xff\xfe", bytes(4096), b"name: [", b""])
+def test_a_memory_that_is_worn_is_written_again(card: Card, data: bytes) -> None:
+    card.write(yaml.safe_dump(FILE))
+    assert card.works
+    (card.etc / "card.yaml").write_bytes(data)
+    (card.boot / start.FILE).rename(card.boot / "away")
+    assert not card.works and "state: failed" in card.said
+    (card.boot / "away").rename(card.boot / start.FILE)
+    assert card.works and yaml.safe_load((card.etc / "card.yaml").read_text())["name"] == "cam7"
+
+
 def test_kubeedge_yaml_has_the_last_word(card: Card) -> None:
     (card.boot / "user-data").write_text(USER_DATA)
     card.write("name: other\n")
