@@ -182,7 +182,7 @@ def _set_up(wanted: config.CardConfig) -> list[str]:
         try:
             if said := step():
                 problems.append(said)
-        except OSError as exc:
+        except (OSError, ValueError) as exc:
             problems.append(str(exc))
     return problems
 

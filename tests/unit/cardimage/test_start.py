@@ -237,6 +237,18 @@ def test_files_of_imager_that_cannot_be_used_are_said(card: Card, name: str, tex
     assert card.works, "it has joined: nothing on the card keeps it from working"
 
 
+@pytest.mark.parametrize("step", ["name", "zone", "network", "ssh", "clock"])
+def test_a_step_that_fails_in_any_way_keeps_no_node_from_working(
+    card: Card, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fails(*arguments: object) -> str:
+        raise UnicodeError("label empty or too long")
+
+    monkeypatch.setattr(machine, step, fails)
+    card.write(yaml.safe_dump(FILE))
+    assert card.works and "label empty or too long" in card.said
+
+
 def test_a_led_shows_how_far_it_has_come(tmp_path: Path, card: Card) -> None:
     act = tmp_path / "leds" / "ACT"
     act.mkdir(parents=True)
@@ -355,40 +367,3 @@ def test_a_boot_partition_that_cannot_be_written_keeps_no_node_from_working(
     assert card.works and "token" in (card.boot / start.FILE).read_text()
     shown = capsys.readouterr().out
     assert "cannot be mounted rw" in shown and "the token is still on the card" in shown and "t0ken" not in shown
-
-
-def test_serial_numbers_of_boards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = {
-        "/proc/device-tree/serial-number": "10000000abcdef01\0",
-        "/sys/class/net/eth0/address": "52:54:00:12:34:56\n",
-    }
-
-    class Files:
-        def __init__(self, path: str) -> None:
-            self._path = path
-
-        def read_text(self, **options: str) -> str:
-            if self._path not in texts:
-                raise FileNotFoundError(self._path)
-            return texts[self._path]
-
-    monkeypatch.setattr(machine, "Path", Files)
-    assert machine.serial("eth0") == "10000000abcdef01"
-    texts["/proc/device-tree/serial-number"] = "0000000000000000\0"
-    assert machine.serial("eth0") == "52:54:00:12:34:56"
-    texts["/sys/class/dmi/id/product_serial"] = "To be filled; \u00e9 $(reboot)"
-    assert machine.serial("eth0") == "Tobefilledreboot"
-    for placeholder in (
-        "To be filled by O.E.M.",
-        "Default string",
-        "System Serial Number",
-        "0123456789",
-        "-.-.",
-        "xxxxxxxx",
-    ):
-        texts["/sys/class/dmi/id/product_serial"] = placeholder  # of many boards
-        assert machine.serial("eth0") == "52:54:00:12:34:56", placeholder
-    texts["/sys/class/dmi/id/product_serial"] = "-SN12345"  # the cloud takes none that begins so
-    assert machine.serial("eth0") == "SN12345"
-    texts.clear()
-    assert machine.serial("eth0") == ""
