@@ -64,6 +64,7 @@ def main() -> int:
         return 1
     _say("joined", "\n".join(problems), wanted)
     _PAUSE.unlink(missing_ok=True)
+    _never_wait_for_console()
     agent_process.become(agent, node_credentials.credentials_path(agent.paths), ["edge"])
 
 
@@ -278,6 +279,13 @@ def _say(state: str, reason: str, wanted: config.CardConfig | None) -> None:
         boot_partition.write(status.NAME, text)
     except OSError as exc:
         print(f"card: {exc}", flush=True)
+
+
+def _never_wait_for_console() -> None:
+    """A serial line takes 11 kB a second, and what is at its other end, or nothing, may stop it (XOFF). The agent loses lines then, not its time."""
+    for descriptor in (1, 2):
+        if os.isatty(descriptor):
+            os.set_blocking(descriptor, False)
 
 
 def _wait_longer() -> None:

@@ -37,6 +37,7 @@ class Card:
             patch.setattr(start, name, directory / name)
         for name in ("name", "network", "clock", "zone", "ssh", "addresses"):
             patch.setattr(machine, name, lambda *arguments: "")
+        patch.setattr(start, "_never_wait_for_console", lambda: None)  # this terminal is no card's
         patch.setattr(commands, "main", self._join)
         patch.setattr(start.agent_process, "become", self._become)
 
