@@ -243,15 +243,17 @@ class Boot:
         floor, low = self.emulated.available, self.emulated.lowest
         self.report.add("MemAvailable, three pods", available, unit="MB", must=floor[0], aim=floor[1], higher=True)
         self.report.add("lowest MemAvailable while starting", lowest, unit="MB", must=low[0], aim=low[1], higher=True)
-        rss, dirty = self.machine.agent()
+        rss, dirty, compressed = self.machine.agent()
         assert rss, "the machine does not say what the agent has"
         for name, value, (must, aim) in (
             ("RSS", rss, self.emulated.rss),
             ("private dirty", dirty, self.emulated.dirty),
         ):
             self.report.add(f"agent, three pods, idle: {name}", value, unit="MB", must=must, aim=aim)
+        self.report.add("agent, three pods, idle: of both compressed", compressed, unit="MB")
         self.say(
-            f"MemAvailable {available:.1f} MB, lowest {lowest:.1f} MB; the agent {rss:.1f} MB, {dirty:.1f} MB its own"
+            f"MemAvailable {available:.1f} MB, lowest {lowest:.1f} MB; the agent {rss:.1f} MB, {dirty:.1f} MB its own, "
+            f"{compressed:.1f} MB of them compressed"
         )
 
     def _run_pods(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.kit.topology import Host
 
 _MEMORY = re.compile(rb"card: memory available (\d+) lowest (\d+) up ([\d.]+)")
-_AGENT = re.compile(rb"card: agent rss (\d+) dirty (\d+)")
+_AGENT = re.compile(rb"card: agent rss (\d+) dirty (\d+) swapped (\d+)")
 _DEVICES = (
     *("-m", "128", "-nographic"),
     *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="),
@@ -172,10 +172,12 @@ class Machine:
         """Whether the power is on."""
         return self._process is not None and self._process.poll() is None
 
-    def agent(self) -> tuple[float, float]:
-        """RSS and private dirty pages of the agent, in MB, as the machine has said last."""
+    def agent(self) -> tuple[float, float, float]:
+        """RSS and private dirty pages of the agent, in MB, as the machine has said last, and how much of both is compressed. What is compressed counts in
+        both: it is the agent's, and comes back when it is used."""
         found = _AGENT.findall(self.console())
-        return (int(found[-1][0]) / 1024, int(found[-1][1]) / 1024) if found else (0.0, 0.0)
+        rss, dirty, swapped = (int(value) / 1024 for value in found[-1]) if found else (0.0, 0.0, 0.0)
+        return rss + swapped, dirty + swapped, swapped
 
     def memory(self) -> tuple[float, float]:
         """MemAvailable and the lowest that it was, in MB, as the machine has said last."""

@@ -1,19 +1,26 @@
 """Debian's packages of another release or processor, unpacked without being installed.
 
 apt has lists of its own for each, below the cache: those of this machine, and its architectures, stay as they are. Its signatures are checked
-with Debian's keys of this machine.
+with Debian's keys of this machine. What was fetched is kept, and asked for again after a day: an image has the security updates of its day.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import re
 import subprocess
+import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 _KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _MIRROR = "http://deb.debian.org/debian"
+_DAY = 24 * 3600.0  # seconds after which the mirror is asked for a later version
+_HOUR = 3600.0  # seconds for which its lists are those of today
+_URI = re.compile(r"^'[^']+' (\S+_\S+\.deb) ", re.MULTILINE)  # of apt-get --print-uris
 
 
 class Release:
@@ -38,29 +45,63 @@ class Release:
                 raise subprocess.CalledProcessError(packed.returncode, packed.args)
 
     def fetch(self, packages: list[str]) -> list[Path]:
-        """The files of these packages, without what they depend on, from the mirror or kept. Raises subprocess.CalledProcessError."""
+        """The files of these packages, without what they depend on, from the mirror or kept. Raises subprocess.CalledProcessError where one is
+        not there and cannot be had."""
         debs = self._directory / "debs"
         debs.mkdir(parents=True, exist_ok=True)
         with (self._directory / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if missing := [name for name in packages if not list(debs.glob(f"{name}_*.deb"))]:
-                self._apt("update", debs)
-                self._apt("download", debs, *missing)
-        return [next(debs.glob(f"{name}_*.deb")) for name in packages]
+            kept = self._kept()
+            missing = [name for name in packages if name not in kept or not (debs / kept[name][0]).exists()]
+            if missing or any(not 0 <= time.time() - kept[name][1] < _DAY for name in packages):
+                try:
+                    kept |= self._latest(packages, debs)
+                except subprocess.CalledProcessError as exc:
+                    if missing:
+                        raise
+                    print(f"{self._directory.name}: as they were fetched before, for {exc}", file=sys.stderr)
+                self._kept_file.write_text(json.dumps(kept, sort_keys=True))
+        return [debs / kept[name][0] for name in packages]
 
-    def _apt(self, verb: str, cwd: Path, *packages: str) -> None:
-        configuration = self._configuration()
-        environment = os.environ | {"APT_CONFIG": str(configuration)}
-        subprocess.run(
-            ["apt-get", "-q", verb, *packages], check=True, cwd=cwd, env=environment, stdout=subprocess.DEVNULL
-        )
+    @property
+    def _kept_file(self) -> Path:
+        return self._directory / "kept.json"
+
+    def _kept(self) -> dict[str, tuple[str, float]]:
+        """Package -> its file, and when it was the latest."""
+        try:
+            return {name: (file, at) for name, (file, at) in json.loads(self._kept_file.read_text()).items()}
+        except (OSError, ValueError):  # not there, or half written
+            return {}
+
+    def _latest(self, packages: list[str], debs: Path) -> dict[str, tuple[str, float]]:
+        now, updated = time.time(), self._directory / "updated"
+        if not updated.exists() or not 0 <= now - updated.stat().st_mtime < _HOUR:
+            self._apt("update", debs)
+            updated.touch()
+        files = {
+            file.partition("_")[0]: file
+            for file in _URI.findall(self._apt("download", debs, *packages, "--print-uris"))
+        }
+        if wanted := [name for name in packages if name not in files or not (debs / files[name]).exists()]:
+            self._apt("download", debs, *wanted)
+        return {name: (files[name], now) for name in packages}
+
+    def _apt(self, verb: str, cwd: Path, *arguments: str) -> str:
+        environment = os.environ | {"APT_CONFIG": str(self._configuration())}
+        command = ["apt-get", "-q", verb, *arguments]
+        return subprocess.run(command, check=True, cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True).stdout
 
     def _configuration(self) -> Path:
         base = self._directory
         for name in ("lists/partial", "cache/archives/partial"):
             (base / name).mkdir(parents=True, exist_ok=True)
         (base / "status").touch()
-        (base / "sources.list").write_text(f"deb [signed-by={_KEYS}] {_MIRROR} {self.suite} main non-free-firmware\n")
+        sources = [f"{_MIRROR} {self.suite}"]
+        if "-" not in self.suite:  # backports have no security updates of their own
+            sources += [f"{_MIRROR}-security {self.suite}-security"]
+        lines = [f"deb [signed-by={_KEYS}] {source} main non-free-firmware\n" for source in sources]
+        (base / "sources.list").write_text("".join(lines))
         values = {
             "Dir::State::lists": base / "lists",
             "Dir::State::status": base / "status",

@@ -14,10 +14,13 @@ bytes.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import lzma
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +110,12 @@ def _personalise(options: argparse.Namespace) -> int:
         parsed = config.parse(fields)
         if not (parsed.name or parsed.join_key):
             raise ValueError("name: missing, and there is no join key by which the cloud would say it")
-        target = options.output or options.image
-        _copy(options.image, target)
-        fat.put(target, fat.CONFIG, yaml.safe_dump(fields, sort_keys=False).encode(), Tools().epoch)
-    except (ValueError, OSError, yaml.YAMLError) as exc:
+        data = yaml.safe_dump(fields, sort_keys=False).encode()
+        if len(data) > config.MAX_BYTES:
+            raise ValueError(f"the configuration has {len(data)} bytes; a machine reads {config.MAX_BYTES}")
+        with _target(options.image, options.output) as target:
+            fat.put(target, fat.CONFIG, data, Tools().epoch)
+    except (ValueError, OSError, subprocess.CalledProcessError, yaml.YAMLError) as exc:
         print(exc, file=sys.stderr)
         return 1
     return 0
@@ -161,14 +166,30 @@ def _read(options: argparse.Namespace) -> int:
     return 0
 
 
-def _copy(source: Path, target: Path) -> None:
-    if source.suffix == ".xz":
-        if source == target:
+@contextlib.contextmanager
+def _target(source: Path, output: Path | None) -> Iterator[Path]:
+    """The image that is changed: a copy at `output`, which only its owner reads, for it has a token in it, and which is gone where that fails."""
+    packed, target = source.suffix == ".xz", output or source
+    if target.exists() and target.samefile(source):
+        if packed:
             raise ValueError("--output is needed: a compressed image is not changed where it is")
-        with lzma.open(source) as packed, target.open("wb") as out:
-            shutil.copyfileobj(packed, out, 1 << 20)
-    elif source != target:
-        shutil.copyfile(source, target)
+        yield target
+        return
+    with lzma.open(source) if packed else source.open("rb") as data:
+        copy = open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+        unfinished = target.is_file()  # a card in a reader is none
+        try:
+            with copy:
+                if unfinished:
+                    target.chmod(0o600)
+                shutil.copyfileobj(data, copy, 1 << 20)
+            yield target
+            unfinished = False
+        except (EOFError, lzma.LZMAError) as exc:
+            raise ValueError(f"{source} is damaged: {exc}") from exc
+        finally:
+            if unfinished:
+                target.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import yaml
 import kubeedge
 from kubeedge.cli import agent_process
 from kubeedge.config import edge, node_credentials
-from kubeedge.errors import Invalid
+from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge_card import boot_partition, cloud_init, config, led, machine, status, trial
 
 FILE = "kubeedge.yaml"
@@ -50,20 +50,21 @@ def main() -> int:
         text, wanted = _read(problems)
         wanted = _named(wanted)
         problems += _set_up(wanted)
-        if not _JOINED.exists():
-            _join(wanted)
+        if damage := _no_node():
+            _join(wanted, damage)
             if wanted.join_key:
                 wanted = dataclasses.replace(wanted, name=_joined_name())
                 machine.name(wanted.name)
         _remember(text)
         problems += _forget_token(wanted)
         agent = _agent()
-    except (NotYet, OSError) as exc:
+    except (NotYet, OSError, ValueError, KubeEdgeError) as exc:  # a worn card may have anything in its files
         _say("failed", "\n".join([str(exc), *problems]), wanted)
         _wait_longer()
         return 1
     _say("joined", "\n".join(problems), wanted)
     _PAUSE.unlink(missing_ok=True)
+    _never_wait_for_console()
     agent_process.become(agent, node_credentials.credentials_path(agent.paths), ["edge"])
 
 
@@ -84,7 +85,7 @@ def _read(problems: list[str]) -> tuple[str, config.CardConfig]:
         if not (_JOINED.exists() and _LAST.exists()):
             raise NotYet(str(exc)) from exc
         problems.append(f"{exc}; what was there before is used")
-        text = _LAST.read_text()
+        text = _LAST.read_text(errors="replace")
         return text, _parse(text)
 
 
@@ -92,11 +93,21 @@ def _named(wanted: config.CardConfig) -> config.CardConfig:
     """With the name that the cloud has given this board, or one by which a network may know it until then."""
     if wanted.name:
         return wanted
-    if not _JOINED.exists() and not wanted.join_key:
-        raise NotYet(f"{FILE}: name: missing")
+    no_node = _no_node()
+    if no_node and not wanted.join_key:
+        raise NotYet(no_node if _JOINED.exists() else f"{FILE}: name: missing")
     digits = "".join(c for c in machine.serial(wanted.network.interface).lower() if c.isalnum())
-    name = _joined_name() if _JOINED.exists() else f"card-{digits[-16:]}".rstrip("-")
+    name = _joined_name() if not no_node else f"card-{digits[-16:]}".rstrip("-")
     return dataclasses.replace(wanted, name=name)
+
+
+def _no_node() -> str:
+    """ "" or why this machine is none: it has not joined, or the card has lost what it was told then."""
+    try:
+        node_credentials.load_credentials(_JOINED)
+        return ""
+    except Invalid as exc:
+        return f"{exc}, in {FILE}"
 
 
 def _joined_name() -> str:
@@ -172,7 +183,7 @@ def _set_up(wanted: config.CardConfig) -> list[str]:
         try:
             if said := step():
                 problems.append(said)
-        except OSError as exc:
+        except (OSError, ValueError) as exc:
             problems.append(str(exc))
     return problems
 
@@ -207,7 +218,7 @@ def _agent() -> edge.EdgeConfig:
 def _remember(text: str) -> None:
     """For a start at which the boot partition has nothing that can be used."""
     text = config.without_token(text)
-    if not _LAST.exists() or _LAST.read_text() != text:
+    if not _LAST.exists() or _LAST.read_bytes() != text.encode():
         new = _LAST.with_suffix(".new")
         _private_text(new, text)
         new.replace(_LAST)
@@ -234,10 +245,10 @@ def _private_text(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def _join(wanted: config.CardConfig) -> None:
-    secret = wanted.token or wanted.join_key
+def _join(wanted: config.CardConfig, why: str) -> None:
+    secret, is_damaged = wanted.token or wanted.join_key, _JOINED.exists()
     if not secret:
-        raise NotYet(f"this machine has not joined, and {FILE} has no token")
+        raise NotYet(why if is_damaged else f"this machine has not joined, and {FILE} has no token")
     who = ["--name", wanted.name]
     if wanted.join_key:
         if not (serial := machine.serial(wanted.network.interface)):
@@ -249,7 +260,8 @@ def _join(wanted: config.CardConfig) -> None:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            failed = kubeedge_command(["join", "--token", secret, *who, "--wait", _WAIT, "--no-start", wanted.cloud])
+            options = [*who, *(["--force"] if is_damaged else []), "--wait", _WAIT, "--no-start"]
+            failed = kubeedge_command(["join", "--token", secret, *options, wanted.cloud])
     except SystemExit as exc:
         failed = int(exc.code or 0)
     if failed or not _JOINED.exists():
@@ -267,6 +279,13 @@ def _say(state: str, reason: str, wanted: config.CardConfig | None) -> None:
         boot_partition.write(status.NAME, text)
     except OSError as exc:
         print(f"card: {exc}", flush=True)
+
+
+def _never_wait_for_console() -> None:
+    """A serial line takes 11 kB a second, and what is at its other end, or nothing, may stop it (XOFF). The agent loses lines then, not its time."""
+    for descriptor in (1, 2):
+        if os.isatty(descriptor):
+            os.set_blocking(descriptor, False)
 
 
 def _wait_longer() -> None:

@@ -40,7 +40,7 @@ def set_clock(servers: Sequence[str]) -> bool:
     """Whether a server has answered. Without one the clock stays."""
     earliest = int(_EPOCH.read_text())
     for server in servers or _PEERS:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UnicodeError):  # the second: no name that could be looked up
             now = _ask(server, earliest)
             if now is not None:
                 if abs(now - time.time()) > _STEP:

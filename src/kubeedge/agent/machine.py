@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+from pathlib import Path
 
+#: what ends a machine that has no systemd writes it (firmware-images/files/stop)
+STOPS = Path("/run/machine-stops")
 _TIMEOUT = 10.0  # seconds; systemd is busy just then
 
 
 async def shuts_down() -> bool:
-    """What systemd says. Where there is none, an agent that is stopped is just that: its containers go on."""
+    """What systemd says, or the script of a machine without it. Otherwise an agent that is stopped is just that: its containers go on."""
+    if STOPS.exists():
+        return True
     program = shutil.which("systemctl")
     if program is None:
         return False

@@ -8,13 +8,15 @@ Lives elsewhere: the cloud's side (kubeedge_cloud.bootstrap), making keys and re
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import http.client
 import json
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kubeedge.api.node_registration import NOTHING, NodeRegistration
@@ -23,6 +25,7 @@ from kubeedge.pki import tokens
 
 CLOCK_TOLERANCE = 1800.0  # seconds; certificates are backdated by an hour
 _MAX_ANSWER = 64 * 1024
+_LONGEST = 4  # times the patience with silence, for an answer as a whole
 _EXPIRED, _NOT_YET_VALID = 10, 9  # X509_V_ERR_CERT_HAS_EXPIRED, ..._NOT_YET_VALID
 _SET_IT = "set it (with NTP, or `date -s`) and try again"
 
@@ -40,9 +43,10 @@ class Client:
         """The CA certificate in PEM. Raises Refused when it is not the one that the token names."""
         connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
         try:
-            connection.request("GET", "/ca.crt")
-            response = connection.getresponse()
-            pem = response.read(_MAX_ANSWER)
+            with self._limited(connection):
+                connection.request("GET", "/ca.crt")
+                response = connection.getresponse()
+                pem = response.read(_MAX_ANSWER)
             status, date = response.status, response.getheader("date")
         except (OSError, http.client.HTTPException, ValueError) as exc:
             raise self._unreachable(f"cannot reach the cloud at {self._where}", exc) from exc
@@ -111,9 +115,10 @@ class Client:
         connection = http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=context)
         data = None if body is None else json.dumps(body).encode()
         try:
-            connection.request(method, target, data, {"content-type": "application/json", **(headers or {})})
-            response = connection.getresponse()
-            text = response.read(_MAX_ANSWER)
+            with self._limited(connection):
+                connection.request(method, target, data, {"content-type": "application/json", **(headers or {})})
+                response = connection.getresponse()
+                text = response.read(_MAX_ANSWER)
             status, retry_after = response.status, response.getheader("retry-after") or ""
         except ssl.SSLCertVerificationError as exc:
             raise self._not_trusted(exc) from exc
@@ -133,6 +138,31 @@ class Client:
         if advice := answer.get("next"):
             error.add_note(str(advice)[:1000])
         raise error
+
+    @contextlib.contextmanager
+    def _limited(self, connection: http.client.HTTPConnection) -> Iterator[None]:
+        """Not more than so long for an answer as a whole: whoever sends a byte now and then is silent, too. Raises TimeoutError."""
+        over = threading.Event()
+
+        def cut() -> None:
+            over.set()
+            with contextlib.suppress(OSError):
+                if (own := connection.sock) is not None:
+                    socket.socket.shutdown(own, socket.SHUT_RDWR)  # also of TLS: the other thread closes it
+
+        timer = threading.Timer(_LONGEST * self._timeout, cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except (OSError, http.client.HTTPException, ValueError) as exc:
+            if over.is_set():
+                raise TimeoutError(f"it takes more than {_LONGEST * self._timeout:g} s") from exc
+            raise
+        finally:
+            timer.cancel()
+        if over.is_set():
+            raise TimeoutError(f"it takes more than {_LONGEST * self._timeout:g} s")
 
     def _unreachable(self, what: str, exc: Exception) -> KubeEdgeError:
         error = Unavailable(f"{what}: {_words(exc)}")

@@ -10,7 +10,7 @@ import pytest
 from cardimage import boot_script
 from cardimage.boards import BOARDS
 from cardimage.root import FILES
-from kubeedge.imageupdate import mbr
+from kubeedge.imageupdate import core, mbr
 from kubeedge.imageupdate.core import SlotLayout
 
 SECTORS = 1 << 20  # of the card
@@ -141,6 +141,30 @@ def test_two_files_that_claim_one_block_are_told_apart(tmp_path: Path) -> None:
     assert "Multiply-claimed" in repaired(tmp_path, f'/sbin/e2fsck "$1" {image}')
     assert subprocess.run(["/sbin/e2fsck", "-fn", str(image)], capture_output=True).returncode == 0
     assert debugfs("cat", "a") == "a" * 65536
+
+
+def test_whether_what_starts_is_on_trial(tmp_path: Path) -> None:
+    """As the record says that the agent's part reads (kubeedge.imageupdate.core)."""
+    disk = tmp_path / "disk"
+
+    def trials(first: bytes, second: bytes) -> list[bool]:
+        disk.write_bytes(bytes(2 << 20) + bytes(512))
+        with disk.open("r+b") as file:
+            for sector, copy in zip(core.COPIES, (first, second), strict=True):
+                file.seek(sector * 512)
+                file.write(copy)
+        script = ["busybox", "sh", "-c", '. "$1"; on_trial "$2" "$3"', "sh", str(FILES / "data-partition"), str(disk)]
+        return [subprocess.run([*script, str(slot)]).returncode == 0 for slot in (1, 2)]
+
+    layouts, images = (SlotLayout(), SlotLayout()), (core.SlotImage(), core.SlotImage())
+    old = core.Slots(255, 0, layouts, images)
+    new = core.arm(core.begin(old), SlotLayout(), core.SlotImage())
+    packed = core.pack(old), core.pack(new)
+    assert trials(*packed) == trials(*packed[::-1]) == [False, True]
+    assert trials(packed[0], core.pack(core.works(new, 1))) == [False, False]
+    assert trials(packed[0], b"") == trials(b"", b"") == [False, False]
+    back = core.arm(core.begin(core.works(new, 1)), SlotLayout(), core.SlotImage())
+    assert trials(core.pack(back), packed[1]) == [True, False]
 
 
 def test_a_card_without_space_says_so(tmp_path: Path, parts: list[mbr.Partition]) -> None:

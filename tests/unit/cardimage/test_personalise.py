@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import lzma
+import stat
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cardimage import __main__ as command
+from cardimage import fat
+from kubeedge.imageupdate import mbr
 from kubeedge_card import config
 
 
@@ -69,3 +75,70 @@ def test_what_is_no_configuration_is_said(
     arguments = ["cardimage", "personalise", "x.img", "--config", f"{tmp_path}/f.yaml", "--address", "10.0.0.7/24"]
     monkeypatch.setattr(command.sys, "argv", arguments)
     assert command.main() == 1 and "fields are expected" in capsys.readouterr().err
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """Of a card that has a boot partition, and nothing else."""
+    start, size = 8192, 33 << 20
+    fat.make(tmp_path / "fat", size, {"kubeedge.yaml.example": b"x"}, 0, 1)
+    path = tmp_path / "x.img"
+    with path.open("wb") as file:
+        file.write(mbr.table([mbr.Partition(mbr.FAT, start, size // 512)], 1))
+        file.seek(start * 512)
+        file.write((tmp_path / "fat").read_bytes())
+    (tmp_path / "token").write_text("t0ken\n")
+    return path
+
+
+@pytest.fixture
+def personalise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    def run(*options: object) -> int:
+        words = ["cardimage", "personalise", *map(str, options), "--name", "cam7", "--cloud", "c"]
+        monkeypatch.setattr(command.sys, "argv", [*words, "--token-file", f"{tmp_path}/token"])
+        return command.main()
+
+    return run
+
+
+def test_an_image_with_a_token_in_it_is_its_owner_s(image: Path, personalise: Callable[..., int]) -> None:
+    packed, own = image.with_suffix(".img.xz"), image.with_name("own.img")
+    packed.write_bytes(lzma.compress(image.read_bytes(), preset=0))
+    own.touch(0o644)
+    for source in (image, packed):
+        assert personalise(source, "--output", own) == 0
+        assert stat.S_IMODE(own.stat().st_mode) == 0o600 and b"t0ken" in (fat.get(own, fat.CONFIG) or b"")
+    assert fat.get(image, fat.CONFIG) is None
+    assert personalise(image) == 0 and b"t0ken" in (fat.get(image, fat.CONFIG) or b"")
+
+
+def test_an_image_that_is_damaged_is_said_and_leaves_no_half_of_one(
+    image: Path, personalise: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, packed, own = image.read_bytes(), image.with_suffix(".img.xz"), image.with_name("own.img")
+    for data in (lzma.compress(whole, preset=0)[:-64], b"no archive", b""):
+        packed.write_bytes(data)
+        assert personalise(packed, "--output", own) == 1 and not own.exists()
+        assert f"{packed} is damaged" in capsys.readouterr().err
+    packed.write_bytes(lzma.compress(bytes(4096)))
+    assert personalise(packed, "--output", own) == 1 and not own.exists()
+    (image.parent / "token").write_text("t" * 2000)
+    assert personalise(image, "--output", own) == 1 and not own.exists()
+    (image.parent / "token").write_text("t0ken")
+
+    def full(*arguments: object) -> None:
+        raise subprocess.CalledProcessError(1, "mcopy")
+
+    monkeypatch.setattr(fat, "put", full)
+    assert personalise(image, "--output", own) == 1 and not own.exists() and image.read_bytes() == whole
+
+
+def test_an_image_is_not_copied_over_itself(
+    image: Path, personalise: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = image.with_suffix(".img.xz")
+    packed.write_bytes(lzma.compress(image.read_bytes(), preset=0))
+    before = packed.read_bytes()
+    monkeypatch.chdir(image.parent)
+    assert personalise(packed.name, "--output", packed) == 1 and packed.read_bytes() == before
+    assert personalise(image.name, "--output", image) == 0 and b"t0ken" in (fat.get(image, fat.CONFIG) or b"")

@@ -37,6 +37,7 @@ class Card:
             patch.setattr(start, name, directory / name)
         for name in ("name", "network", "clock", "zone", "ssh", "addresses"):
             patch.setattr(machine, name, lambda *arguments: "")
+        patch.setattr(start, "_never_wait_for_console", lambda: None)  # this terminal is no card's
         patch.setattr(commands, "main", self._join)
         patch.setattr(start.agent_process, "become", self._become)
 
@@ -193,6 +194,17 @@ def test_a_file_with_nothing_in_it_beside_those_of_imager(card: Card, text: str)
     assert card.works and card.joins == 1
 
 
+@pytest.mark.parametrize("data", [b"\xff\xfe", bytes(4096), b"name: [", b""])
+def test_a_memory_that_is_worn_is_written_again(card: Card, data: bytes) -> None:
+    card.write(yaml.safe_dump(FILE))
+    assert card.works
+    (card.etc / "card.yaml").write_bytes(data)
+    (card.boot / start.FILE).rename(card.boot / "away")
+    assert not card.works and "state: failed" in card.said
+    (card.boot / "away").rename(card.boot / start.FILE)
+    assert card.works and yaml.safe_load((card.etc / "card.yaml").read_text())["name"] == "cam7"
+
+
 def test_kubeedge_yaml_has_the_last_word(card: Card) -> None:
     (card.boot / "user-data").write_text(USER_DATA)
     card.write("name: other\n")
@@ -224,6 +236,18 @@ def test_files_of_imager_that_cannot_be_used_are_said(card: Card, name: str, tex
     assert card.works
     (card.boot / name).write_text(text)
     assert card.works, "it has joined: nothing on the card keeps it from working"
+
+
+@pytest.mark.parametrize("step", ["name", "zone", "network", "ssh", "clock"])
+def test_a_step_that_fails_in_any_way_keeps_no_node_from_working(
+    card: Card, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fails(*arguments: object) -> str:
+        raise UnicodeError("label empty or too long")
+
+    monkeypatch.setattr(machine, step, fails)
+    card.write(yaml.safe_dump(FILE))
+    assert card.works and "label empty or too long" in card.said
 
 
 def test_a_led_shows_how_far_it_has_come(tmp_path: Path, card: Card) -> None:
@@ -266,6 +290,17 @@ def test_a_configuration_that_this_agent_refuses_is_said_on_the_card(card: Card)
     assert not card.works and "state: failed" in card.said and "did you mean modules.mesh.enable?" in card.said
 
 
+@pytest.mark.parametrize("text", ["", "{", '{"node": "cam7"}', "\0" * 4096])
+def test_a_card_that_has_lost_who_it_is_says_so_and_joins_again_with_a_token(card: Card, text: str) -> None:
+    card.write(yaml.safe_dump(FILE))
+    assert card.works
+    (card.etc / "node.json").write_text(text)
+    assert not card.works and "state: failed" in card.said and "node.json is damaged" in card.said
+    card.write(yaml.safe_dump(FILE))
+    assert card.works and card.joins == 2 and "--force" in card.asked and "state: joined" in card.said
+    assert card.works and card.joins == 2
+
+
 JOIN_KEY = {"cloud": "cloud.example", "joinKey": "s3cret", "network": {"interface": "eth7"}}
 
 
@@ -283,6 +318,10 @@ def test_a_board_with_a_join_key_has_its_name_from_the_cloud(card: Card, monkeyp
     assert card.works and names == ["card-10000000abcdef01"] * 2 + ["pump7"] and "name: pump7" in card.said
     assert "s3cret" not in (card.boot / start.FILE).read_text() + (card.etc / "card.yaml").read_text()
     assert card.works and card.joins == 2 and names[-1] == "pump7", "the file has no name, and needs none any more"
+    (card.etc / "node.json").write_text("{")
+    assert not card.works and "node.json is damaged" in card.said
+    card.write(yaml.safe_dump(JOIN_KEY))
+    assert card.works and card.joins == 3 and "name: pump7" in card.said
 
 
 def test_a_join_key_needs_a_serial_number_and_no_name(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,40 +368,3 @@ def test_a_boot_partition_that_cannot_be_written_keeps_no_node_from_working(
     assert card.works and "token" in (card.boot / start.FILE).read_text()
     shown = capsys.readouterr().out
     assert "cannot be mounted rw" in shown and "the token is still on the card" in shown and "t0ken" not in shown
-
-
-def test_serial_numbers_of_boards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = {
-        "/proc/device-tree/serial-number": "10000000abcdef01\0",
-        "/sys/class/net/eth0/address": "52:54:00:12:34:56\n",
-    }
-
-    class Files:
-        def __init__(self, path: str) -> None:
-            self._path = path
-
-        def read_text(self, **options: str) -> str:
-            if self._path not in texts:
-                raise FileNotFoundError(self._path)
-            return texts[self._path]
-
-    monkeypatch.setattr(machine, "Path", Files)
-    assert machine.serial("eth0") == "10000000abcdef01"
-    texts["/proc/device-tree/serial-number"] = "0000000000000000\0"
-    assert machine.serial("eth0") == "52:54:00:12:34:56"
-    texts["/sys/class/dmi/id/product_serial"] = "To be filled; \u00e9 $(reboot)"
-    assert machine.serial("eth0") == "Tobefilledreboot"
-    for placeholder in (
-        "To be filled by O.E.M.",
-        "Default string",
-        "System Serial Number",
-        "0123456789",
-        "-.-.",
-        "xxxxxxxx",
-    ):
-        texts["/sys/class/dmi/id/product_serial"] = placeholder  # of many boards
-        assert machine.serial("eth0") == "52:54:00:12:34:56", placeholder
-    texts["/sys/class/dmi/id/product_serial"] = "-SN12345"  # the cloud takes none that begins so
-    assert machine.serial("eth0") == "SN12345"
-    texts.clear()
-    assert machine.serial("eth0") == ""

@@ -64,7 +64,7 @@ def test_a_server_that_answers_sets_the_clock(server: Server, monkeypatch: pytes
     monkeypatch.setattr(time, "clock_settime", lambda clock, now: said.append(now))
     assert not time_servers.set_clock(["127.0.0.1"]) and server.asked == 1 and said == []
     server.answers = True
-    assert time_servers.set_clock(["nobody.invalid", "127.0.0.1"]) and said == [NOW]
+    assert time_servers.set_clock(["nobody.invalid", "a..b", "a" * 64, "127.0.0.1"]) and said == [NOW]
 
 
 def test_where_none_answers_they_are_asked_until_one_does(
