@@ -284,7 +284,7 @@ class Boot:
     def _settle(self) -> None:
         """The machine's own clock says when, whatever this machine's speed: cold memory is compressed (files/settle), twice since the
         pods came, and 20 s have passed."""
-        for mark, count in ((b"card: settled", 2), (b"card: memory", 10)):
+        for mark, count in ((b"card: settled", self.emulated.settles), (b"card: memory", 10)):
             seen = len(self.machine.console())
             self.until(
                 lambda mark=mark, count=count, seen=seen: self.machine.console()[seen:].count(mark) >= count,
