@@ -136,7 +136,7 @@ def _images(key: UpdateKey) -> list[Manifest]:
     found = []
     for path in (
         *sorted((ROOT / "dist/images").glob("kubeedge-tiny-*.bundle")),
-        *sorted((ROOT / "build/boot/bundles").iterdir()),
+        *sorted((ROOT / "build/boot/tiny/bundles").iterdir()),
     ):
         if path.name not in ("contents", "files.log"):
             source = FileSource(path)
