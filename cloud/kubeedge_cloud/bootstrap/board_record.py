@@ -57,7 +57,7 @@ class BoardRecord:
 
 
 def decode(value: bytes) -> BoardRecord:
-    """What encode() made."""
+    """A record as it was stored, by an older cloud process too."""
     return BoardRecord(**json.loads(value))
 
 
