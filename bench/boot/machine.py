@@ -27,7 +27,7 @@ class Emulated:
 
     program: str
     arguments: tuple[str, ...]
-    u_boot: Path
+    u_boot: Path | None  # None: QEMU brings the kernel at each start
     architecture: str  # as OCI images name it
     available: tuple[float | None, float | None]
     lowest: tuple[float | None, float | None]
@@ -68,7 +68,7 @@ EMULATED = {
     "rpi3": Emulated(
         "qemu-system-aarch64",
         ("-M", "raspi3b"),
-        Path("/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
+        None,
         "arm64",
         (None, None),
         (None, None),
