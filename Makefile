@@ -47,7 +47,7 @@ deb:             ## Debian packages of agent and cloud side for amd64, arm64, ar
 image: $(STAMP)  ## an image for a card and its bundle for updates, in dist/images: BOARD=tiny|qemu|armhf|devices|rpi5|rpi4|rpi3|zero2w; needs mtools dosfstools squashfs-tools kmod binutils: [KEY=FILE] [QUICK=1: less compressed]
 	PYTHONPATH=src:firmware-images:. $(BIN)/python -m cardimage build --board $(or $(BOARD),tiny) $(if $(DEBS),--debs $(DEBS)) $(if $(KEY),--update-key $(KEY)) $(if $(QUICK),--quick)
 
-test-boot: $(BUILT) ## that image in an emulated machine: it joins, runs pods, loses its power, is updated; needs qemu-system-arm u-boot-qemu: [BOARD=tiny|qemu|armhf] [STEPS=all|short|update] [KEY=FILE]; the agent's start alone: BOARD=rpi3 STEPS=start; GPIO, CAN, serial lines, Bluetooth: BOARD=devices STEPS=devices
+test-boot: $(BUILT) ## that image in an emulated machine: it joins, runs pods, loses its power, is updated; needs qemu-system-arm u-boot-qemu: [BOARD=tiny|qemu|armhf|rpi3] [STEPS=all|short|update|start] (rpi3: short or start) [KEY=FILE]; GPIO, CAN, serial lines, Bluetooth: BOARD=devices STEPS=devices
 	PYTHONPATH=firmware-images:. $(BIN)/python -m bench.boot --board $(or $(BOARD),tiny) --steps $(or $(STEPS),all) $(if $(KEY),--update-key $(KEY)) $(wildcard dist/images/kubeedge-$(or $(BOARD),tiny)-*.img.xz)
 
 cloud-image: wheel $(STAMP) ## the cloud side as an OCI image without a container daemon: build/image/kubeedge-cloud.tar and its SBOM ([IMAGE=name:tag])

@@ -44,6 +44,7 @@ from kubeedge_cloud.admin.routes import AdminRoutes
 from kubeedge_cloud.admin.scans import ScanRoutes
 from kubeedge_cloud.admin.tenants import TenantRoutes
 from kubeedge_cloud.authority.ca import Authority
+from kubeedge_cloud.bootstrap.board_events import BoardEvents
 from kubeedge_cloud.bootstrap.endpoints import LOCAL_NAMES, certificate_names, endpoint, hosts, node_endpoints
 from kubeedge_cloud.bootstrap.module import Bootstrap, BootstrapSettings
 from kubeedge_cloud.bootstrap.tokens import TokenStore
@@ -345,6 +346,7 @@ class Cloud:
             ClusterRegistry(self.tenants, self.owner, self.apis.cluster_of),
             lambda: self.certificate.context(mutual=False),
             time.time,
+            tell=BoardEvents(self.apis.api_of, time.time).contested,
         )
 
     def _admin(self) -> ControlServer:

@@ -5,6 +5,8 @@ pods are of the kinds that Kubernetes names.
 Private keys are PKCS #8 (RFC 5958) in DER. Nothing is kept between two calls.
 """
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 
@@ -13,10 +15,25 @@ cdef extern from * nogil:
     #include <openssl/crypto.h>
     #include <openssl/err.h>
     #include <openssl/evp.h>
+    #include <openssl/rsa.h>
     #include <openssl/x509.h>
     static EVP_PKEY *kb_generate(void) { return EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256"); }
     static EVP_PKEY *kb_generate_ec(const char *curve) { return EVP_PKEY_Q_keygen(NULL, NULL, "EC", curve); }
-    static EVP_PKEY *kb_generate_rsa(size_t bits) { return EVP_PKEY_Q_keygen(NULL, NULL, "RSA", bits); }
+    static int kb_go_on(EVP_PKEY_CTX *context) {
+        const volatile unsigned char *stop = EVP_PKEY_CTX_get_app_data(context);
+        return stop == NULL || *stop == 0;
+    }
+    static EVP_PKEY *kb_generate_rsa(int bits, unsigned char *stop) {
+        EVP_PKEY *key = NULL;
+        EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+        if (context != NULL && EVP_PKEY_keygen_init(context) > 0 && EVP_PKEY_CTX_set_rsa_keygen_bits(context, bits) > 0) {
+            EVP_PKEY_CTX_set_app_data(context, stop);
+            EVP_PKEY_CTX_set_cb(context, kb_go_on); /* between two tries of a prime */
+            if (EVP_PKEY_generate(context, &key) <= 0) key = NULL;
+        }
+        EVP_PKEY_CTX_free(context);
+        return key;
+    }
     static EVP_PKEY *kb_generate_ed25519(void) { return EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"); }
     static int kb_is_ec(const EVP_PKEY *key) { return EVP_PKEY_is_a(key, "EC"); }
     """
@@ -32,7 +49,7 @@ cdef extern from * nogil:
         pass
     EVP_PKEY *kb_generate()
     EVP_PKEY *kb_generate_ec(const char *curve)
-    EVP_PKEY *kb_generate_rsa(size_t bits)
+    EVP_PKEY *kb_generate_rsa(int bits, unsigned char *stop)
     EVP_PKEY *kb_generate_ed25519()
     int kb_is_ec(const EVP_PKEY *key)
     const EVP_MD *EVP_sha256()
@@ -146,11 +163,11 @@ def sign(bytes private not None, bytes data not None, /):
     return PyBytes_FromStringAndSize(<char *> signature, <Py_ssize_t> signature_size)
 
 
-cdef EVP_PKEY *made(str kind) except? NULL:
+cdef EVP_PKEY *made(str kind, unsigned char *stop) except? NULL:
     """To be freed; NULL: libcrypto could not. Raises ValueError for a kind that there is not."""
     cdef EVP_PKEY *key = NULL
     cdef const char *curve = NULL
-    cdef size_t bits = 0
+    cdef int bits = 0
     if kind in ("ECDSAP256", "ECDSAP384", "ECDSAP521"):
         curve = b"P-256" if kind == "ECDSAP256" else b"P-384" if kind == "ECDSAP384" else b"P-521"
     elif kind in ("RSA3072", "RSA4096"):
@@ -161,16 +178,30 @@ cdef EVP_PKEY *made(str kind) except? NULL:
         if curve != NULL:
             key = kb_generate_ec(curve)
         elif bits:
-            key = kb_generate_rsa(bits)  # takes seconds
+            key = kb_generate_rsa(bits, stop)  # takes seconds
         else:
             key = kb_generate_ed25519()
     return key
 
 
-def request(str kind not None, /):
-    """A new key and an empty request (PKCS #10) that it has signed, both in DER; it may take seconds, without the GIL. Raises ValueError for a kind
-    that there is not, OSError when libcrypto has no random numbers."""
-    cdef EVP_PKEY *key = made(kind)
+def request(str kind not None, bytearray stop=None, /):
+    """A new key and an empty request (PKCS #10) that it has signed, both in DER; it may take seconds, without the GIL. `stop`: one byte; once it is not
+    0 a key of RSA is given up. Raises ValueError for a kind that there is not, InterruptedError for one that was given up, OSError when libcrypto
+    has no random numbers."""
+    cdef Py_buffer held
+    if stop is None:
+        stop = bytearray(1)
+    if PyByteArray_GET_SIZE(stop) != 1:
+        raise ValueError("`stop` has one byte")
+    PyObject_GetBuffer(stop, &held, PyBUF_SIMPLE)  # its byte stays where it is
+    try:
+        return asked_with(kind, <unsigned char *> held.buf)
+    finally:
+        PyBuffer_Release(&held)
+
+
+cdef asked_with(str kind, unsigned char *stop):
+    cdef EVP_PKEY *key = made(kind, stop)
     cdef X509_REQ *asked = NULL
     cdef const EVP_MD *digest = EVP_sha256()
     cdef unsigned char *der = NULL
@@ -183,6 +214,8 @@ def request(str kind not None, /):
         digest = EVP_sha512()
     if key == NULL:
         ERR_clear_error()
+        if stop[0]:
+            raise InterruptedError("the key was given up")
         raise OSError("libcrypto could not make a key")
     try:
         with nogil:

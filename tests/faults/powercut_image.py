@@ -37,7 +37,7 @@ work=$1 disk=$2 number=0
 reread() { :; }
 flush() { /bin/cp --sparse=always "$disk" "$work/$number"; number=$((number + 1)); }
 make_file_system() {
-    /sbin/mke2fs -q -F -t ext4 -m 0 -E "lazy_itable_init=1,lazy_journal_init=1,offset=$(($(number "$disk" 502) * 512))" \
+    /sbin/mke2fs -q -F -t ext4 -m 0 -E "lazy_itable_init=1,lazy_journal_init=1,nodiscard,offset=$(($(number "$disk" 502) * 512))" \
         "$disk" "$(($(number "$disk" 506) / 2))k" >/dev/null
 }
 make_data_partition "$disk" "$3"
@@ -137,7 +137,7 @@ def _images(key: UpdateKey) -> list[Manifest]:
     found = []
     for path in (
         *sorted((ROOT / "dist/images").glob("kubeedge-tiny-*.bundle")),
-        *sorted((ROOT / "build/boot/bundles").iterdir()),
+        *sorted((ROOT / "build/boot/tiny/bundles").iterdir()),
     ):
         if path.name not in ("contents", "files.log"):
             source = FileSource(path)

@@ -5,7 +5,8 @@ GET    /v1/tenants/T                    PUT  /v1/tenants/T/quota {"objects", "mi
 DELETE /v1/tenants/T?force=true
 GET    /v1/tenants/T/tokens             POST /v1/tenants/T/tokens {"node", "ttl", "replace", "joinKey"}
 DELETE /v1/tenants/T/tokens/ID
-GET    /v1/tenants/T/boards             PUT /v1/tenants/T/boards/SERIAL {"node"}
+GET    /v1/tenants/T/boards             PUT /v1/tenants/T/boards/SERIAL {"node", "key", "network"}
+DELETE /v1/tenants/T/boards?prefix=P&state=S
 DELETE /v1/tenants/T/boards/SERIAL
 DELETE /v1/tenants/T/nodes/N
        /v1/tenants/T/kubeconfigs/...    (kubeconfigs.py)
@@ -123,10 +124,13 @@ class TenantRoutes:
             case "GET", [tenant, "boards"]:
                 return {"boards": as_json(await self._tokens.boards.list(await self._known(tenant)))}
             case "PUT", [tenant, "boards", serial]:
-                known, node = await self._known(tenant), (await _body(request)).get("node", "")
-                if not isinstance(node, str):
-                    raise Invalid("text is required", path="node")
-                return as_json([await self._tokens.boards.approve(known, serial, node)])[0]
+                known, body = await self._known(tenant), await _body(request)
+                node, key, network = (_text(body, name) for name in ("node", "key", "network"))
+                approved = await self._tokens.boards.approve(known, serial, node, key=key, network=network)
+                return as_json([approved])[0]
+            case "DELETE", [tenant, "boards"]:
+                prefix, state = (request.query.get(name, [""])[0] for name in ("prefix", "state"))
+                return {"forgotten": await self._tokens.boards.forget_all(await self._known(tenant), prefix, state)}
             case "DELETE", [tenant, "boards", serial]:
                 await self._tokens.boards.forget(await self._known(tenant), serial)
                 return {}
@@ -186,6 +190,13 @@ class TenantRoutes:
 
 def _is_cluster(value: Any) -> bool:
     return isinstance(value, str) and (value in ("", "in-cluster") or value.startswith("/"))
+
+
+def _text(body: dict[str, Any], name: str) -> str:
+    value = body.get(name, "")
+    if not isinstance(value, str):
+        raise Invalid("text is required", path=name)
+    return value
 
 
 def _count(body: dict[str, Any], name: str) -> int:

@@ -2,9 +2,9 @@
 
     /t/T/boards/SERIAL      BoardRecord
 
-A board says its serial number and shows a signing request, whose key it keeps until it has joined. The first key that asks with a serial number is that
-board's: a serial number is printed on the board, so whoever asks later with another key is refused. It gets a token, for one node and once, when an
-administrator has approved its serial number, before it asked (a list of boards that were bought) or since.
+A board says its serial number and shows a signing request, whose key it keeps until it has joined. It gets a token, for one node and once, when an
+administrator has approved its serial number, before it asked (a list of boards that were bought) or since; whose the number is where two ask:
+board_record.py.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from kubeedge.api import keys
 from kubeedge.api.names import TenantId, node_name
-from kubeedge.errors import Conflict, Invalid, NotFound, Refused, Unavailable, with_next
+from kubeedge.errors import Conflict, Invalid, NotFound, Unavailable
 from kubeedge.store.model import Compare, CompareTarget, Delete, KeyValue, Put, Store
+from kubeedge_cloud.bootstrap import board_record
+from kubeedge_cloud.bootstrap.board_record import BoardRecord
 
 TOKEN_TTL = 900.0  # seconds that a board has to use its token
 MAX_BOARDS = 10_000  # of one tenant, approved
@@ -27,28 +28,8 @@ _LOOK_EVERY = (
     5.0  # seconds between two looks for room where there was none: whoever has the join key may ask for it at any rate
 )
 _KEEP = 7 * 24 * 3600.0  # seconds that a board waits for approval after it has asked first
+_AT_ONCE = 100  # records that are forgotten in one transaction
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{3,63}")
-
-
-@dataclass(frozen=True, slots=True)
-class BoardRecord:
-    """One board, by its serial number."""
-
-    serial: str
-    node: str = ""  # its name as a node; "": not approved
-    key: str = ""  # fingerprint of the key that asked first; "": it has not asked yet
-    address: str = ""  # from where
-    asked: float = 0.0  # seconds since 1970, as all times here
-    approved: float = 0.0
-    token: str = ""  # ID of the last token that it got
-    joined: str = ""  # ID of the one that it has joined with, once it has got another since
-
-    @property
-    def state(self) -> Literal["waiting", "expected", "approved"]:
-        """ "expected": approved, and has not asked yet."""
-        if not self.node:
-            return "waiting"
-        return "approved" if self.key else "expected"
 
 
 class BoardStore:
@@ -59,50 +40,63 @@ class BoardStore:
         self._clock = clock
         self._full = dict[TenantId, float]()  # when there was no room
 
-    async def ask(self, tenant: TenantId, serial: str, key: str, address: str) -> BoardRecord:
-        """A board asks, with a key of that fingerprint. Raises Refused where the serial number is another key's, Conflict where too many wait."""
+    async def ask(self, tenant: TenantId, serial: str, key: str, address: str) -> tuple[BoardRecord, bool]:
+        """A board asks, with a key of that fingerprint; what is known of it, and whether that is new. Raises Refused for one that may not ask, Conflict
+        where too many wait."""
         path = _path(tenant, serial)
         kv = await self._store.get(path)
         before = _decode(kv) if kv is not None else BoardRecord(serial)
-        if before.key:
-            if before.key != key:
-                raise with_next(
-                    Refused(f"another machine has asked with the serial number {serial}, and another key"),
-                    f"if that was a card of this board that was written anew: `kubeedge board forget {serial}` in the cloud",
-                )
-            return before
+        asked = board_record.asked(before, key, address, self._clock())
+        if asked == before:
+            return before, False
         if kv is None:
             await self._make_room(tenant)
-        asked = replace(before, key=key, address=address, asked=self._clock())
         await self._put(path, kv, asked)
-        return asked
+        return asked, True
 
-    async def approve(self, tenant: TenantId, serial: str, node: str = "") -> BoardRecord:
-        """Whether it has asked or not. Without a name it is card-SERIAL. Raises Invalid, Conflict for a board with another name."""
+    async def approve(
+        self, tenant: TenantId, serial: str, node: str = "", *, key: str = "", network: str = ""
+    ) -> BoardRecord:
+        """Whether it has asked or not. Without a name it is card-SERIAL. `key`: how the fingerprint of its key begins; `network`: from where alone it may
+        ask. Raises Invalid, NotFound for a key that has not asked, Conflict for a board with another name and where two machines ask."""
         name = node_name(node or default_name(serial))
         path = _path(tenant, serial)
         kv = await self._store.get(path)
         before = _decode(kv) if kv is not None else BoardRecord(serial)
-        if before.node:
-            if node and before.node != name:
-                raise Conflict(f"board {serial} is node {before.node} already; forget it first")
-            return before
+        if before.node and node and before.node != name:
+            raise Conflict(f"board {serial} is node {before.node} already; forget it first")
+        approved = board_record.approved(before, str(name), key, network, self._clock())
+        if not before.node:
+            await self._check_name(tenant, str(name))
+        if approved != before:
+            await self._put(path, kv, approved)
+            self._full.pop(tenant, None)
+        return approved
+
+    async def _check_name(self, tenant: TenantId, name: str) -> None:
         others = [kv for kv in await self._all(tenant) if _UNNAMED not in kv.value]
         if len(others) >= MAX_BOARDS:
             raise Conflict(f"tenant {tenant} has {MAX_BOARDS} boards; forget those that have joined")
         same = _of_node(name)
         if other := next((_decode(kv).serial for kv in others if same in kv.value), ""):
             raise Conflict(f"board {other} is node {name} already")
-        approved = replace(before, node=str(name), approved=self._clock())
-        await self._put(path, kv, approved)
-        self._full.pop(tenant, None)
-        return approved
 
     async def forget(self, tenant: TenantId, serial: str) -> None:
         """A board that waits is refused by that, until it asks again; one that has joined stays a node. Raises NotFound."""
         if (await self._store.txn((), (Delete(_path(tenant, serial)),))).responses != (1,):
             raise NotFound(f"tenant {tenant} has no board {serial}")
         self._full.pop(tenant, None)
+
+    async def forget_all(self, tenant: TenantId, prefix: str = "", state: str = "") -> list[str]:
+        """Those whose serial numbers begin so, in that state ("": any); their serial numbers."""
+        gone = [
+            board.serial
+            for board in await self.list(tenant)
+            if board.serial.startswith(prefix) and state in ("", board.state)
+        ]
+        await self._forget(tenant, gone)
+        self._full.pop(tenant, None)
+        return gone
 
     async def gave(self, tenant: TenantId, board: BoardRecord, token: str, joined: str) -> None:
         """It got that token, and is the node that has joined with the other one ("": none has). Raises Unavailable when its record has changed
@@ -123,7 +117,7 @@ class BoardStore:
 
     async def _put(self, path: str, kv: KeyValue | None, record: BoardRecord) -> None:
         same = Compare(path, CompareTarget.MOD, "=", kv.mod_revision if kv else 0)
-        if not (await self._store.txn((same,), (Put(path, _encode(record)),))).succeeded:
+        if not (await self._store.txn((same,), (Put(path, record.encode()),))).succeeded:
             raise Unavailable("two requests for one board at the same moment", retry_after=1.0)
 
     async def _make_room(self, tenant: TenantId) -> None:
@@ -132,13 +126,17 @@ class BoardStore:
         waiting = [] if is_full else [kv for kv in await self._all(tenant) if _UNNAMED in kv.value]
         if not is_full and len(waiting) < MAX_WAITING:
             return
-        old = [board for board in map(_decode, waiting) if board.asked + _KEEP < now]
+        old = [board.serial for board in map(_decode, waiting) if board.asked + _KEEP < now]
         if not old:
             if not is_full:
                 self._full[tenant] = now
             raise Conflict(f"{MAX_WAITING} boards of this tenant wait for approval already")
-        for start in range(0, len(old), 100):
-            await self._store.txn((), tuple(Delete(_path(tenant, board.serial)) for board in old[start : start + 100]))
+        await self._forget(tenant, old)
+
+    async def _forget(self, tenant: TenantId, serials: Sequence[str]) -> None:
+        for start in range(0, len(serials), _AT_ONCE):
+            some = serials[start : start + _AT_ONCE]
+            await self._store.txn((), tuple(Delete(_path(tenant, serial)) for serial in some))
 
 
 def default_name(serial: str) -> str:
@@ -160,12 +158,8 @@ def _of_node(name: str) -> bytes:
 _UNNAMED = _of_node("")
 
 
-def _encode(record: BoardRecord) -> bytes:
-    return json.dumps(asdict(record), sort_keys=True, separators=(",", ":")).encode()
-
-
 def _decode(kv: KeyValue) -> BoardRecord:
-    return BoardRecord(**json.loads(kv.value))
+    return board_record.decode(kv.value)
 
 
 def as_json(boards: Sequence[BoardRecord]) -> list[dict[str, object]]:
@@ -179,6 +173,10 @@ def as_json(boards: Sequence[BoardRecord]) -> list[dict[str, object]]:
             "address": board.address,
             "asked": board.asked,
             "approved": board.approved,
+            "network": board.network,
+            "rival": {"key": board.rival, "address": board.rival_address, "asked": board.rival_asked}
+            if board.rival
+            else None,
         }
         for board in boards
     ]

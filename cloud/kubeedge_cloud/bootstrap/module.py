@@ -20,7 +20,7 @@ from kubeedge.kit.http1 import Limits, serve_connection
 from kubeedge.kit.streams import abort_writer, listening_socket
 from kubeedge.kit.tasks import TaskSet
 from kubeedge_cloud.authority.ca import Authority
-from kubeedge_cloud.bootstrap.service import BootstrapService, NodeRegistry
+from kubeedge_cloud.bootstrap.service import BootstrapService, NodeRegistry, TellContested, nobody_told
 from kubeedge_cloud.bootstrap.tokens import TokenStore
 
 __all__ = ["Bootstrap", "BootstrapSettings", "NodeRegistry"]
@@ -58,9 +58,10 @@ class Bootstrap:
         clock: Callable[[], float],
         *,
         monotonic: Callable[[], float] = time.monotonic,
+        tell: TellContested = nobody_told,
     ) -> None:
         self._settings = settings
-        self._service = BootstrapService(authority, token_store, registry, clock, settings.endpoints, monotonic)
+        self._service = BootstrapService(authority, token_store, registry, clock, settings.endpoints, monotonic, tell)
         self._tls = tls
         self.port = settings.port  # the real one, once it is ready
 

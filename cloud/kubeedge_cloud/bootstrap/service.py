@@ -27,7 +27,7 @@ import json
 import logging
 import math
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from cryptography import x509
@@ -42,7 +42,8 @@ from kubeedge.kit.http1 import BodyTooLarge, Request, Response, json_response
 from kubeedge.pki import identity, tokens
 from kubeedge.store.model import Compare, Op
 from kubeedge_cloud.authority.ca import MAX_REQUEST, Authority, read_request
-from kubeedge_cloud.bootstrap import core
+from kubeedge_cloud.bootstrap import board_record, core
+from kubeedge_cloud.bootstrap.board_record import BoardRecord
 from kubeedge_cloud.bootstrap.boards import TOKEN_TTL
 from kubeedge_cloud.bootstrap.tokens import HeldClaim, TokenStore
 from kubeedge_cloud.tenants.model import check_join
@@ -75,6 +76,14 @@ class NodeRegistry(Protocol):
         ...
 
 
+#: of a tenant that two machines ask with the serial number of one board. Never raises
+TellContested = Callable[[TenantId, BoardRecord], Awaitable[None]]
+
+
+async def nobody_told(tenant: TenantId, board: BoardRecord) -> None:
+    """For a cloud without an API."""
+
+
 class TooManyFailures(Unavailable):
     """A client whose tokens were wrong too often."""
 
@@ -93,6 +102,7 @@ class BootstrapService:
         clock: Callable[[], float],
         endpoints: Mapping[str, tuple[str, ...]],
         monotonic: Callable[[], float],
+        tell: TellContested = nobody_told,
     ) -> None:
         self._authority = authority
         self._tokens = token_store
@@ -100,6 +110,7 @@ class BootstrapService:
         self._clock = clock
         self._endpoints = endpoints
         self._monotonic = monotonic
+        self._tell = tell
         self._failures = core.FailureLimit()
         self._given = core.FailureLimit(
             30
@@ -167,7 +178,13 @@ class BootstrapService:
         with self._counted(address, "board"):
             record = await self._tokens.find(_bearer(request))
             core.check_join_key(record, self._clock())
-        board = await self._tokens.boards.ask(record.tenant, serial, key, address)
+        board, is_new = await self._tokens.boards.ask(record.tenant, serial, key, address)
+        if board.rival:
+            if is_new:
+                await self._tokens.discard(record.tenant, board.token)  # whoever of the two has it
+                log.warning("board serial=%s is asked for by two machines, the later one at %s", serial, address)
+                await self._tell(record.tenant, board)
+            board_record.check_uncontested(board, key)
         if not board.node:
             return self._answer({"state": board.state, "key": key})
         node = node_name(board.node)

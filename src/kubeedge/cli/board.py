@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kubeedge.cli.control import call_cloud, of_tenant
@@ -19,15 +19,14 @@ _MAX_FILE = 1 << 20  # characters
 def run(options: argparse.Namespace) -> int:
     """Exit status 0. Raises UsageError, CommandError."""
     base = of_tenant(options.tenant, "boards")
-    answers = []
     match options.verb:
         case "approve":
+            more = {name: value for name, value in (("key", options.key), ("network", options.network)) if value}
             for serial, name in _boards(options):
-                answers.append(call_cloud(options.socket, "PUT", _of(base, serial), {"node": name}))
-                print(f"board {serial} is node {answers[-1]['node']}")
+                answer = call_cloud(options.socket, "PUT", _of(base, serial), {"node": name, **more})
+                print(f"board {serial} is node {answer['node']}")
         case "forget":
-            for serial in options.serials:
-                call_cloud(options.socket, "DELETE", _of(base, serial))
+            for serial in _forget(options, base):
                 print(f"board {serial} is forgotten")
         case _:
             boards = call_cloud(options.socket, "GET", base)["boards"]
@@ -52,7 +51,22 @@ def _boards(options: argparse.Namespace) -> list[tuple[str, str]]:
         found += list(_listed(text.splitlines()))
     if not found:
         raise UsageError("which boards?", "kubeedge board approve SERIAL[=NAME]..., or --file LIST")
+    if options.key and len(found) != 1:
+        raise UsageError("a key is that of one board", "kubeedge board approve SERIAL --key KEY")
     return [(serial, name) for serial, name in found]
+
+
+def _forget(options: argparse.Namespace, base: str) -> Iterator[str]:
+    """The serial numbers of those that are gone."""
+    many = options.all or options.prefix or options.state
+    if bool(options.serials) == bool(many):
+        raise UsageError("which boards?", "kubeedge board forget SERIAL..., --prefix TEXT, --state STATE, or --all")
+    if many:
+        which = urllib.parse.urlencode({"prefix": options.prefix, "state": options.state})
+        yield from call_cloud(options.socket, "DELETE", f"{base}?{which}")["forgotten"]
+    for serial in options.serials:
+        call_cloud(options.socket, "DELETE", _of(base, serial))
+        yield serial
 
 
 def _listed(lines: Iterable[str]) -> Iterable[tuple[str, str]]:
@@ -70,15 +84,19 @@ def _of(base: str, serial: str) -> str:
 
 
 def _table(boards: list[dict[str, Any]]) -> str:
-    rows = [
-        (
-            board["serial"],
-            board["state"],
-            board["node"] or "-",
-            board["key"][:16] or "-",
-            board["address"] or "-",
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(board["asked"])) if board["asked"] else "-",
-        )
-        for board in boards
-    ]
+    """A board that two machines ask for has two rows, with the key of each."""
+    rows = []
+    for board in boards:
+        for asked in filter(None, (board, board["rival"])):
+            at = time.strftime("%Y-%m-%d %H:%M", time.localtime(asked["asked"])) if asked["asked"] else "-"
+            rows.append(
+                (
+                    board["serial"],
+                    board["state"],
+                    board["node"] or "-",
+                    asked["key"][:16] or "-",
+                    asked["address"] or board["network"] or "-",
+                    at,
+                )
+            )
     return table(("SERIAL", "STATE", "NODE", "KEY", "FROM", "ASKED"), rows)

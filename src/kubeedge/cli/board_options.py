@@ -21,7 +21,24 @@ def add(verbs: Sequence[argparse.ArgumentParser]) -> Sequence[argparse.ArgumentP
     approve.add_argument(
         "--file", metavar="FILE", help="a list, one board a line: SERIAL, or SERIAL NAME; '-' for standard input"
     )
-    forget.add_argument("serials", metavar="SERIAL", nargs="+")
+    approve.add_argument(
+        "--key",
+        default="",
+        help="how the key begins that is the board's, where two machines ask with its serial number",
+    )
+    approve.add_argument(
+        "--from",
+        dest="network",
+        default="",
+        metavar="NETWORK",
+        help="it may ask from there alone, such as 192.0.2.0/24",
+    )
+    forget.add_argument("serials", metavar="SERIAL", nargs="*")
+    forget.add_argument("--prefix", default="", help="all whose serial numbers begin so")
+    forget.add_argument(
+        "--state", default="", choices=("waiting", "expected", "approved", "contested"), help="all in that state"
+    )
+    forget.add_argument("--all", action="store_true", help="all of the tenant")
     return verbs
 
 

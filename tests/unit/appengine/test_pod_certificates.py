@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from kubeedge.api.names import Object
 from kubeedge.api.pod import VolumeSpec
 from kubeedge.api.pod_certificates import DENIED, FAILED, ISSUED, SignerAnswer, answer_row, digest, requests_of
 from kubeedge.appengine.certified_pods import CertifiedPods
-from kubeedge.appengine.podcertificates import core
+from kubeedge.appengine.podcertificates import core, manager
 from kubeedge.appengine.podcertificates.core import PodCertificate
 from kubeedge.appengine.podcertificates.manager import PodCertificates
 from kubeedge.appengine.resolve import Missing
@@ -356,3 +357,31 @@ def test_a_pod_asks_for_as_many_as_it_may() -> None:
     assert list(pod_certificates.wanted_by(asking(*odd))) == []
     for strange in (None, {}, {"spec": {"volumes": "x"}}, {"spec": {"volumes": [1, {"projected": {"sources": [1]}}]}}):
         assert list(pod_certificates.wanted_by(strange)) == []
+
+
+def test_an_agent_that_stops_does_not_wait_for_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    began, ended = asyncio.Event(), list[str]()
+    real = manager.new_keys.request
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+
+        def told(kind: str, stop: bytearray) -> tuple[bytes, bytes]:
+            loop.call_soon_threadsafe(began.set)
+            until = time.monotonic() + 60
+            while not stop[0] and time.monotonic() < until:
+                time.sleep(0.01)
+            try:
+                return real(kind, stop)
+            except InterruptedError:
+                ended.append(kind)
+                raise
+
+        monkeypatch.setattr(manager.new_keys, "request", told)
+        making = asyncio.create_task(manager.make("RSA4096"))
+        await began.wait()
+        making.cancel()
+        await asyncio.gather(making, return_exceptions=True)
+
+    asyncio.run(run())  # waits for its threads
+    assert ended == ["RSA4096"]

@@ -18,6 +18,7 @@ from kubeedge.pki.bootstrap import Client
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Compare, Op, Store
 from kubeedge_cloud.authority.ca import Authority
+from kubeedge_cloud.bootstrap.board_record import BoardRecord
 from kubeedge_cloud.bootstrap.module import Bootstrap, BootstrapSettings
 from kubeedge_cloud.bootstrap.tokens import TokenStore
 from kubeedge_cloud.certificates.module import ServerCertificate
@@ -71,7 +72,12 @@ class Cloud:
             lambda: self.certificate.context(mutual=False),
             self.clock,
             monotonic=lambda: time.monotonic() + self.passed,
+            tell=self._tell,
         )
+        self.contested: list[BoardRecord] = []  # as the tenant is told of them
+
+    async def _tell(self, tenant: TenantId, board: BoardRecord) -> None:
+        self.contested.append(board)
 
     def clock(self) -> float:
         return time.time() + self.off

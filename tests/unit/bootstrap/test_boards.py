@@ -12,9 +12,11 @@ from kubeedge.api import keys
 from kubeedge.api.names import DEFAULT_TENANT, TenantId
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 from kubeedge.pki import csr, tokens
-from kubeedge_cloud.bootstrap import boards
+from kubeedge_cloud.bootstrap import board_record, boards
 from kubeedge_cloud.bootstrap import tokens as bootstrap_tokens
-from kubeedge_cloud.bootstrap.boards import BoardRecord, default_name
+from kubeedge_cloud.bootstrap.board_events import BoardEvents
+from kubeedge_cloud.bootstrap.board_record import BoardRecord
+from kubeedge_cloud.bootstrap.boards import default_name
 from tests.unit.bootstrap.cloud import Cloud, Machine
 from tests.unit.bootstrap.test_join import scenario
 
@@ -71,14 +73,138 @@ def test_an_answer_that_was_lost_may_be_asked_for_again_and_nobody_else_gets_it(
         await cloud.join(token, name, machine)  # whose answer was lost too
         again, _ = await ask(cloud, key, machine)
         assert (await cloud.join(again, name, machine))["node"] == name
-        with pytest.raises(Refused, match="another key"):
-            await ask(cloud, key, Machine())
         await cloud.tokens.boards.forget(DEFAULT_TENANT, SERIAL)
         assert isinstance(await ask(cloud, key, Machine()), str)
         with pytest.raises(NotFound):
             await cloud.tokens.boards.forget(DEFAULT_TENANT, "unknown")
 
     scenario(tmp_path, told)
+
+
+def test_of_two_that_ask_with_one_serial_number_neither_joins_before_somebody_decides(tmp_path):
+    async def told(cloud):
+        key, thief, board = await join_key(cloud), Machine(), Machine()
+        shown = await ask(cloud, key, thief)
+        for machine in (board, thief, board):
+            with pytest.raises(Refused, match="neither joins before an administrator"):
+                await ask(cloud, key, machine)
+        with pytest.raises(Refused, match="another key"):
+            await ask(cloud, key, Machine())
+        [record] = cloud.contested
+        assert (record.state, record.key) == ("contested", shown) and record.rival not in ("", shown)
+        assert [record] == await cloud.tokens.boards.list(DEFAULT_TENANT), "who asks again, or third, writes nothing"
+        store = cloud.tokens.boards
+        for wrong, error in (("", Conflict), (shown[:7], Invalid), ("0" * 16, NotFound)):
+            with pytest.raises(error):
+                await store.approve(DEFAULT_TENANT, SERIAL, "pump7", key=wrong)
+        await store.approve(DEFAULT_TENANT, SERIAL, "pump7", key=record.rival[:16].upper())
+        with pytest.raises(Refused, match="another key"):
+            await ask(cloud, key, thief)
+        token, name = await ask(cloud, key, board)
+        assert (await cloud.join(token, name, board))["node"] == "pump7" and cloud.contested == [record]
+
+    scenario(tmp_path, told)
+
+
+def test_who_joins_first_with_the_serial_number_of_another_is_told_of_and_replaced(tmp_path):
+    async def told(cloud):
+        key, thief, board = await join_key(cloud), Machine(), Machine()
+        store = cloud.tokens.boards
+        await store.approve(DEFAULT_TENANT, SERIAL, "pump7")
+        token, name = await ask(cloud, key, thief)
+        await cloud.join(token, name, thief)
+        with pytest.raises(Refused, match="neither joins"):
+            await ask(cloud, key, board)
+        [record] = cloud.contested
+        await store.approve(DEFAULT_TENANT, SERIAL, key=record.rival[:16])
+        token, name = await ask(cloud, key, board)
+        await cloud.join(token, name, board)
+        claim = (await cloud.tokens.claim(DEFAULT_TENANT, name)).claim
+        assert claim is not None and claim.token == token.id, "the other one's certificate stands for nobody"
+
+    scenario(tmp_path, told)
+
+
+def test_a_token_that_was_given_and_not_used_ends_when_another_asks(tmp_path):
+    async def told(cloud):
+        key, thief = await join_key(cloud), Machine()
+        await cloud.tokens.boards.approve(DEFAULT_TENANT, SERIAL)
+        token, name = await ask(cloud, key, thief)
+        with pytest.raises(Refused, match="neither joins"):
+            await ask(cloud, key, Machine())
+        with pytest.raises(Refused, match="not known"):
+            await cloud.join(token, name, thief)
+
+    scenario(tmp_path, told)
+
+
+def test_what_is_approved_in_advance_may_be_for_one_network(tmp_path):
+    async def told(cloud):
+        key, machine, store = await join_key(cloud), Machine(), cloud.tokens.boards
+        await store.approve(DEFAULT_TENANT, SERIAL, network="192.0.2.7/24")
+        with pytest.raises(Refused, match=r"approved for 192\.0\.2\.0/24, and this request comes from 127\.0\.0\.1"):
+            await ask(cloud, key, machine)
+        [record] = await store.list(DEFAULT_TENANT)
+        assert record.state == "expected", "the number is still free for the board"
+        await store.approve(DEFAULT_TENANT, SERIAL, network="127.0.0.0/8")
+        assert (await ask(cloud, key, machine))[1] == record.node
+        await store.forget(DEFAULT_TENANT, SERIAL)
+        await ask(cloud, key, machine)
+        for network, error in (("192.0.2.0/24", Conflict), ("nowhere", Invalid), ("10.0.0.0/99", Invalid)):
+            with pytest.raises(error):
+                await store.approve(DEFAULT_TENANT, SERIAL, network=network)
+
+    scenario(tmp_path, told)
+
+
+def test_records_of_a_board_are_those_of_older_cloud_processes_where_nothing_newer_is_in_them():
+    fields = {"serial", "node", "key", "address", "asked", "approved", "token", "joined"}
+    assert set(json.loads(BoardRecord("s", "n").encode())) == fields
+    whole = BoardRecord("s", rival="k", rival_address="a", rival_asked=1.0, network="10.0.0.0/8")
+    assert board_record.decode(whole.encode()) == whole
+    assert b'"node":"",' in whole.encode(), "by which records without a name are found"
+
+
+def test_many_boards_are_forgotten_at_once(tmp_path):
+    async def told(cloud):
+        store = cloud.tokens.boards
+        for n in range(250):
+            await store.approve(DEFAULT_TENANT, f"old-{n:04}")
+        await store.approve(DEFAULT_TENANT, "new-0001")
+        await store.ask(DEFAULT_TENANT, "new-0002", "key", "192.0.2.1")
+        assert await store.forget_all(DEFAULT_TENANT, state="waiting") == ["new-0002"]
+        assert len(await store.forget_all(DEFAULT_TENANT, "old-")) == 250
+        assert await store.forget_all(DEFAULT_TENANT) == ["new-0001"] and await store.list(DEFAULT_TENANT) == []
+
+    scenario(tmp_path, told)
+
+
+def test_an_event_says_that_two_machines_ask():
+    class Api:
+        def __init__(self):
+            self.made = []
+
+        async def create(self, resource, namespace, obj):
+            self.made.append(obj)
+            return obj
+
+    async def run():
+        api = Api()
+
+        async def of(tenant):
+            if tenant == "away":
+                raise Unavailable("no API")
+            return api
+
+        events = BoardEvents(of, lambda: 0.0)
+        board = BoardRecord("52:54:00:12:34:56", key="a" * 64, rival="b" * 64, rival_address="192.0.2.1")
+        await events.contested(DEFAULT_TENANT, board)
+        await events.contested(TenantId("away"), board)  # nobody's request fails for it
+        [event] = api.made
+        assert event["reason"] == "BoardContested" and event["involvedObject"]["name"] == "card-52-54-00-12-34-56"
+        assert "a" * 16 in event["message"] and "b" * 16 in event["message"] and len(event["message"]) < 1024
+
+    asyncio.run(run())
 
 
 def test_a_board_that_has_joined_may_lose_any_number_of_answers(tmp_path):

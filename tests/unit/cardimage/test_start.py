@@ -101,6 +101,23 @@ def test_a_refusal_is_said_without_the_token_and_tried_again_ever_later(card: Ca
     assert card.works and not (tmp_path / "_PAUSE").exists()
 
 
+@pytest.mark.parametrize("rest", ["", "\0", "\xff"], ids=["cut", "zeros", "garbage"])
+def test_a_file_that_was_half_written_ends_no_machine_and_shows_no_token(card: Card, rest: str) -> None:
+    network = {"wifi": {"ssid": "plant", "password": "pa55word", "country": "DE"}, "nameservers": ["192.0.2.1"]}
+    whole = yaml.safe_dump({**FILE, "network": network, "timeZone": "Europe/Berlin"}, sort_keys=False)
+    for cut in range(0, len(whole), 3):
+        (card.boot / start.FILE).write_bytes((whole[:cut] + rest * (len(whole) - cut)).encode("latin-1"))
+        card.joins = 0
+        works = card.works
+        assert works == (card.joins == 1), "it joins with what is there, or says what is wrong"
+        assert ("state: joined" in card.said) if works else ("state: failed" in card.said and "reason:" in card.said)
+        assert "t0ken" not in card.said and "pa55word" not in card.said
+        (card.etc / "node.json").unlink(missing_ok=True)
+        (card.etc / "card.yaml").unlink(missing_ok=True)
+    card.write(whole)
+    assert card.works, "the next start with a whole one needs nothing else"
+
+
 #: 9 ** 30 values, when somebody looks at all of them
 BOMB = "\n".join(
     [

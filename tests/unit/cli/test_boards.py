@@ -54,7 +54,14 @@ def test_a_board_is_approved_and_joins_with_the_name_that_it_was_given(tmp_path,
             joined = await join(cloud, tmp_path / "root")
             assert joined.returncode == 0 and "node pump7 of tenant default joined" in joined.stdout
             assert files(tmp_path / "root") == JOINED
-            assert (await join(cloud, tmp_path / "other")).returncode == 1, "one machine has that serial number"
+            other = await join(cloud, tmp_path / "other")
+            assert other.returncode == 1 and "neither joins before" in other.stderr
+            rows = [line.split() for line in (await run("board", "list", "--socket", socket)).stdout.splitlines()[1:]]
+            assert [row[:2] for row in rows] == [[SERIAL, "contested"]] * 2 and rows[0][3] == shown
+            assert rows[1][3] in other.stderr, "what the machine itself says is what is compared"
+            chosen = await run("board", "approve", SERIAL, "--key", rows[1][3], "--socket", socket)
+            assert chosen.stdout == f"board {SERIAL} is node pump7\n"
+            assert (await join(cloud, tmp_path / "other")).returncode == 0
 
     scenario(tmp_path, told)
 
@@ -73,6 +80,11 @@ def test_a_list_of_boards(tmp_path, run):
                 ("52:54:00:12:34:56", "gate", "expected"),
             ]
             assert (await run("board", "forget", "52:54:00:12:34:56", "--socket", socket)).returncode == 0
+            done = await run("board", "approve", "pre-1", "pre-2", "--from", "192.0.2.0/24", "--socket", socket)
+            assert done.returncode == 0, done.stderr
+            assert (await run("board", "list", "--socket", socket)).stdout.count("192.0.2.0/24") == 2
+            done = await run("board", "forget", "--prefix", "pre-", "--state", "expected", "--socket", socket)
+            assert done.stdout == "board pre-1 is forgotten\nboard pre-2 is forgotten\n"
             for arguments, words in (
                 (("forget", "52:54:00:12:34:56"), "no board"),
                 (("approve", "abc"), "serial: "),
@@ -90,6 +102,9 @@ def test_a_list_of_boards(tmp_path, run):
     [
         (("board", "approve"), "which boards?"),
         (("board", "approve", "--file", "LIST"), "line 1 of the list"),
+        (("board", "approve", "one1", "two2", "--key", "abcdef012"), "a key is that of one board"),
+        (("board", "forget"), "which boards?"),
+        (("board", "forget", "one1", "--all"), "which boards?"),
         (("board", "approve", "--file", "/nonexistent"), "cannot read the list"),
         (("join", "--token", f"{'0' * 64}.abcdef.{'a' * 32}", "--serial", SERIAL, "--name", "x", "host"), "name"),
     ],

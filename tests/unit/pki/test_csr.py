@@ -195,6 +195,15 @@ def test_keys_of_pods_are_of_the_kind_that_is_asked_for_and_sign_an_empty_reques
         assert isinstance(key, ed25519.Ed25519PrivateKey) and kind == "ED25519"
 
 
+def test_a_key_that_takes_long_can_be_given_up() -> None:
+    with pytest.raises(InterruptedError):
+        keys.request("RSA4096", bytearray(b"\1"))
+    keys.request("ED25519", bytearray(b"\1"))  # is made at once
+    for stop in (bytearray(), bytearray(2)):
+        with pytest.raises(ValueError, match="one byte"):
+            keys.request("RSA4096", stop)
+
+
 @pytest.mark.parametrize("kind", ["", "RSA1024", "DSA"])
 def test_there_are_no_other_kinds_of_keys(kind: str) -> None:
     with pytest.raises(ValueError, match="no kind of key"):

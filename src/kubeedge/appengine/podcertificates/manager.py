@@ -30,8 +30,13 @@ _AGAIN = 5.0  # seconds after the store, or libcrypto, could not
 _LONGEST = 3600.0  # seconds; the wall clock may be set meanwhile
 
 
-async def _make(key_type: str) -> tuple[bytes, bytes]:
-    return await asyncio.to_thread(new_keys.request, key_type)  # RSA takes seconds
+async def make(key_type: str) -> tuple[bytes, bytes]:
+    """A new key and a request. RSA takes seconds, and longer on a slow machine: the thread of one who is cancelled ends, too."""
+    stop = bytearray(1)
+    try:
+        return await asyncio.to_thread(new_keys.request, key_type, stop)
+    finally:
+        stop[0] = 1
 
 
 @dataclass(slots=True)
@@ -58,7 +63,7 @@ class PodCertificates:
         warn: Callable[[str, str, str], Awaitable[None]],
         *,
         wall: Callable[[], float],
-        make: Callable[[str], Awaitable[tuple[bytes, bytes]]] = _make,
+        make: Callable[[str], Awaitable[tuple[bytes, bytes]]] = make,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
