@@ -58,11 +58,14 @@ def run(options: argparse.Namespace) -> int:
             "a board's name is said by whoever approves it", "leave out --name, or use a token for that node"
         )
     paths = edge.at_root(root)
-    _refuse_over_another(node_credentials.credentials_path(paths), name, options.force)
+    before = _before(node_credentials.credentials_path(paths), options.force)
+    if name:
+        _refuse_another(before, name)
     for warning in preflight.check(paths.state):
         print(f"warning: {warning}", file=sys.stderr)
     ask = _Asking(Client(host, port), token, name, paths.pki, registration, options.serial or "")
     answer, ca_pem = _until_answered(ask, options.wait)
+    _refuse_another(before, answer["node"])
     _write(paths, ca_pem, answer)
     _report(options, answer, paths)
     for conflict in netsetup.conflicts(answer["address"], (answer.get("podNetwork") or answer["podCIDR"],)):
@@ -118,23 +121,27 @@ def _endpoint(text: str | None) -> tuple[str, int]:
         raise UsageError(f"{text!r} is not HOST or HOST:PORT") from exc
 
 
-def _refuse_over_another(path: Path, name: str, force: bool) -> None:
-    """A second join replaces credentials only when told to, and never the identity under which state is kept."""
+def _before(path: Path, force: bool) -> str:
+    """The node that this machine is already, "" for none: a second join replaces credentials only when told to. Raises CommandError."""
     if not path.exists():
-        return
+        return ""
     if not force:
         raise CommandError(
             f"this machine has joined already ({path} exists)",
             "run `kubeedge reset` first, or `kubeedge join --force` to get new credentials for the same node",
         )
     try:
-        old = node_credentials.load_credentials(path).node
+        return str(node_credentials.load_credentials(path).node)
     except Invalid:
-        return  # damaged: --force is what helps
-    if old != name:
+        return ""  # damaged: --force is what helps
+
+
+def _refuse_another(before: str, name: str) -> None:
+    """Nor does a join replace the identity under which state is kept. Raises CommandError."""
+    if before and before != name:
         raise CommandError(
-            f"the state of this machine belongs to node {old}, not to {name}",
-            f"run `kubeedge reset` first, or join with `--name {old}`",
+            f"the state of this machine belongs to node {before}, not to {name}",
+            f"run `kubeedge reset` first, or join with `--name {before}`",
         )
 
 

@@ -36,8 +36,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Awaitable[Done]]:
 
 @pytest.mark.root
 def test_a_board_is_approved_and_joins_with_the_name_that_it_was_given(tmp_path, run):
-    async def join(cloud, root):
-        where = ("--root-dir", str(root), "--no-start", "--wait", "0", f"127.0.0.1:{cloud.port}")
+    async def join(cloud, root, *more):
+        where = ("--root-dir", str(root), "--no-start", "--wait", "0", *more, f"127.0.0.1:{cloud.port}")
         return await run("join", "--token-file", str(tmp_path / "key"), "--serial", SERIAL, *where)
 
     async def told(cloud):
@@ -62,6 +62,15 @@ def test_a_board_is_approved_and_joins_with_the_name_that_it_was_given(tmp_path,
             chosen = await run("board", "approve", SERIAL, "--key", rows[1][3], "--socket", socket)
             assert chosen.stdout == f"board {SERIAL} is node pump7\n"
             assert (await join(cloud, tmp_path / "other")).returncode == 0
+            assert "has joined already" in (await join(cloud, tmp_path / "root")).stderr
+            again = await join(cloud, tmp_path / "root", "--force")
+            assert f"board forget {SERIAL}" in again.stderr, "the cloud says what another key needs"
+            for verb in (("forget", SERIAL), ("approve", f"{SERIAL}=pump8")):
+                assert (await run("board", *verb, "--socket", socket)).returncode == 0
+            before = (tmp_path / "root/etc/kubeedge/node.json").read_text()
+            again = await join(cloud, tmp_path / "root", "--force")
+            assert "belongs to node pump7, not to pump8" in again.stderr
+            assert (tmp_path / "root/etc/kubeedge/node.json").read_text() == before
 
     scenario(tmp_path, told)
 
