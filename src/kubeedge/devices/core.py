@@ -157,6 +157,7 @@ class Twins:
         new.protocol = str(protocol.get("protocolName") or "")
         new.config = json.dumps(_mapping(protocol.get("configData")), sort_keys=True)
         new.properties, new.wanted, new.destinations = {}, {}, {}
+        stale = bool(new.refused)  # it is of a property as it was
         new.refused.clear()
         for name, prop in list(_mapping(value.get("properties")).items())[: devices.MAX_PROPERTIES]:
             wanted = _mapping(prop).pop("desired", None)
@@ -168,7 +169,8 @@ class Twins:
         new.cycle = min((each for each in cycles if isinstance(each, int) and each > 0), default=0)
         for name in new.twins.keys() - new.properties.keys():
             del new.twins[name]
-        if added or before != (new.generation, new.deleting):
+            stale = True
+        if added or stale or before != (new.generation, new.deleting):
             self.dirty[key] = None
         changed = any(new.desired(name) is not None and new.desired(name) != was.get(name) for name in new.properties)
         spec = (
