@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
@@ -106,5 +107,30 @@ def test_nothing_is_left_of_a_device_that_is_gone() -> None:
                 mapper.listed({})
                 mapper._at(runner, asyncio.get_running_loop().time() + 60.0)  # its last report was on its way
                 assert not mapper._later
+
+    run(scenario)
+
+
+def test_a_connection_that_a_thread_makes_too_late_is_closed() -> None:
+    """Its device is another one meanwhile, and may have one connection to give."""
+    going, closed = threading.Event(), threading.Event()
+
+    class Client:
+        def close(self) -> None:
+            closed.set()
+
+    def connect(device: MappedDevice) -> Client:
+        going.wait(20)
+        return Client()
+
+    handlers = Handlers(connect=connect, read=lambda client, prop: 7)
+    runner = DeviceRunner(handlers, DeviceCycle(device(), {}, is_polled=True), MapperStats(), lambda runner: None)
+
+    async def scenario() -> None:
+        running = asyncio.create_task(runner.run())
+        await asyncio.sleep(0.05)
+        await cancel_and_wait(running)  # at once, however long the thread takes
+        going.set()
+        assert await asyncio.to_thread(closed.wait, 20)
 
     run(scenario)
