@@ -103,3 +103,32 @@ def test_who_asks_for_all_devices_without_end_holds_up_nobody(
                 assert one["code"] == 413 and "$ke/events/devices/get" in str(one["reason"])
 
     asyncio.run(inside())
+
+
+def test_a_device_that_floods_costs_no_other_its_history_nor_its_values_for_other_servers() -> None:
+    """Both are acknowledged with the report."""
+    twins = Twins(pushing=True)
+    push = {"http": {"hostName": "http://10.0.0.1"}}
+    for name in ("flood", "calm"):
+        twins.desire(("default", name), row(name, s={"type": "STRING", "history": True, "pushMethod": push}))
+    assert twins.pushes is not None
+    for number in range(200):
+        twins.report(("default", "flood"), {"s": f"{number}" + "x" * 60_000}, NOON + number)
+    lost, unsent = twins.history_lost, twins.pushes.lost
+    assert lost and unsent
+    for number in range(20):
+        twins.report(("default", "calm"), {"s": f"{number}"}, NOON + number)
+    assert (twins.history_lost, twins.pushes.lost) == (lost, unsent)
+    assert [value for _, value in twins.take_history()["calm"]["s"]] == [str(number) for number in range(20)]
+    assert [one.value for _, one in twins.pushes.take() if one.device == "calm"] == [str(n) for n in range(20)]
+
+
+def test_many_devices_that_flood_have_a_bound_together() -> None:
+    twins = Twins()
+    for device in range(400):
+        twins.desire(("default", f"d{device}"), row(f"u{device}", s={"type": "STRING", "history": True}))
+        twins.report(("default", f"d{device}"), {"s": f"{device}" + "x" * 30_000}, NOON)
+    assert twins.history_lost > 300
+    assert len(twins.take_history()) < 80
+    twins.report(("default", "d399"), {"s": "later"}, NOON)
+    assert twins.take_history()["u399"]["s"] == [(NOON, "later")]
