@@ -11,13 +11,13 @@ import json
 import sys
 import time
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from kubeedge.cli.control import call_cloud, of_tenant
 from kubeedge.cli.errors import CommandError, UsageError
-from kubeedge.cli.show import as_json, table, tree
+from kubeedge.cli.show import as_json, plain, table, tree
 from kubeedge.errors import Invalid, KubeEdgeError, Unavailable
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.mapper.broker import LOGIN, NodeBroker, node_broker
@@ -219,7 +219,7 @@ def _one(device: Mapping[str, Any]) -> str:
         has = device["reported"].get(name, {})
         shown = [_printable(value) for value in (prop.get("desired", "-"), has.get("value", "-"))]
         rows.append((name, prop.get("type", "-"), *shown, prop.get("unit", "-"), _time(has.get("timestamp", 0))))
-    head = f"{device['id']}: {device['state']}, last report {_time(device['last_online'])}"
+    head = f"{plain(device['id'])}: {plain(device['state'])}, last report {_time(device['last_online'])}"
     if why := device.get("reason"):
         head = f"{head}\n{_printable(str(why), 500)}"
     methods = "".join(f"\nmethod {_method(one)}" for one in device.get("methods") or ())
@@ -236,8 +236,11 @@ def _printable(text: str, most: int = 60) -> str:
     return "".join(c if c.isprintable() else "?" for c in text[:most])
 
 
-def _time(milliseconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(milliseconds / 1000)) if milliseconds else "-"
+def _time(milliseconds: Any) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(milliseconds / 1000)) if milliseconds else "-"
+    except (TypeError, ValueError, OverflowError, OSError):  # none that a calendar has
+        return "-"
 
 
 async def _watch(broker: NodeBroker, options: argparse.Namespace) -> None:
@@ -259,12 +262,21 @@ async def _watch(broker: NodeBroker, options: argparse.Namespace) -> None:
             value = _value(message.payload)
             if (options.device and not _is_meant(device, options.device)) or not isinstance(value, dict):
                 continue
-            for name, twin in (value.get("twin") or {}).items():
-                text = str(twin.get("current", {}).get("actual", {}).get("value", "-"))
-                line = {"device": device, "property": name, "value": text, "timestamp": value.get("timestamp", 0)}
-                plain = f"{_time(value.get('timestamp', 0))} {device} {name} {_printable(text)}"
-                print(json.dumps(line) if options.output == "json" else plain, flush=True)
+            at = value.get("timestamp", 0)
+            for name, text in _changed(value):
+                line = {"device": device, "property": name, "value": text, "timestamp": at}
+                shown = f"{_time(at)} {plain(device)} {plain(name)} {_printable(text)}"
+                print(json.dumps(line) if options.output == "json" else shown, flush=True)
                 printed += 1
+
+
+def _changed(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(property, value) of each twin in a document. Any program of the node may have published it."""
+    found: Any = value.get("twin")
+    for name, twin in found.items() if isinstance(found, dict) else ():
+        for key in ("current", "actual"):
+            twin = twin.get(key) if isinstance(twin, dict) else None
+        yield name, str(twin.get("value", "-") if isinstance(twin, dict) else "-")
 
 
 async def _next(changes: asyncio.Queue[Publish], client: MqttClient) -> Publish:

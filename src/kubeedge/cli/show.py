@@ -13,9 +13,15 @@ def as_json(value: Any) -> str:
     return json.dumps(value, indent=2)
 
 
+def plain(value: object) -> str:
+    """A text without what a terminal would obey: much of what is shown was said by devices, nodes or tenants."""
+    text = str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Left-aligned columns as wide as their widest cell."""
-    cells = [[str(h) for h in header], *([str(c) for c in row] for row in rows)]
+    cells = [[plain(h) for h in header], *([plain(c) for c in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     return "\n".join("   ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
 
@@ -24,7 +30,8 @@ def tree(value: Mapping[str, Any], indent: str = "") -> str:
     """A mapping of mappings, lists and words; a list of mappings becomes a table. Names say the unit: `rtt` is in
     seconds and shown in milliseconds, `...bytes...` is shown as `amount`."""
     lines: list[str] = []
-    for name, item in value.items():
+    for key, item in value.items():
+        name = plain(key)
         if isinstance(item, Mapping):
             lines += [f"{indent}{name}:", tree(item, indent + "  ")] if item else [f"{indent}{name}: -"]
         elif isinstance(item, list) and item and all(isinstance(entry, Mapping) for entry in item):
@@ -35,7 +42,7 @@ def tree(value: Mapping[str, Any], indent: str = "") -> str:
                 *(f"{indent}  {line}" for line in table(list(map(_title, header)), rows).splitlines()),
             ]
         elif isinstance(item, list):
-            lines.append(f"{indent}{name}: {', '.join(map(str, item)) or '-'}")
+            lines.append(f"{indent}{name}: {', '.join(map(plain, item)) or '-'}")
         else:
             lines.append(f"{indent}{name}: {_word(name, item)}")
     return "\n".join(lines)
@@ -62,7 +69,7 @@ def _title(name: str) -> str:
 
 def _word(name: str, value: object) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_word(str(key), item)}" for key, item in value.items()) or "-"
+        return ", ".join(f"{plain(key)} {_word(str(key), item)}" for key, item in value.items()) or "-"
     if isinstance(value, list):
         return ", ".join(_word("", item) for item in value) or "-"
     if isinstance(value, float):
@@ -71,4 +78,4 @@ def _word(name: str, value: object) -> str:
         return f"{value:.6g}" if abs(value) < 1e6 else f"{value:.0f}"
     if isinstance(value, int) and not isinstance(value, bool) and "bytes" in name.lower():
         return amount(value)
-    return "-" if value in (None, "") else str(value)
+    return "-" if value in (None, "") else plain(value)

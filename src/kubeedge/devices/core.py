@@ -21,6 +21,7 @@ from kubeedge.api import devices, keys, meta
 from kubeedge.api.names import NamespacedName
 from kubeedge.devices.ages import EPOCH
 from kubeedge.devices.reporters import Reporters
+from kubeedge.devices.shares import SharedRoom
 from kubeedge.devices.sinks.core import PushedValue
 from kubeedge.devices.sinks.pushes import Pushes
 from kubeedge.errors import Invalid
@@ -34,6 +35,7 @@ _SMALL = 512  # characters of a value that always fits
 _MAX_SIZE = 384 * 1024  # characters of all values of a device
 _MAX_KNOWN = 2048  # properties that are shared
 _MAX_HISTORY = 1024 * 1024  # characters of values that wait for the disk
+_SHARE = 32 * 1024  # characters of a device for which there is room when others take all of it
 _VALUE = 64  # characters that a value costs besides its own, at most
 _MAX_SOURCE = 64  # characters
 _MAX_WHY = 500  # characters
@@ -105,7 +107,7 @@ class Twins:
         self.devices: dict[NamespacedName, Device] = {}
         self.dirty: dict[NamespacedName, None] = {}
         self.history: dict[str, dict[str, list[tuple[int, str]]]] = {}  # by uid: values to keep; the caller takes them
-        self.history_size = 0  # characters of these
+        self._room = SharedRoom[str](_MAX_HISTORY, _SHARE)  # for these
         self.history_lost = 0  # values that there was no room for, since the caller looked
         self.pushes = Pushes() if pushing else None
         self._local: set[NamespacedName] = set()  # those that have, or had, a row below /local/
@@ -157,6 +159,7 @@ class Twins:
         new.protocol = str(protocol.get("protocolName") or "")
         new.config = json.dumps(_mapping(protocol.get("configData")), sort_keys=True)
         new.properties, new.wanted, new.destinations = {}, {}, {}
+        stale = bool(new.refused)  # it is of a property as it was
         new.refused.clear()
         for name, prop in list(_mapping(value.get("properties")).items())[: devices.MAX_PROPERTIES]:
             wanted = _mapping(prop).pop("desired", None)
@@ -168,7 +171,8 @@ class Twins:
         new.cycle = min((each for each in cycles if isinstance(each, int) and each > 0), default=0)
         for name in new.twins.keys() - new.properties.keys():
             del new.twins[name]
-        if added or before != (new.generation, new.deleting):
+            stale = True
+        if added or stale or before != (new.generation, new.deleting):
             self.dirty[key] = None
         changed = any(new.desired(name) is not None and new.desired(name) != was.get(name) for name in new.properties)
         spec = (
@@ -274,15 +278,15 @@ class Twins:
 
     def _remember(self, uid: str, name: str, stamp: int, value: str) -> None:
         """A value for the history, which waits for the disk in a bounded room."""
-        if self.history_size > _MAX_HISTORY:
+        if self._room.admits(uid, len(value) + _VALUE):
+            self.history.setdefault(uid, {}).setdefault(name, []).append((stamp, value))
+        else:
             self.history_lost += 1
-            return
-        self.history.setdefault(uid, {}).setdefault(name, []).append((stamp, value))
-        self.history_size += len(value) + _VALUE
 
     def take_history(self) -> dict[str, dict[str, list[tuple[int, str]]]]:
         """What waits for the disk; the caller has it now."""
-        found, self.history, self.history_size = self.history, {}, 0
+        self._room.clear()
+        found, self.history = self.history, {}
         return found
 
     def set_state(self, key: NamespacedName, state: str, now: int, *, why: str = "", heard: bool = True) -> None:

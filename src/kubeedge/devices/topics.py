@@ -33,6 +33,7 @@ _ENDS = frozenset(
 )
 _BOUNDS = JsonBounds(values=8_000)
 _MAX_COUNT = 1000  # values of a history in one answer
+MAX_MEMBERS = 768 * 1024  # characters of the devices in the answer to a membership/get
 _PAGE = 64 * 1024  # characters of a page of devices, of which it has one at least
 
 
@@ -185,6 +186,20 @@ def described(key: NamespacedName, device: Device) -> dict[str, Any]:
         "last_online": device.seen,
         "twin": twin(device),
     }
+
+
+def member(key: NamespacedName, device: Device) -> str:
+    """The JSON of one device for `members`."""
+    return json.dumps(described(key, device), separators=(",", ":"))
+
+
+def members(event: str, now: int, found: Iterable[str], size: int) -> bytes:
+    """The answer to a membership/get, of what `member` gave, which has `size` characters. More than a client's queue takes is a failure: nobody would get it."""
+    if size > MAX_MEMBERS:
+        return failure(
+            event, now, 413, f"the node has too many devices for one message: ask {DEVICES}get, which has pages"
+        )
+    return answer(event, now)[:-1] + b',"devices":[' + ",".join(found).encode() + b"]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ _AGAIN = Backoff(0.5, 30.0, jitter=0.5)  # of connections to a device
 _CALLS = 8  # of methods of a device that wait for their turn
 _LOST = (OSError, EOFError, PeerError)  # after these a connection is of no use; TimeoutError is an OSError
 
+_late: set[asyncio.Future[None]] = set()  # connections that are closed as soon as they are made
+
 Handler: TypeAlias = Callable[..., Awaitable[Any] | Any]
 ListenHandler: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
@@ -174,12 +176,30 @@ class DeviceRunner:
         try:
             client = None
             if self._handlers.connect is not None:
-                client = await self._handlers.call(self._handlers.connect, self.cycle.device)
+                client = await self._client(self._handlers.connect)
         except Exception:
             self._stats.connect_errors += 1
             raise
         self.cycle.connected()
         return client
+
+    async def _client(self, connect: Handler) -> Any:
+        """What `connect` gives. A thread cannot be stopped: what it gives when nobody wants it any more is closed, or the device would be taken."""
+        if inspect.iscoroutinefunction(connect):
+            return await self._handlers.call(connect, self.cycle.device)
+        connecting = asyncio.ensure_future(self._handlers.call(connect, self.cycle.device))
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            _late.add(closing := asyncio.ensure_future(self._close_late(connecting)))
+            closing.add_done_callback(_late.discard)
+            raise
+
+    async def _close_late(self, connecting: asyncio.Future[Any]) -> None:
+        try:
+            await self._handlers.end(await connecting)
+        except Exception as exc:
+            log.debug("device %s: closing: %s", self.cycle.device.id, exc)
 
     async def _while_connected(self, client: Any) -> None:
         if (listen := self._handlers.listen) is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeGuard
@@ -144,6 +145,11 @@ def _integer(
 
 def _shown(value: Any) -> str:
     return repr(str(value)[:40]) if not isinstance(value, int) or abs(value) < _INTEGERS else "a very large integer"
+
+
+def is_finite(value: Any) -> TypeGuard[int | float]:
+    """A number that can be reckoned with: JSON has integers of thousands of digits, too, which no float can be made of."""
+    return _is_number(value) and (abs(value) < _INTEGERS if isinstance(value, int) else math.isfinite(value))
 
 
 def _is_number(value: Any) -> bool:

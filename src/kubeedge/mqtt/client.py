@@ -20,6 +20,8 @@ _READ = 32 * 1024  # bytes at once
 _KEEPALIVE = 30  # seconds
 _ANSWER = 10.0  # seconds that the broker has for an answer
 _IN_FLIGHT = 64  # messages that the broker has not acknowledged
+#: bytes of ours that the broker has not taken: to wait until it has would make two wait for each other
+_UNREAD = 16 * 1024 * 1024
 
 
 class MqttClient:
@@ -107,6 +109,8 @@ class MqttClient:
                 self._pinged = False
                 for packet in self._decoder.feed(data):
                     self._take(packet)
+                if self._writer.transport.get_write_buffer_size() > _UNREAD:
+                    raise MqttError("the broker sends messages, and takes no acknowledgements")
         finally:
             await self.close()
 

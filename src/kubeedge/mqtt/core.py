@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from kubeedge.kit.dataclasses import dataclass, field
+from kubeedge.kit.varint import varint
 from kubeedge.mqtt import codec
 from kubeedge.mqtt.codec import Connect, MqttError, Publish, Subscription
 
@@ -139,6 +140,12 @@ class MqttSession:
 
 def _size(message: Publish) -> int:
     return len(message.topic) + len(message.payload) + 64
+
+
+def _packet_size(message: Publish) -> int:
+    """Bytes of the packet that a client of MQTT 5 gets."""
+    body = 2 + len(message.topic.encode()) + (2 if message.qos else 0) + 1 + len(message.payload)
+    return 1 + len(varint(body)) + body
 
 
 def matches(filter_: str, topic: str) -> bool:
@@ -351,7 +358,7 @@ class Broker:
 
     def _enqueue(self, session: MqttSession, message: Publish) -> None:
         size, limits = _size(message), self.limits
-        if session.max_packet and size > session.max_packet:
+        if session.max_packet and _packet_size(message) > session.max_packet:
             session.dropped += 1
             return
         if not session.connected and not message.qos:

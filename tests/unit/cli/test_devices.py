@@ -17,7 +17,9 @@ import pytest
 
 from kubeedge.cli import device_scan
 from kubeedge.cli.main import main
+from kubeedge.cli.show import table, tree
 from kubeedge.mapper.scan.core import ScanResult
+from kubeedge.mqtt.client import MqttClient
 from tests.unit.mapper.test_mapper import ADDRESS, HALL, Node, on_a_node, until
 
 
@@ -59,6 +61,41 @@ def test_devices_are_listed_shown_and_watched_with_a_mapper_beside_it(tmp_path: 
         finally:
             mapper.send_signal(signal.SIGTERM)
             assert await mapper.wait() == 0
+
+    on_a_node(tmp_path, scenario)
+
+
+def test_nothing_that_a_device_or_a_program_says_is_obeyed_by_a_terminal(tmp_path: Path) -> None:
+    evil = "\x1b]0;owned\x07\x9b31m\r\n\u202e"
+    answer = {
+        "id": f"default/{evil}",
+        evil: evil,
+        "words": [evil],
+        "inner": {evil: {"value": evil}},
+        "properties": [{"property": "note", "reported": evil, evil: [evil, {evil: evil}]}],
+    }
+    for text in (tree(answer), table((evil,), [(evil,)])):
+        assert all(line.isprintable() for line in text.split("\n")) and "owned" in text
+    assert len(tree({"a": evil}).split("\n")) == 1
+
+    async def scenario(node: Node) -> None:
+        broker = f"{ADDRESS}:{node.port}"
+        client = await MqttClient.open(ADDRESS, node.port, "evil", lambda message: None)
+        serving = asyncio.create_task(client.serve())
+        watching = asyncio.create_task(kubeedge("devices", "watch", "--count", "3", "--broker", broker))
+        hall = "$hw/events/device/default/hall/twin/update/document"
+        other = f"$hw/events/device/default/{evil}/twin/update/document"
+        good = {"current": {"actual": {"value": evil}}}
+        while not watching.done():
+            for twin, at in (([], 0), ({"a": 7}, "x"), ({evil: good}, 10**30)):
+                for topic in (hall, other):
+                    await client.publish(topic, json.dumps({"twin": twin, "timestamp": at}).encode())
+            await asyncio.sleep(0.05)
+        status, text = await watching
+        assert status == 0 and all(line.isprintable() for line in text.rstrip("\n").split("\n")), text
+        assert "owned" in text and len(text.splitlines()) >= 3
+        await client.close()
+        await asyncio.gather(serving, return_exceptions=True)
 
     on_a_node(tmp_path, scenario)
 

@@ -85,6 +85,17 @@ def test_files_are_bounded_by_bytes_and_by_age_and_a_torn_end_is_mended(tmp_path
     files.close()
 
 
+def test_large_values_are_not_all_read_into_memory(tmp_path: Path) -> None:
+    files = HistoryFiles(tmp_path, 64 * MIB, 86400.0)
+    for number in range(40):
+        files.append({UID: {"note": [(NOON + number, f"{number:02}" + "x" * 60_000)]}}, NOON + number)
+    found = files.read(HALL, UID, "note", 0, 1000)
+    assert [text[:2] for _, text in found] == ["36", "37", "38", "39"], "the newest, of a quarter of a megabyte"
+    assert [text[:2] for _, text in files.read(HALL, UID, "note", 0, 1)] == ["39"]
+    assert files.read(HALL, UID, "note", 0, 0) == []
+    files.close()
+
+
 def test_a_value_costs_the_card_few_bytes(tmp_path: Path) -> None:
     """100 devices of 10 properties, each by a commit of its own every second (must 80)."""
     files = HistoryFiles(tmp_path, 64 * MIB, 86400.0)

@@ -66,6 +66,23 @@ def test_a_scan_of_the_cloud_runs_once_and_is_answered() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("row", [b'{"id":"s1","state":"running"}', b"[]", b"{", b'{"id":7,"state":[]}'])
+def test_a_scan_that_ended_with_the_agent_is_over_and_is_not_made_again(row: bytes) -> None:
+    async def run() -> None:
+        store = MemoryStore()
+        status = keys.reported("scans", "", "scan")
+        await store.put(status, row)
+        async with running(DeviceScans(store, wall=lambda: NOW)):
+            await store.put(keys.desired("scans", "", "scan"), order(id="s1", finders=["acme"]))
+            async with asyncio.timeout(120):
+                while b'"done"' not in (found := await store.get(status) or pytest.fail("no status")).value:
+                    await asyncio.sleep(0.05)
+            said = json.loads(found.value)["errors"]["scan"]
+            assert ("started anew" in said) == (b"running" in row), said
+
+    asyncio.run(run())
+
+
 def test_what_programs_have_found_goes_to_the_cloud_when_it_is_on_the_disk() -> None:
     async def run() -> None:
         store = MemoryStore()

@@ -222,6 +222,9 @@ def test_a_disk_that_takes_nothing_acknowledges_nothing(tmp_path: Path) -> None:
             assert large is named is None and upstream.refused == 2, "sent again they were too large again"
             flood = [upstream.append("a/user/b", bytes(100_000), durable=False) for _ in range(100)]
             assert flood == [None] * 100 and upstream.dropped > 50
+            polite = upstream.append("a/user/b", b"z")  # what is not acknowledged takes no room from what is
+            assert polite is not None
+            await asyncio.wait_for(polite, WITHIN)
         await edge.close()
 
     asyncio.run(scenario())

@@ -461,6 +461,7 @@ def test_values_of_bytes(type_: str, visitor: dict[str, Any], raw: str, value: o
         ("INT", {"offset": 2}, "0102", "offset 2 is behind"),
         ("INT", {"format": "uint99"}, "01", "format 'uint99' is none"),
         ("INT", {"scale": 0}, "01", "scale must be"),
+        ("INT", {"scale": 10**400}, "01", "scale must be"),
         ("STRING", {}, "ff", "no text in UTF-8"),
         ("BOOLEAN", {}, "", "offset 0 is behind"),
         ("INT", {"scale": 0.5}, "ff" * 512, "format is missing: a value of 512 bytes"),

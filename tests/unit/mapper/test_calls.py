@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
@@ -129,5 +130,30 @@ def test_a_method_that_nobody_performs_is_not_said_to_be_done() -> None:
         handlers.methods["open"] = opened
         found = await handlers.perform(None, device(), call())
         assert found == {"angle": 90, "arguments": {}} and not wrote
+
+    run(scenario)
+
+
+def test_a_connection_that_a_thread_makes_too_late_is_closed() -> None:
+    """Its device is another one meanwhile, and may have one connection to give."""
+    going, closed = threading.Event(), threading.Event()
+
+    class Client:
+        def close(self) -> None:
+            closed.set()
+
+    def connect(device: MappedDevice) -> Client:
+        going.wait(20)
+        return Client()
+
+    handlers = Handlers(connect=connect, read=lambda client, prop: 7)
+    runner = DeviceRunner(handlers, DeviceCycle(device(), {}, is_polled=True), MapperStats(), lambda runner: None)
+
+    async def scenario() -> None:
+        running = asyncio.create_task(runner.run())
+        await asyncio.sleep(0.05)
+        await cancel_and_wait(running)  # at once, however long the thread takes
+        going.set()
+        assert await asyncio.to_thread(closed.wait, 20)
 
     run(scenario)

@@ -123,6 +123,7 @@ def test_what_a_device_has_not_concerns_that_property_alone() -> None:
         ({"register": "HoldingRegister", "offset": 0, "limit": 5}, "limit must be an integer from 1 to 4"),
         ({"register": "HoldingRegister", "offset": 0, "scale": 0}, "scale"),
         ({"register": "HoldingRegister", "offset": 0, "scale": "nan"}, "scale"),
+        ({"register": "HoldingRegister", "offset": 0, "scale": 10**400}, "scale"),
         ({"register": "HoldingRegister", "offset": 0, "isSwap": 1}, "isSwap"),
         ({"register": ["HoldingRegister"], "offset": 0}, "register"),
     ],

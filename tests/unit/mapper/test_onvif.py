@@ -94,7 +94,8 @@ def test_answers_are_read_as_far_as_they_go() -> None:
         b"<a><UTCDateTime><Time><Hour>7</Hour><Minute>50</Minute><Second>60</Second></Time><Date><Year>2026</Year><Month>9</Month><Day>16</Day></Date></UTCDateTime></a>"
     )
     assert messages.clock_of(when) == datetime.datetime(2026, 9, 16, 7, 50, 59, tzinfo=datetime.UTC)
-    for text in (b"<a/>", b"<a><UTCDateTime/></a>"):
+    far = b"<a><UTCDateTime><Time><Hour>7</Hour><Minute>5</Minute><Second>6</Second></Time><Date><Year>99999999999999999999</Year><Month>9</Month><Day>1</Day></Date></UTCDateTime></a>"
+    for text in (b"<a/>", b"<a><UTCDateTime/></a>", far):
         with pytest.raises(Invalid):
             messages.clock_of(parse(text))
     profiles = messages.profiles_of(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from kubeedge.errors import Unavailable
 from kubeedge.mqtt import answers, requests
+from kubeedge.mqtt import client as client_module
 from kubeedge.mqtt.client import MqttClient
 from kubeedge.mqtt.codec import V311, MqttError, Puback, Publish
 from kubeedge.mqtt.driver import MqttServer
@@ -64,6 +67,32 @@ def test_a_server_that_refuses_or_lies_ends_the_attempt(says: bytes, error: type
                 await MqttClient.open("127.0.0.1", server.sockets[0].getsockname()[1], "x", lambda message: None)
 
     asyncio.run(run())
+
+
+def test_a_server_that_sends_and_reads_nothing_costs_no_memory_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_UNREAD", 64 * 1024)
+
+    async def scenario() -> None:
+        async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(100)
+            writer.write(b"\x20\x02\0\0")
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            messages = b"".join(answers.publish(V311, Publish("a", b"", 1, packet_id=n)) for n in range(1, 1000))
+            with contextlib.suppress(OSError):
+                while True:
+                    writer.write(messages)
+                    await writer.drain()
+
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            server = await asyncio.start_server(flood, sock=listening)
+            client = await MqttClient.open("127.0.0.1", listening.getsockname()[1], "one", lambda message: None)
+            client._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            with pytest.raises(MqttError, match="acknowledgements"):
+                await asyncio.wait_for(client.serve(), 60)
+            server.close()
+
+    asyncio.run(scenario())
 
 
 def test_what_our_broker_says_is_understood() -> None:

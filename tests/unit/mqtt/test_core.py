@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubeedge.mqtt import codec
+from kubeedge.mqtt import answers, codec
 from kubeedge.mqtt.codec import Connect, Publish, Subscription
 from kubeedge.mqtt.core import Broker, MqttLimits, MqttSession, matches
 
@@ -228,3 +228,16 @@ def test_different_filters_with_wildcards_are_few_and_the_same_ones_are_one() ->
     for session in (a, b):
         broker.closed(session, 1.0, with_will=False)
     assert not broker._wild and not broker._levels
+
+
+@pytest.mark.parametrize("topic", ["a", "\u6e29\u5ea6" * 40])
+@pytest.mark.parametrize("size", [0, 100, 120, 200, 20_000])
+def test_a_client_gets_packets_as_large_as_it_takes_and_none_that_are_larger(topic: str, size: int) -> None:
+    packet = answers.publish(codec.V5, Publish(topic, b"x" * size, 1, packet_id=1))
+    for most, fits in ((len(packet), True), (len(packet) - 1, False)):
+        broker = Broker()
+        found = broker.connect(Connect("one", codec.V5, True, 60, 0, max_packet=most), 0.0)
+        assert found is not None
+        broker.subscribe(found[0], [Subscription(topic, 1)])
+        broker.publish(Publish(topic, b"x" * size, 1))
+        assert (len(drain(broker, found[0])), found[0].dropped) == ((1, 0) if fits else (0, 1))

@@ -164,9 +164,7 @@ class EventBus:
                 event, why = _event(message.payload), f"this node has no device {'/'.join(at.identifier)[:300]}"
                 self._publish(at.topic(f"{at.operation}/result"), topics.failure(event, self._twins.now(), 404, why))
         elif message.topic == f"{topics.NODE}{self._node}/membership/get":
-            devices = [topics.described(key, device) for key, device in self._twins.twins.devices.items()]
-            payload = topics.answer(_event(message.payload), self._twins.now(), devices=devices)
-            self._publish(f"{message.topic}/result", payload)
+            self._start(message, client, self._members(message), _ASKING)
         elif message.topic == f"{topics.DEVICES}get":
             self._reply(client, message.topic, self._page(message.payload, self._visible(client)))
         elif message.topic == f"{topics.DEVICES}history/get":
@@ -250,6 +248,21 @@ class EventBus:
         except OSError as exc:
             payload = topics.failure(_event(message.payload), now, 500, f"its files cannot be read: {exc.strerror}")
         self._reply(client, message.topic, payload)
+
+    async def _members(self, message: Publish) -> None:
+        """All devices in one message, as KubeEdge has it; a thousand of them take a tenth of a second, in which others have their turns."""
+        found: list[str] = []
+        size = 0
+        for key in list(self._twins.twins.devices):
+            if (device := self._twins.twins.devices.get(key)) is not None:
+                found.append(topics.member(key, device))
+                size += len(found[-1])
+            if size > topics.MAX_MEMBERS:
+                break
+            await asyncio.sleep(0)
+        self._publish(
+            f"{message.topic}/result", topics.members(_event(message.payload), self._twins.now(), found, size)
+        )
 
     def _page(self, payload: bytes, devices: Mapping[NamespacedName, Device]) -> bytes:
         now = self._twins.now()

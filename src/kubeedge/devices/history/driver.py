@@ -23,6 +23,7 @@ from kubeedge.pki.files import sync_directory
 log = logging.getLogger("kubeedge.devices.history")
 
 _FILES = 16  # that share the bytes
+_READ = 256 * 1024  # characters of the values that are read at once: an answer holds less
 _SUFFIX = ".history"
 
 
@@ -91,16 +92,21 @@ class HistoryFiles:
         return isinstance(known, dict) and known.get("/".join(key)) == uid
 
     def read(self, key: NamespacedName, uid: str, prop: str, since: int, count: int) -> list[tuple[int, str]]:
-        """The newest `count` values at or after `since` (milliseconds), the oldest first. A report that came twice is there once."""
+        """The newest `count` values at or after `since` (milliseconds), the oldest first, and fewer where these have more than some characters. A
+        report that came twice is there once."""
         names = ["/".join(key), uid] if self._before(key, uid) else [uid]
-        found: deque[tuple[int, str]] = deque(maxlen=count)
+        found: deque[tuple[int, str]] = deque()
+        size = 0
         last: tuple[int, str] | None = None
         for path in sorted(self._directory.glob(f"*{_SUFFIX}")):
             with contextlib.suppress(FileNotFoundError):
                 data = path.read_bytes()
                 for value in itertools.chain.from_iterable(core.values(data, name, prop) for name in names):
-                    if value != last and value[0] >= since:
+                    if value != last and value[0] >= since and count:
                         found.append(value)
+                        size += len(value[1])
+                        while len(found) > count or (size > _READ and len(found) > 1):
+                            size -= len(found.popleft()[1])
                     last = value
         return list(found)
 

@@ -44,8 +44,11 @@ class DeviceScans:
     async def run(self, ready: asyncio.Event) -> None:
         """Ready at once: nobody waits for it."""
         done = await self._store.get(_STATUS)
-        last = _id(done.value) if done is not None else ""
+        last, state = _said(done.value) if done is not None else ("", "")
         ready.set()
+        if state == "running":  # it ended with the agent, and whoever waits for it would wait for ever
+            errors = {"scan": "the agent was started anew meanwhile"}
+            await self._write([Put(_STATUS, core.status(last, "done", errors=errors))])
         async with aclosing(reflect(self._store, _DESIRED)) as changes:
             async for values, _ in changes:
                 for value in list(values.values()):
@@ -126,9 +129,11 @@ class DeviceScans:
         return int(self._wall() * 1000)
 
 
-def _id(value: bytes) -> str:
+def _said(value: bytes) -> tuple[str, str]:
+    """(id, state) of the last scan."""
     try:
         found = json.loads(value)
     except (ValueError, RecursionError):
-        return ""
-    return str(found.get("id") or "") if isinstance(found, dict) else ""
+        found = None
+    found = found if isinstance(found, dict) else {}
+    return str(found.get("id") or ""), str(found.get("state") or "")

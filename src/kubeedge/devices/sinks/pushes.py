@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 from kubeedge.api.names import NamespacedName
+from kubeedge.devices.shares import SharedRoom
 from kubeedge.devices.sinks import core
 from kubeedge.devices.sinks.core import PushedValue
 
 _MAX_SIZE = 1024 * 1024  # characters of values
+_SHARE = 32 * 1024  # characters of a device for which there is room when others take all of it
 _VALUE = 64  # characters that a value costs besides its own
 _MAX_KNOWN = 1024  # pushMethods that are shared
 
@@ -21,7 +23,7 @@ class Pushes:
         self.devices: set[NamespacedName] = set()  # whose values wait here
         self.lost = 0  # since the caller looked
         self._values: list[tuple[str, PushedValue]] = []
-        self._size = 0
+        self._room = SharedRoom[NamespacedName](_MAX_SIZE, _SHARE)
         self._known: dict[str, tuple[str, ...]] = {}
 
     def destinations(self, push: Any) -> tuple[str, ...]:
@@ -36,15 +38,15 @@ class Pushes:
 
     def add(self, key: NamespacedName, value: PushedValue, destinations: tuple[str, ...]) -> None:
         """A value that was accepted, for each of the destinations."""
-        if self._size > _MAX_SIZE:
+        if not self._room.admits(key, (len(value.value) + _VALUE) * len(destinations)):
             self.lost += 1
             return
         self._values += [(spec, value) for spec in destinations]
-        self._size += (len(value.value) + _VALUE) * len(destinations)
         self.devices.add(key)
 
     def take(self) -> list[tuple[str, PushedValue]]:
         """(destination, value) of all that wait; the caller has them now."""
-        found, self._values, self._size = self._values, [], 0
+        self._room.clear()
+        found, self._values = self._values, []
         self.devices = set()
         return found

@@ -66,7 +66,8 @@ class MessageUpstream:
             return None
         size = len(topic) + len(payload) + 64
         future: asyncio.Future[None] | None = loop.create_future() if durable else None
-        if self._bytes + size > _MAX_WAITING:
+        # who does not wait for acknowledgements can fill any room: those who do have the other half of it
+        if self._bytes + size > (_MAX_WAITING if durable else _MAX_WAITING // 2):
             self.dropped += 1
             if future is not None:
                 future.cancel()

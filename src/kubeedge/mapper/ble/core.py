@@ -33,7 +33,7 @@ from kubeedge.api import devices
 from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import dataclass
 from kubeedge.mapper.ble import uuids
-from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue
+from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue, is_finite
 
 _ADDRESS = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){5}")
 _ADAPTER = re.compile(r"hci\d{1,3}|tcp:[^\s/]{1,253}:\d{1,5}")
@@ -213,7 +213,7 @@ def _scale(prop: MappedProperty) -> float:
     found: Any = prop.visitor.get("scale", 1)
     if isinstance(found, str):
         found = devices.number(found)
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found) or not found:
+    if not is_finite(found) or not found:
         raise prop.invalid("scale must be a number other than 0")
     return found
 

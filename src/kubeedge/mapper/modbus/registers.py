@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from kubeedge.api import devices
 from kubeedge.kit.dataclasses import dataclass
 from kubeedge.mapper.modbus import codec
-from kubeedge.mapper.values import MappedProperty, TypedValue
+from kubeedge.mapper.values import MappedProperty, TypedValue, is_finite
 
 _READS = {
     "coilregister": codec.READ_COILS,
@@ -144,7 +144,7 @@ def _scale(prop: MappedProperty) -> float:
         found = devices.number(found)
     elif found is None:
         found = 1
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found) or not found:
+    if not is_finite(found) or not found:
         raise prop.invalid("scale must be a number other than 0")
     return found
 

@@ -176,7 +176,7 @@ def clock_of(answer: XmlElement) -> datetime.datetime:
         year, month, day, hour, minute = (int(found.value(*name)) for name in names)
         second = min(59, int(found.value("Time", "Second")))
         return datetime.datetime(year, month, day, hour, minute, second, tzinfo=datetime.UTC)
-    except ValueError as exc:
+    except (ValueError, OverflowError) as exc:
         raise Invalid(f"the device says a time that is none: {exc}") from exc
 
 

@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping
 
 from kubeedge.api import devices
-from kubeedge.mapper.values import MappedProperty, TypedValue
+from kubeedge.mapper.values import MappedProperty, TypedValue, is_finite
 
 _NULLS: Mapping[str, TypedValue] = {"INT": 0, "FLOAT": 0.0, "DOUBLE": 0.0, "BOOLEAN": False, "BYTES": b""}
 
@@ -57,7 +57,7 @@ def _number(prop: MappedProperty, key: str, default: float) -> float:
     found = prop.visitor.get(key, default)
     if isinstance(found, str):
         found = devices.number(found)
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+    if not is_finite(found):
         raise prop.invalid(f"{key} must be a number")
     return found
 
