@@ -13,6 +13,7 @@ from typing import Any
 from kubeedge.errors import Invalid, NotFound
 from kubeedge.mapper.gpio import core
 from kubeedge.mapper.gpio.core import GpioLine
+from kubeedge.mapper.machine import device_file
 from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue
 
@@ -31,7 +32,7 @@ class GpioClient:
     def open(device: MappedDevice) -> GpioClient:
         """Raises Invalid for what is no chip, OSError for one that is not there."""
         path = core.path_of(device)
-        chip = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        chip = os.open(device_file(path), os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.ioctl(chip, core.GET_CHIP, core.chip_info())
         except OSError as exc:
