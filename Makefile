@@ -10,7 +10,7 @@ PREFIX ?= /opt/kubeedge
 LINKS  ?= /usr/local/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev wheel wheels deb image test-boot cloud-image manifests install uninstall demo test test-kubernetes test-containerd conformance conformance-gateway lint format format-check bench simulate powercut powercut-image chaos fuzz soak cross fresh clean
+.PHONY: help setup dev wheel wheels deb image test-boot cloud-image mapper-image manifests install uninstall demo test test-kubernetes test-containerd conformance conformance-gateway lint format format-check bench simulate powercut powercut-image chaos fuzz soak cross fresh clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -52,6 +52,9 @@ test-boot: $(BUILT) ## that image in an emulated machine: it joins, runs pods, l
 
 cloud-image: wheel $(STAMP) ## the cloud side as an OCI image without a container daemon: build/image/kubeedge-cloud.tar and its SBOM ([IMAGE=name:tag])
 	$(BIN)/python -m cloud.image --python build/packaging/bin/python $(if $(IMAGE),--name $(IMAGE))
+
+mapper-image: wheel $(STAMP) ## all mappers of the agent as an OCI image, likewise: build/image/kubeedge-mappers.tar ([IMAGE=name:tag])
+	$(BIN)/python -m cloud.image mappers --python build/packaging/bin/python $(if $(IMAGE),--name $(IMAGE))
 
 manifests: $(STAMP) ## what is made from the chart and from the table of its rights: cloud/manifests
 	$(BIN)/python -m cloud.manifests

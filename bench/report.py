@@ -4,6 +4,7 @@ report = Report("demo")
 report.add("join", seconds, unit="s", must=10, aim=3)            # one sample; call again for more
 report.add("goodput", mbit, unit="Mbit/s", must=90, higher=True)  # more is better
 ok = report.finish()                                              # writes, prints; False when a `must` is missed
+ok = report.finish(keep=True)                                     # figures of the file that were not measured stay, with their commit and date
 """
 
 from __future__ import annotations
@@ -89,10 +90,23 @@ class Report:
             )
         return "\n".join(lines)
 
-    def finish(self) -> bool:
+    def _kept(self, path: Path) -> dict[str, object]:
+        """Figures of another run."""
+        if not path.exists():
+            return {}
+        old = json.loads(path.read_text())
+        made = {key: old[key] for key in ("commit", "date")}
+        return {key: {**made, **figure} for key, figure in old["figures"].items() if key not in self.figures}
+
+    def finish(self, *, keep: bool = False) -> bool:
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"{self.name}.json"
-        path.write_text(json.dumps(self.as_json(), indent=2) + "\n")
+        found = self.as_json()
+        if keep:
+            figures = found["figures"]
+            assert isinstance(figures, dict)
+            found["figures"] = {**self._kept(path), **figures}
+        path.write_text(json.dumps(found, indent=2) + "\n")
         print(f"\n{self.name}: {_machine()}, kernel {platform.release()}, commit {commit()}")
         for name, version in self.versions.items():
             print(f"  {name}: {version}")

@@ -1,11 +1,12 @@
 """`make bench NAME=devices`: what devices cost a node, and how fast their values are on its disk and elsewhere.
 
-    python -m bench.devices [--rounds 5] [--updates 20000] [--seconds 60] [--only mqtt,dmi,memory,offline,sinks,cloud]
+    python -m bench.devices [--rounds 5] [--updates 20000] [--seconds 60] [--only mqtt,dmi,memory,offline,sinks,cloud,many]
 
 *Memory*: PSS of fresh processes: an event loop with a store, the same with twins and broker, and with 1,000 devices of 10 properties that
 have all reported. *mqtt* (speeds.py): twin/update messages of QoS 1 of 100 devices through one connection, 512 of them in flight, each acknowledged after
 the fsync; and round trips of 200 bytes; both beside mosquitto, by turns with it. *dmi*: reports with a connection for each. *offline* (offline.py): history,
-and bytes on the line. *sinks*: from the queue to real servers. *cloud* (cloud.py): from the tenant's API to a mapper and back.
+and bytes on the line. *sinks*: from the queue to real servers. *cloud* (cloud.py): from the tenant's API to a mapper and back. *many* (many.py): 10,000 Devices
+by one apply.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from bench.report import Report
 from kubeedge.api import keys
 from kubeedge.store.sqlite import open_sqlite
 
-ALL = "memory,mqtt,dmi,offline,sinks,cloud"
+ALL = "memory,mqtt,dmi,offline,sinks,cloud,many"
 
 
 async def child(what: str) -> None:
@@ -72,7 +73,7 @@ def main() -> int:
             bare, idle, full = memory("bare"), memory("idle"), memory("full")
             report.add("idle_memory", idle - bare, unit="MB", must=4, aim=2)
             report.add("memory_of_1000_devices", full - idle, unit="MB", must=6, aim=2)
-    from bench.devices import cloud, offline, speeds
+    from bench.devices import cloud, many, offline, speeds
 
     if "mqtt" in parts:
         asyncio.run(speeds.by_mqtt(report, options.rounds, options.updates))
@@ -84,7 +85,9 @@ def main() -> int:
         asyncio.run(speeds.to_servers(report, options.rounds))
     if "cloud" in parts:
         cloud.measure(report)
-    return 0 if report.finish() else 1
+    if "many" in parts:
+        many.measure(report)
+    return 0 if report.finish(keep=options.only != ALL) else 1
 
 
 if __name__ == "__main__":

@@ -26,15 +26,19 @@ sys.exit(main())
 """
 
 
-def install(dist: Path, work: Path, python: str) -> Path:
-    """What pip makes of the wheels in `dist`, of those that etcd and clusters need, and of nothing else. Raises subprocess.CalledProcessError."""
+def install(dist: Path, work: Path, python: str, *, with_cloud: bool = True) -> Path:
+    """What pip makes of the wheels in `dist`, of those that etcd and clusters need (without the cloud's: that a broker of somebody else's needs),
+    and of nothing else. Raises subprocess.CalledProcessError."""
     target = work / "site"
     if target.exists():
         subprocess.run(["rm", "-r", "--", str(target)], check=True)
-    cloud = next(dist.glob("kubeedge_cloud-*.whl"))
+    edge = str(next(dist.glob("kubeedge-*.whl")))
+    wanted = (
+        [f"{next(dist.glob('kubeedge_cloud-*.whl'))}[etcd,kubernetes]", edge] if with_cloud else [f"{edge}[broker]"]
+    )
     subprocess.run(
         [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-compile", "--target", str(target),
-         "--find-links", str(dist), "--only-binary", ":all:", f"{cloud}[etcd,kubernetes]", str(next(dist.glob("kubeedge-*.whl")))],
+         "--find-links", str(dist), "--only-binary", ":all:", *wanted],
         check=True,
     )  # fmt: skip
     return target
@@ -49,8 +53,8 @@ def compile_all(site: Path) -> None:
     )  # fmt: skip
 
 
-def layer(site: Path, base: Tree) -> Tree:
-    """The files of `site`, and the program under the names kubeedge and keadm; `base` has the Python."""
+def layer(site: Path, base: Tree, *, net_admin: bool = True) -> Tree:
+    """The files of `site`, and the program under the names kubeedge and keadm; `base` has the Python. `net_admin`: also one that may make a TUN."""
     tree = Tree()
     for path in sorted(site.rglob("*")):
         relative = path.relative_to(site)
@@ -67,6 +71,8 @@ def layer(site: Path, base: Tree) -> Tree:
         tree.file(f"{_PACKAGES}/{relative}", path.read_bytes(), 0o755 if path.suffix == ".so" else 0o644)
     tree.file("usr/bin/kubeedge", _PROGRAM.format(python=f"/usr/bin/{PYTHON} -I").encode(), 0o755)
     tree.link("usr/bin/keadm", "kubeedge")
+    if not net_admin:
+        return tree
     # a file capability belongs to a file: what has the right to make a TUN is another program than what has not
     python = base.entries[f"usr/bin/{PYTHON}"].data
     assert python is not None

@@ -10,6 +10,7 @@ Commands on stdin, one JSON object a line; each is answered with one line:
     {"values": KEY}           {"values": [[each value of the key, in the order in which a node got them], ...]}
     {"report": KEY, "value": V}  every node writes that below /reported/; {node} in the key is its name
     {"heard": KEY, "count": N}  wait until so many stores have a new value of the key; {"times": [...]}
+    {"below": PREFIX, "count": N}  wait until all stores together have heard of so many keys below it; {"times": [of the last one]}
 """
 
 from __future__ import annotations
@@ -91,7 +92,16 @@ class Fleet:
             case {"heard": key, "count": count}:
                 await self._until(lambda a: key in a.heard, count)
                 return {"times": sorted(a.heard[key] for a in self.agents if key in a.heard)}
+            case {"below": prefix, "count": count}:
+                return {"times": [await self._below(prefix, count)]}
         raise ValueError(f"unknown command {command}")
+
+    async def _below(self, prefix: str, count: int) -> float:
+        while True:
+            found = [at for agent in self.agents for key, at in agent.heard.items() if key.startswith(prefix)]
+            if len(found) >= count:
+                return max(found)
+            await asyncio.sleep(POLL)
 
     async def _until(self, condition: Any, count: int) -> list[float]:
         """When each agent was first seen to meet the condition, to POLL seconds."""

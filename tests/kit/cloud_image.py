@@ -1,4 +1,5 @@
-"""The image of the cloud side from what is installed here: everything of `make cloud-image` but the compiling of wheels, in seconds."""
+"""The images of the cloud side and of the mappers from what is installed here: everything of `make cloud-image` and `make mapper-image` but the
+compiling of wheels, in seconds."""
 
 from __future__ import annotations
 
@@ -8,13 +9,12 @@ import shutil
 import sys
 from pathlib import Path
 
-import kubeedge
 from cloud.image import __main__ as image
 from tests.kit.upstream import build as upstream
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCH = 1_700_000_000
-NAME = f"docker.io/kubeedge/cloud:{kubeedge.__version__}"
+NAME = image.CLOUD.default
 #: source directory -> package: this project's own, which is installed as links into the working tree
 _OWN = {
     "src/kubeedge": "kubeedge",
@@ -25,14 +25,26 @@ _OWN = {
 
 
 def build(out: Path, name: str = NAME) -> Path:
-    """The archive, in `out`."""
+    """The archive of the cloud side, in `out`."""
+    site = _site(out, "kubeedge-cloud", {"etcd", "kubernetes"}, _OWN)
+    return image.assemble(site, out, name, EPOCH, build_cache() / "debs")
+
+
+def build_mappers(out: Path, name: str = image.MAPPERS.default) -> Path:
+    """The archive of all mappers, in `out`."""
+    own = {source: package for source, package in _OWN.items() if "cloud" not in source}
+    site = _site(out, "kubeedge", {"broker"}, own)
+    return image.assemble(site, out, name, EPOCH, build_cache() / "debs", contents=image.MAPPERS)
+
+
+def _site(out: Path, distribution: str, extras: set[str], own: dict[str, str]) -> Path:
     site = out / "site"
-    for distribution in _needed("kubeedge-cloud", {"etcd", "kubernetes"}):
-        _copy(distribution, site)
-    for source, package in _OWN.items():
+    for one in _needed(distribution, extras):
+        _copy(one, site)
+    for source, package in own.items():
         ignore = shutil.ignore_patterns("__pycache__", "*.c", "*.h", "*.pyx", "*.pxi")
         shutil.copytree(ROOT / source, site / package, ignore=ignore, dirs_exist_ok=True)
-    return image.assemble(site, out, name, EPOCH, build_cache() / "debs")
+    return site
 
 
 def build_cache() -> Path:

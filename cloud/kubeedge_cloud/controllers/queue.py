@@ -33,7 +33,7 @@ class WorkQueue(Generic[K]):
         self._again: set[K] = set()  # added while they were being handled
         self._failures: dict[K, int] = {}
         self._timers: dict[K, tuple[float, asyncio.TimerHandle]] = {}
-        self._wake = asyncio.Event()
+        self._idle: list[asyncio.Future[None]] = []  # workers without a key
 
     def add(self, key: K) -> None:
         """A key that is being handled is handled once more after that."""
@@ -41,7 +41,15 @@ class WorkQueue(Generic[K]):
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting[key] = None
-            self._wake.set()
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        """For one key: all of many workers cost more than what most keys have to do."""
+        while self._idle:
+            idle = self._idle.pop()
+            if not idle.done():  # else it was cancelled
+                idle.set_result(None)
+                return
 
     def add_after(self, key: K, delay: float) -> None:
         """The earliest of the wishes for a key wins."""
@@ -68,12 +76,14 @@ class WorkQueue(Generic[K]):
             for _, timer in self._timers.values():
                 timer.cancel()
             self._timers.clear()
+            self._idle.clear()
 
     async def _work(self) -> None:
         while True:
             while not self._waiting:
-                self._wake.clear()
-                await self._wake.wait()
+                idle = asyncio.get_running_loop().create_future()
+                self._idle.append(idle)
+                await idle
             key = next(iter(self._waiting))
             del self._waiting[key]
             self._active.add(key)

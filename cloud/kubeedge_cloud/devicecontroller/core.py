@@ -14,14 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from kubeedge.api import devices, meta
 from kubeedge.api.names import Object
 
-FINALIZER = "devices.kubeedge.io/edge"  # a Device that its node may still have
+FINALIZER = devices.FINALIZER
 HISTORY = "kubeedge.io/history"  # annotation: names of properties with commas between them, or "*"
-APPROVED = "kubeedge.io/approved"  # annotation: "false" on a Device that a scan has found, until somebody approves it
+APPROVED = devices.APPROVED
+Origin: TypeAlias = tuple[str, int, str, str, str]
 _TYPE = ("type", "accessMode", "minimum", "maximum", "unit")
 _OWN = ("reportCycle", "collectCycle", "reportToCloud", "pushMethod")
 _STATES = ("online", "offline", "ok", "unhealthy", "unknown")
@@ -103,6 +104,19 @@ def mistakes(device: Object, model: Object) -> dict[str, str]:
             elif why := devices.refusal(known[name], value):
                 found[name] = f"{why} (desired {value[:40]!r})"
     return found
+
+
+def origin(device: Object, model: Object) -> Origin:
+    """All that `row` depends on, as far as it may change: equal ones give equal rows."""
+    inner, of = meta.metadata(device), meta.metadata(model)
+    annotations = inner.get("annotations") or {}
+    return (
+        str(inner.get("uid")),
+        int(inner.get("generation") or 0),
+        str(annotations.get(HISTORY)),
+        str(of.get("uid")),
+        str(of.get("resourceVersion")),
+    )
 
 
 def row(device: Object, model: Object) -> bytes:

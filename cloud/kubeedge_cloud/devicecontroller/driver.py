@@ -72,6 +72,7 @@ class TenantDeviceController:
         self._rows: dict[NamespacedName, dict[NodeName, bytes]] = {}  # what nodes have to have
         self._reports: dict[NamespacedName, dict[NodeName, bytes]] = {}
         self.figures: dict[NamespacedName, core.DeviceFigures] = {}  # of each Device, for the metrics
+        self._made: dict[NamespacedName, tuple[core.Origin, int]] = {}  # of what a row was made, and its hash
         self._nodes: set[NodeName] = set()
         self._lost_at: dict[NodeName, float] = {}  # by the loop's clock; a node that is not in it is attached
         self.queue: WorkQueue[NamespacedName] = WorkQueue(f"devices of {tenant}", self._reconcile, workers=_AT_ONCE)
@@ -197,6 +198,7 @@ class TenantDeviceController:
         device, again = self._devices.get(*key), None
         if device is None:
             self.figures.pop(key, None)
+            self._made.pop(key, None)
             await self._write(key, {})
         elif is_deleting(device):
             await self._end(key, device)
@@ -216,10 +218,15 @@ class TenantDeviceController:
             # before its node hears of it: no client may think that it is gone while the node has it
             device = await self._finalizers(device, present=True)
         wanted = {}
-        if known and model is not None:
-            wanted[node] = await self._row(device, model)
-        elif known and node in self._rows.get(key, {}):
-            wanted[node] = self._rows[key][node]  # the model is gone: its devices go on as they were
+        have = self._rows.get(key, {}).get(node) if known else None
+        if model is None:
+            if have is not None:
+                wanted[node] = have  # the model is gone: its devices go on as they were
+        elif known:
+            origin = core.origin(device, model)
+            is_made = have is not None and self._made.get(key) == (origin, hash(have))
+            wanted[node] = have if have is not None and is_made else await self._row(device, model)
+            self._made[key] = origin, hash(wanted[node])
         fits = await self._write(key, wanted)
         facts = core.Facts(known, self._grace_left(node) > 0, self._report(key, node), fits)
         before, status = device.get("status") or {}, core.status(device, model, facts, self._wall())

@@ -23,6 +23,9 @@ GROUP = "devices.kubeedge.io"
 DEVICES = Resource(GROUP, "v1beta1", "devices", "Device")
 DEVICEMODELS = Resource(GROUP, "v1beta1", "devicemodels", "DeviceModel")
 
+FINALIZER = f"{GROUP}/edge"  # a Device that its node may still have; the cloud's DeviceController takes it away
+APPROVED = "kubeedge.io/approved"  # annotation: "false" on a Device that a scan has found, until somebody approves it
+
 TYPES = ("INT", "FLOAT", "DOUBLE", "STRING", "BOOLEAN", "BYTES", "STREAM")
 ACCESS_MODES = ("ReadWrite", "ReadOnly")
 MAX_TEXT = 64 * 1024  # bytes of a value in UTF-8
@@ -44,6 +47,15 @@ def number(text: str) -> float | int | None:
     if _FLOAT.fullmatch(text) and math.isfinite(found := float(text)):
         return found
     return None
+
+
+def prepare(device: Object) -> None:
+    """A Device for a node has its finalizer from the beginning, which spares DeviceController a write for each one."""
+    inner = device["metadata"]
+    approved = (inner.get("annotations") or {}).get(APPROVED) != "false"
+    kept = inner.get("finalizers") or []
+    if (device.get("spec") or {}).get("nodeName") and approved and FINALIZER not in kept:
+        inner["finalizers"] = [*kept, FINALIZER]
 
 
 _bound = functools.lru_cache(256)(number)  # of a few models, for each value of their devices

@@ -83,6 +83,8 @@ class Strategy:
     strategic: bool = True
     #: fills defaults in, in place; types have been checked
     fill: Callable[[Object], None] = _leave
+    #: adds to an object that is made, in place, once
+    prepare: Callable[[Object], None] = _leave
     #: rules beyond types
     validate: Callable[[Object], list[FieldError]] = _nothing
     #: of (new, old): what an update may not change

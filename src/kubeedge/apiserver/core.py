@@ -65,6 +65,7 @@ def create(row: Row, namespace: str, obj: Object, options: WriteOptions, *, now:
     if row.has_status and row.resource != NODES:  # a node registers itself together with its status
         obj.pop("status", None)
     row.strategy.fill(obj)
+    row.strategy.prepare(obj)
     validation_kinds.create(row, obj)
     if row.resource == PODS and obj["spec"].get("nodeName"):
         _scheduled(obj, now)

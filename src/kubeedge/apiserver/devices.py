@@ -69,7 +69,13 @@ STORED: tuple[Row, ...] = (
         subresources=("status", device_methods.SUBRESOURCE),
         fields=("spec.nodeName",),
         counts_generation=True,
-        strategy=Strategy("Device", strategic=False, validate=devices.device, validate_update=devices.device_changes),
+        strategy=Strategy(
+            "Device",
+            strategic=False,
+            prepare=devices.prepare,
+            validate=devices.device,
+            validate_update=devices.device_changes,
+        ),
         printer=Printer(
             [
                 Column("Name"),

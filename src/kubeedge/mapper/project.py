@@ -186,7 +186,7 @@ spec:
         # where the broker has users: env KUBEEDGE_BROKER_USER and KUBEEDGE_BROKER_PASSWORD_FILE, a file of a Secret (or ..._CERT_FILE, ..._KEY_FILE)
         readinessProbe: {httpGet: {host: 127.0.0.1, port: $metrics, path: /readyz}}
         livenessProbe: {httpGet: {host: 127.0.0.1, port: $metrics, path: /healthz}, failureThreshold: 6}
-        resources: {limits: {memory: 64Mi}}
+        resources: {limits: {memory: 32Mi}}
         securityContext:
           runAsUser: 65534
           allowPrivilegeEscalation: false
@@ -203,10 +203,10 @@ _README = Template("""\
     kubeedge mapper run mapper.py           # on a node, in a shell
     kubectl apply -f devices.yaml           # a model and a device: their address and node are yours to fill in
 
-As a pod: an image without a container daemon, from the archive of one that has Python and the package kubeedge (the cloud side's has both),
-and the Deployment.
+As a pod: an image without a container daemon, from the archive of one that has Python and the package kubeedge (`make mapper-image` of the project
+KubeEdge makes one), and the Deployment.
 
-    kubeedge mapper image . --base kubeedge-cloud.tar --name $image --output $name.tar
+    kubeedge mapper image . --base kubeedge-mappers.tar --name $image --output $name.tar
     kubeedge image import $name.tar         # on the node; or push it to a registry
     kubectl apply -f deployment.yaml
 """)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from kubeedge.errors import PeerError
 from kubeedge.kit.dataclasses import dataclass
+from kubeedge.mapper.machine import device_file
 from kubeedge.mapper.values import MappedDevice
 
 _BUFFER = 4096  # bytes that nobody has read; older ones are of no use
@@ -80,7 +81,7 @@ class SerialPort:
     @staticmethod
     def open(path: str, settings: SerialSettings) -> SerialPort:
         """Raises OSError: it is missing, no serial line, or another program has it."""
-        file = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = os.open(device_file(path), os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _configure(file, path, settings)

@@ -1,4 +1,4 @@
-"""Builds today's kubectl, Helm, Kubernetes control plane, mock CSI driver, containerd, crictl and overlays from their Go modules, once, and keeps them outside the checkout.
+"""Builds today's kubectl, Helm, Kubernetes control plane, mock CSI driver, a mapper, containerd, crictl and overlays from their Go modules, once, and keeps them outside the checkout.
 
     python -m tests.kit.upstream.build kubectl helm            # builds what is missing, prints where each program is
     upstream.build.program("kubectl")                          # Path; builds it when it is missing
@@ -73,6 +73,7 @@ PROGRAMS = {
     ),
     "echo-basic": Program("gateway", "sigs.k8s.io/gateway-api/conformance/echo-basic", ("echo-basic",)),
     "csi-mock": Program("csi-mock", ".", ("csi-mock",)),
+    "dmi-mapper": Program("dmi-mapper", ".", ("dmi-mapper",)),
     "yggdrasil": Program("overlays", "github.com/yggdrasil-network/yggdrasil-go/cmd/yggdrasil", ("yggdrasil",)),
     "wireguard-go": Program("overlays", "golang.zx2c4.com/wireguard", ("wireguard-go",)),
     "tailscaled": Program("tailscale", "tailscale.com/cmd/tailscaled", ("tailscaled",)),

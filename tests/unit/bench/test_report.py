@@ -19,6 +19,16 @@ def test_figures_go_to_the_directory_that_was_asked_for(tmp_path: Path, capsys: 
     assert written["figures"]["join"]["median"] == 2.0
 
 
+def test_a_part_of_a_bench_keeps_the_figures_of_the_others(tmp_path: Path) -> None:
+    for key, keep in (("join", False), ("apply", True), ("join", True)):
+        report = Report("demo", tmp_path)
+        report.add(key, 2.0, unit="s")
+        report.finish(keep=keep)
+    figures = json.loads((tmp_path / "demo.json").read_text())["figures"]
+    assert figures.keys() == {"join", "apply"}
+    assert "commit" not in figures["join"] and {"commit", "date"} <= figures["apply"].keys()
+
+
 def test_make_demo_changes_no_file_that_is_under_version_control() -> None:
     recipe = subprocess.run(
         ["make", "-n", "--no-print-directory", "demo"], cwd=ROOT, capture_output=True, text=True, check=True

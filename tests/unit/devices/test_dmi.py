@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from kubeedge.api import keys
 from kubeedge.api.protobuf import ProtoReader, encode, parsed
-from kubeedge.devices.core import Device
+from kubeedge.devices.core import Device, Twin
 from kubeedge.devices.dmi import messages as dmi
 from kubeedge.devices.dmi.core import DmiCall, MapperState, restored
+from kubeedge.devices.dmi.driver import patience
 from kubeedge.devices.dmi.module import MAPPERS, DeviceMappers
 from kubeedge.devices.dmi.table import TABLE
 from kubeedge.devices.module import DeviceTwins
@@ -354,6 +355,33 @@ def test_a_device_without_anything_has_all_that_a_mapper_looks_at() -> None:
     assert len(both["modelList"]) == 1 and len(both["deviceList"]) == 2
     other = dmi.described(("default", "d"), Device("u", properties={"p": {"type": "INT"}}, protocol="acme"))
     assert other.model_fingerprint != found.model_fingerprint and other.fingerprint != found.fingerprint
+
+
+def test_a_device_that_has_not_got_what_is_desired_is_started_anew_ever_more_rarely() -> None:
+    key, state = ("default", "d"), MapperState(dmi.MapperInfo("m", "acme", "/m"))
+    device = Device("u", properties={"p": {"type": "INT", "collectCycle": 20_000}}, protocol="acme", wanted={"p": "7"})
+    messages = dmi.described(key, device)
+
+    def anew(now: float) -> bool:
+        state.lacks(key, messages.fingerprint, patience(device), now)
+        if (call := state.next_call(key, messages, now)) is None:
+            return False
+        assert call is DmiCall.UPDATE
+        state.done(key, call, messages)
+        return True
+
+    while (call := state.next_call(key, messages, 0.0)) is not None:
+        state.done(key, call, messages)
+    assert patience(device) == 40.0
+    assert [now for now in range(1000) if anew(float(now))] == [40, 80, 120, 200, 360, 660, 960]
+    assert state.is_back(key) and anew(1000.0) and not anew(1001.0)
+    device.twins["p"] = Twin("8", observed="7")  # it is as near as it can be
+    assert patience(device) == 0.0 and not anew(2000.0) and not state.is_back(key)
+    device.twins["p"] = Twin("7.0")
+    assert patience(device) == 0.0
+    device.twins.clear()
+    device.properties["p"]["reportToCloud"] = False
+    assert patience(device) == 0.0
 
 
 def test_a_record_comes_back_and_a_damaged_one_does_not() -> None:

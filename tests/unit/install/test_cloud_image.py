@@ -51,6 +51,8 @@ def test_a_layer_has_what_runs_and_no_more(tmp_path: Path) -> None:
     capable = [path for path, entry in found.items() if entry.capability]
     assert capable == [f"usr/bin/{PYTHON}-net-admin"], "what every pod runs has no capability"
     assert wheels.installed(where) == [("thing", "1.0", "MIT")]
+    plain = wheels.layer(where, base(), net_admin=False).entries
+    assert "usr/bin/kubeedge" in plain and not [path for path, entry in plain.items() if entry.capability]
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from kubeedge.errors import Invalid, PeerError
 from kubeedge.mapper import serial_port
+from kubeedge.mapper.machine import device_file
 from kubeedge.mapper.modbus import codec
 from kubeedge.mapper.modbus.codec import ModbusRefusal, ModbusRequest
 from kubeedge.mapper.modbus.driver import ModbusClient, modbus_mapper
@@ -231,6 +232,22 @@ def test_a_configuration_that_names_no_line_is_refused_by_name(config: dict[str,
     connect: Any = modbus_mapper().handlers.connect
     with pytest.raises(Invalid, match=f"^device default/boiler: {why}"):
         asyncio.run(connect(MappedDevice("default/boiler", "modbus", config, {})))
+
+
+def test_the_machine_s_devices_may_be_elsewhere(
+    ends: tuple[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "serial/by-id").mkdir(parents=True)
+    (tmp_path / "serial/by-id/usb-acme").symlink_to(ends[1])
+    monkeypatch.setenv("KUBEEDGE_DEV", str(tmp_path))
+
+    async def run() -> None:
+        SerialPort.open("/dev/serial/by-id/usb-acme", SETTINGS).close()
+
+    asyncio.run(run())
+    assert device_file("/elsewhere/ttyS0") == "/elsewhere/ttyS0"
+    monkeypatch.delenv("KUBEEDGE_DEV")
+    assert device_file("/dev/gpiochip0") == "/dev/gpiochip0"
 
 
 def test_devices_of_one_line_agree_on_its_settings(ends: tuple[int, str]) -> None:

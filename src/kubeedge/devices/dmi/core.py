@@ -3,7 +3,8 @@
 A mapper that registers is a new process and has nothing. One that has not registered since the agent started has what an earlier agent wrote
 down: Go mappers register once, and never again when it is the agent that restarts.
 
-RegisterDevice changes nothing where the mapper has the device, and UpdateDevice starts the device anew: it is for a device that is another.
+RegisterDevice changes nothing where the mapper has the device, and UpdateDevice starts the device anew: it is for a device that is another, and
+for one that has not got what is desired: Go mappers write that when they start a device, and never again where that fails.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from kubeedge.kit.dataclasses import dataclass, field
 
 _MAX_ROW = 256 * 1024  # bytes of a record; devices beyond it start anew when the agent does
 _RETRY = Backoff(1.0, 60.0)  # of a device that the mapper refuses
+_ANEW = Backoff(10.0, 300.0)  # of a device that has not got what is desired
 
 
 class DmiCall(Enum):
@@ -52,6 +54,7 @@ class MapperState:
     _confirmed: set[NamespacedName] = field(default_factory=set)  # it was asked to register them in this life
     _model_of: dict[NamespacedName, NamespacedName] = field(default_factory=dict)
     _failures: dict[NamespacedName, _Failures] = field(default_factory=dict)
+    _lacking: dict[NamespacedName, _Failures] = field(default_factory=dict)
 
     def offered(self, key: NamespacedName, messages: DeviceMessages) -> None:
         """The answer to its registration has the device. It may be lost: the device is registered by a call in any case."""
@@ -97,6 +100,7 @@ class MapperState:
         self.dirty = True
         if messages is None:
             self.devices.pop(key, None)
+            self._lacking.pop(key, None)
             self._confirmed.discard(key)
             self._model_of.pop(key, None)
         elif call in (DmiCall.CREATE_MODEL, DmiCall.UPDATE_MODEL):
@@ -124,6 +128,32 @@ class MapperState:
         """When a device that the mapper has refused is tried again; None: nothing is to be done."""
         failed = self._failures.get(key)
         return failed.until if failed else None
+
+    def lacks(self, key: NamespacedName, fingerprint: str, patience: float, now: float) -> float | None:
+        """Of a device that the mapper has: `patience` is 0.0 when it has all that is desired, otherwise the seconds that it may need to say so. The
+        time of the next look; None: none is needed. A device that has been given its time is one that the mapper may have in another state, so
+        that `next_call` gives UpdateDevice."""
+        if not patience:
+            self._lacking.pop(key, None)
+            return None
+        found = self._lacking.get(key)
+        if found is None or found.fingerprint != fingerprint:
+            found = self._lacking[key] = _Failures(0, now, fingerprint)
+        elif now < found.until:
+            return found.until
+        else:
+            self.devices[key] = ""
+        found.number += 1
+        found.until = now + max(patience, _ANEW.delay(found.number))
+        return found.until
+
+    def is_back(self, key: NamespacedName) -> bool:
+        """The mapper reaches the device again. True: it lacks something, and is to be started anew at the next look, which is now."""
+        found = self._lacking.get(key)
+        if found is None:
+            return False
+        found.number, found.until = 0, 0.0
+        return True
 
     def unused_models(self) -> list[NamespacedName]:
         """Models that no device of the mapper has any more."""

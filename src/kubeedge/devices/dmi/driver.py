@@ -7,7 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
+from kubeedge.api import devices
 from kubeedge.api.names import NamespacedName
+from kubeedge.devices.core import Device
 from kubeedge.devices.dmi import messages as dmi
 from kubeedge.devices.dmi.core import DmiCall, MapperState
 from kubeedge.devices.module import DeviceTwins
@@ -21,6 +23,7 @@ _CALL = 10.0  # seconds: a device may be connected to within the call
 _AWAY = Backoff(0.5, 30.0)  # of a mapper that does not answer
 _LOOK = 30.0  # seconds between two looks whether the mapper lives, and after which its devices are unknown
 _CONNECT = 0.5  # seconds
+_PATIENCE = 10.0  # seconds, and two of its cycles, in which a property may get its desired value
 
 
 class MapperCaller:
@@ -32,6 +35,7 @@ class MapperCaller:
         self._keep = keep
         self._channel = GrpcChannel(Path(state.info.address))
         self._changed: dict[NamespacedName, None] = {}  # devices to look at; in their order
+        self._looks: dict[NamespacedName, float] = {}  # when to look whether a device has got what is desired
         self._wake = asyncio.Event()
         self._called = False  # in this pass
         self._failures = 0  # of the mapper, in a row
@@ -41,6 +45,12 @@ class MapperCaller:
         """A device of the node came, went or is another."""
         device = self._twins.twins.devices.get(key)
         if key in self.state.devices or (device is not None and device.protocol == self.state.info.protocol):
+            self._changed[key] = None
+            self._wake.set()
+
+    def is_back(self, key: NamespacedName) -> None:
+        """The mapper says that it reaches a device again: what it could not write is written."""
+        if self.state.is_back(key):
             self._changed[key] = None
             self._wake.set()
 
@@ -77,6 +87,7 @@ class MapperCaller:
             await self._twins.settled.wait()
             self._changed = dict.fromkeys(sorted({*self.own(), *self.state.devices}))
         due, self._changed = self._changed, {}
+        due |= dict.fromkeys(key for key, at in self._looks.items() if at <= loop.time())
         self._called = False
         retry = loop.time() + _LOOK
         try:
@@ -101,6 +112,7 @@ class MapperCaller:
         if self._failures:
             log.info("mapper %s answers", self.state.info.name)
         self._failures, self._answered = 0, loop.time()
+        retry = min([retry, *self._looks.values()])
         return max(0.0, retry - loop.time())
 
     async def _doubted(self, due: Iterable[NamespacedName]) -> bool:
@@ -126,8 +138,12 @@ class MapperCaller:
                 await self._keep(self.state)
             now = asyncio.get_running_loop().time()
             call = self.state.next_call(key, messages, now)
+            if call is None and (again := self.state.retry_at(key)) is not None:
+                return again
             if call is None:
-                return self.state.retry_at(key)
+                if not self._lacks(key, messages, now):
+                    return None
+                continue
             try:
                 await self._call(call, _message(call, key, messages))
             except GrpcError as exc:
@@ -140,6 +156,18 @@ class MapperCaller:
                     log.warning("mapper %s: %s of %s: %s", self.state.info.name, call.value, "/".join(key), exc)
                     return again
             self.state.done(key, call, messages)  # a refused removal is of a device that it has not
+
+    def _lacks(self, key: NamespacedName, messages: dmi.DeviceMessages | None, now: float) -> bool:
+        """The device has not got what is desired for so long that it is to be started anew."""
+        device = self._twins.twins.devices.get(key)
+        look = None
+        if messages is not None and device is not None:
+            look = self.state.lacks(key, messages.fingerprint, patience(device), now)
+        if look is None:
+            self._looks.pop(key, None)
+            return False
+        self._looks[key] = look
+        return self.state.next_call(key, messages, now) is not None
 
     async def _call(self, call: DmiCall, message: bytes) -> None:
         self._called = True
@@ -165,6 +193,18 @@ def _message(call: DmiCall, key: NamespacedName, messages: dmi.DeviceMessages | 
     if messages is None:
         return dmi.removal("device", key)
     return dmi.request(messages.model if call in (DmiCall.CREATE_MODEL, DmiCall.UPDATE_MODEL) else messages.device)
+
+
+def patience(device: Device) -> float:
+    """Seconds until a device should have said that it has all desired values; 0.0: it has. Of properties that are not reported nobody knows."""
+    found = 0.0
+    for name, wanted in device.delta().items():
+        twin, fields = device.twins.get(name), device.properties.get(name, {})
+        taken = twin is not None and twin.observed is not None and devices.same_value(twin.observed, wanted)
+        if not taken and fields.get("reportToCloud") is not False:
+            cycles = [one for key in ("collectCycle", "reportCycle") if isinstance(one := fields.get(key), int)]
+            found = max(found, _PATIENCE, *(2 * one / 1000 for one in cycles))
+    return found
 
 
 async def is_served(address: str) -> bool:

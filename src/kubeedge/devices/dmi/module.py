@@ -36,6 +36,7 @@ log = logging.getLogger("kubeedge.devices.dmi")
 MAPPERS = 32
 _OFFERED = 64  # devices in the answer to a registration, for which Go mappers wait a second; more come by calls
 _SERVICE = "/v1beta1.DeviceManagerService/"
+_REACHED = ("online", "ok")  # states
 
 
 class DeviceMappers:
@@ -99,7 +100,12 @@ class DeviceMappers:
                     return await self._report(dmi.report(message))
                 case "ReportDeviceStates":
                     report, state = dmi.state(message)
-                    done = self._twins.set_state(self._find(report), state, durable=True)
+                    key = self._find(report)
+                    was = self._twins.twins.devices[key].state
+                    done = self._twins.set_state(key, state, durable=True)
+                    if was not in _REACHED and state in _REACHED:
+                        for caller, _ in self._mappers.values():
+                            caller.is_back(key)
                     await _written(done)
                     return b""
         except Invalid as exc:

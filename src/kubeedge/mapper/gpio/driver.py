@@ -14,6 +14,7 @@ from typing import Any
 from kubeedge.errors import Invalid
 from kubeedge.mapper.gpio import core
 from kubeedge.mapper.gpio.core import GpioLine
+from kubeedge.mapper.machine import device_file
 from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue
 
@@ -36,7 +37,7 @@ class GpioClient:
         path, label = core.chip_of(device)
         if path:
             return GpioClient(device, _opened(device, path)[0])
-        for path in sorted(glob("/dev/gpiochip*"))[:_MAX_CHIPS]:
+        for path in sorted(glob(device_file("/dev/gpiochip*")))[:_MAX_CHIPS]:
             with contextlib.suppress(OSError, Invalid):  # of somebody else's
                 chip, found = _opened(device, path)
                 if found == label:
@@ -132,7 +133,7 @@ class GpioClient:
 
 def _opened(device: MappedDevice, path: str) -> tuple[int, str]:
     """The chip's file, and its label."""
-    chip = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    chip = os.open(device_file(path), os.O_RDWR | os.O_CLOEXEC)
     try:
         return chip, core.label_of(fcntl.ioctl(chip, core.GET_CHIP, core.chip_info()))
     except OSError as exc:
