@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
+from kubeedge._fastpath.mqtt import PacketBuffer
 from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.varint import varint
-from kubeedge.mqtt.codec import MALFORMED, PROTOCOL_ERROR, V311, MqttError, Puback, Publish, is_topic
+from kubeedge.mqtt.codec import MALFORMED, PROTOCOL_ERROR, V311, MqttError, Puback, Publish, is_topic, wrong_length
 
 MAX_ANSWER = 1024 * 1024  # bytes of a packet of the server: as much as its session may hold
 
@@ -87,32 +88,15 @@ class AnswerDecoder:
     """Packets of one server, out of what the socket gives. Nothing can be decoded after MqttError."""
 
     def __init__(self, limit: int = MAX_ANSWER) -> None:
-        self._limit = limit
-        self._buffer = bytearray()
+        self._bytes = PacketBuffer(limit)
 
     def feed(self, data: bytes) -> Iterator[ServerPacket]:
         """All packets that `data` completes. Raises MqttError."""
-        self._buffer += data
-        while (head := self._head()) is not None:
-            start, size = head
-            if len(self._buffer) < start + size:
-                return
-            first, body = self._buffer[0], bytes(self._buffer[start : start + size])
-            del self._buffer[: start + size]
-            yield _answer(first, body)
-
-    def _head(self) -> tuple[int, int] | None:
-        size = 0
-        for index in range(1, min(len(self._buffer), 5)):
-            byte = self._buffer[index]
-            size |= (byte & 0x7F) << 7 * (index - 1)
-            if size > self._limit:
-                raise MqttError(f"a packet of more than {self._limit} bytes")
-            if not byte & 0x80:
-                return index + 1, size
-            if index == 4:
-                raise MqttError("a length of more than four bytes")
-        return None
+        self._bytes.push(data)
+        while (found := self._bytes.next(V311)) is not None:
+            if isinstance(found, int):
+                raise wrong_length(found, self._bytes.limit)
+            yield _answer(found[0], found[1:]) if isinstance(found, bytes) else found
 
 
 def _answer(first: int, body: bytes) -> ServerPacket:
