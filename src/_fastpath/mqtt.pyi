@@ -1,5 +1,8 @@
 """Framing of MQTT packets in C. Products use kubeedge.mqtt.codec and kubeedge.mqtt.answers."""
 
+from typing import Generic, NoReturn, TypeVar
+
+T = TypeVar("T")
 MAX_TOPIC: int
 MAX_LEVELS: int
 
@@ -35,12 +38,13 @@ class Puback:
     @property
     def packet_id(self) -> int: ...
 
-class PacketBuffer:
-    """Bytes of one connection, as they come; packets of at most `limit` bytes, after their length, as they are whole."""
+class PacketBuffer(Generic[T]):
+    """Bytes of one connection, as they come, and the packets in them, each when it is whole: of at most `limit` bytes after their length. `version`: of
+    the protocol, 0 before it is known. Its children know the packets that are not plain.
+    """
 
-    def __init__(self, limit: int) -> None: ...
-    @property
-    def limit(self) -> int: ...
+    version: int
+    def __init__(self, limit: int, version: int = 0) -> None: ...
     @property
     def waiting(self) -> int:
         """Bytes that no packet was made of yet."""
@@ -48,10 +52,14 @@ class PacketBuffer:
     def push(self, data: bytes | bytearray | memoryview, size: int = -1) -> None:
         """Takes in the first `size` bytes; -1: all."""
 
-    def next(self, version: int) -> Publish | Puback | bytes | int | None:
-        """One packet. None: it is not whole yet. Bytes: its first byte and its body, of one that is neither a plain PUBLISH nor a plain PUBACK,
-        and of every one while `version` is 0. A number: the length that is beyond the limit, -1 one of more than four bytes; nothing can be read after that.
-        """
+    def next(self) -> Publish | Puback | T | None:
+        """One packet; None: it is not whole yet. Raises what the methods below raise; nothing can be read after that."""
+
+    def decoded(self, kind: int, flags: int, body: bytes) -> T:
+        """One that is neither a plain PUBLISH nor a plain PUBACK, or that comes while `version` is 0."""
+
+    def overlong(self, size: int, limit: int) -> NoReturn:
+        """Raises for a packet beyond the limit. `size` -1: its length has more than four bytes."""
 
 def publish_packet(version: int, message: Publish) -> bytes:
     """Raises OverflowError for a topic of more than 65,535 bytes and for numbers that have no room."""

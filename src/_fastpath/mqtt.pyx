@@ -67,11 +67,11 @@ cdef class Puback:
 
 cdef class PacketBuffer:
     cdef bytearray _data
-    cdef Py_ssize_t _at  # of the first packet that has not been taken out
-    cdef readonly Py_ssize_t limit
+    cdef Py_ssize_t _at, _limit  # of the first packet that has not been taken out; bytes of a packet
+    cdef public int version
 
-    def __init__(self, Py_ssize_t limit):
-        self._data, self._at, self.limit = bytearray(), 0, limit
+    def __init__(self, Py_ssize_t limit, int version=0):
+        self._data, self._at, self._limit, self.version = bytearray(), 0, limit, version
 
     @property
     def waiting(self):
@@ -93,10 +93,12 @@ cdef class PacketBuffer:
         finally:
             PyBuffer_Release(&view)
 
-    def next(self, int version):
+    def next(self):
         cdef Py_ssize_t have = PyByteArray_GET_SIZE(self._data) - self._at, size = 0, start = 1
         cdef unsigned char *data = <unsigned char *>PyByteArray_AS_STRING(self._data) + self._at
+        cdef unsigned char first
         cdef object found = None
+        cdef bytes body = None
         while True:
             if start >= have:
                 return None
@@ -105,25 +107,29 @@ cdef class PacketBuffer:
             if not data[start - 1] & 0x80:
                 break
             if start == 5:
-                return -1
-        if size > self.limit:
-            return size
+                self.overlong(-1, self._limit)
+        if size > self._limit:
+            self.overlong(size, self._limit)
         if have - start < size:
             return None
-        if version and data[0] >> 4 == 3:
-            found = _plain_publish(data[0] & 0xF, data + start, size, version)
-        elif version and data[0] == 0x40 and size == 2 and (data[start] or data[start + 1]):
+        first = data[0]
+        if self.version and first >> 4 == 3:
+            found = _plain_publish(first & 0xF, data + start, size, self.version)
+        elif self.version and first == 0x40 and size == 2 and (data[start] or data[start + 1]):
             found = _plain_puback(data[start] << 8 | data[start + 1])
         if found is None:
-            # not out of a string that is there: of one byte Python has objects that all share
-            found = PyBytes_FromStringAndSize(NULL, size + 1)
-            PyBytes_AS_STRING(found)[0] = data[0]
-            memcpy(PyBytes_AS_STRING(found) + 1, data + start, size)
+            body = PyBytes_FromStringAndSize(<char *>data + start, size)
         self._at += start + size
         if self._at == PyByteArray_GET_SIZE(self._data):
             PyByteArray_Resize(self._data, 0)
             self._at = 0
-        return found
+        return self.decoded(first >> 4, first & 0xF, body) if found is None else found
+
+    def decoded(self, int kind, int flags, bytes body not None):
+        raise NotImplementedError
+
+    def overlong(self, Py_ssize_t size, Py_ssize_t limit):
+        raise NotImplementedError
 
 
 cdef Puback _plain_puback(int packet_id):

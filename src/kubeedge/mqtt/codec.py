@@ -10,7 +10,7 @@ these mean, too, and whatever C does not take comes here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from kubeedge._fastpath.mqtt import MAX_LEVELS as MAX_LEVELS  # of a topic or a filter
 from kubeedge._fastpath.mqtt import MAX_TOPIC as MAX_TOPIC
@@ -113,6 +113,11 @@ class Disconnect:
 
 Packet: TypeAlias = Connect | Publish | Subscribe | Unsubscribe | Puback | Pingreq | Disconnect
 
+if TYPE_CHECKING:
+    _PacketBuffer = PacketBuffer[Packet]
+else:
+    _PacketBuffer = PacketBuffer
+
 
 def is_topic(text: str) -> bool:
     """Something can be published to it."""
@@ -213,39 +218,24 @@ class _Reader:
             raise MqttError("a packet is longer than its fields")
 
 
-class PacketDecoder:
-    """Packets of one connection, out of what the socket gives. `version` is the CONNECT's; 0 before it."""
+class PacketDecoder(_PacketBuffer):
+    """Packets of one connection, out of what the socket gives. `version` is the CONNECT's; 0 before it. push() takes in what came; next() gives one
+    packet, for a client may send thousands at once, and raises MqttError; nothing can be decoded after that."""
 
-    __slots__ = ("_bytes", "version")
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self.version = 0
-        self._bytes = PacketBuffer(MAX_PACKET)
-
-    @property
-    def waiting(self) -> int:
-        """Bytes that no packet was made of yet."""
-        return self._bytes.waiting
-
-    def push(self, data: bytes | memoryview, size: int = -1) -> None:
-        """Take in what came, of it the first `size` bytes; next() makes packets of it."""
-        self._bytes.push(data, size)
-
-    def next(self) -> Packet | None:
-        """One packet, for a client may send thousands at once; None: it is not complete. Raises MqttError; nothing can be decoded after that."""
-        found = self._bytes.next(self.version)
-        if isinstance(found, bytes):
-            return self._packet(found[0] >> 4, found[0] & 0xF, found[1:])
-        if isinstance(found, int):
-            raise wrong_length(found, MAX_PACKET)
-        return found
+        super().__init__(MAX_PACKET)
 
     def feed(self, data: bytes) -> list[Packet]:
         """All packets that `data` completes. Raises as next()."""
         self.push(data)
         return list(iter(self.next, None))
 
-    def _packet(self, kind: int, flags: int, body: bytes) -> Packet:
+    def overlong(self, size: int, limit: int) -> NoReturn:
+        raise wrong_length(size, limit)
+
+    def decoded(self, kind: int, flags: int, body: bytes) -> Packet:
         if (kind == 1) == bool(self.version):
             raise MqttError("CONNECT is the first packet, and the first only", PROTOCOL_ERROR)
         if kind == 3:

@@ -88,7 +88,7 @@ class MqttConnection(asyncio.BufferedProtocol):
     """One client, from its CONNECT to its end."""
 
     __slots__ = (
-        *("_server", "_accepted", "_peer", "_loop", "_task", "_decoder", "_session", "_halts", "_awaited", "_acks", "_out"),
+        *("_server", "_accepted", "_peer", "_loop", "_task", "_decoder", "_session", "_halts", "_reads", "_awaited", "_acks", "_out"),
         *("_out_size", "_holds", "_rest", "_heard_at", "_most_silent", "_silence", "_stall", "_bye", "_is_lost", "transport"),
     )  # fmt: skip
 
@@ -105,6 +105,7 @@ class MqttConnection(asyncio.BufferedProtocol):
         self._acks: deque[tuple[int, int, asyncio.Future[None] | None]] = deque()
         self._out: list[bytes] = []
         self._out_size = 0
+        self._reads = True
         self._holds = False  # something of it is counted in the server's held bytes
         self._rest: Iterator[None] | None = None  # of the last packet, whose work takes several turns
         self._heard_at = self._most_silent = 0.0  # by the loop's clock; seconds
@@ -238,9 +239,10 @@ class MqttConnection(asyncio.BufferedProtocol):
         if not self._halts and self._server.turns.is_taken:
             self._wait_for_turn()
         if self._halts:
-            self._rest_or_read()
+            self._read_or_rest()
+            self._hold()
         else:
-            self._work()
+            self._work(self._heard_at)
 
     def eof_received(self) -> None:
         self._end()
@@ -270,7 +272,7 @@ class MqttConnection(asyncio.BufferedProtocol):
     def _on_turn(self) -> None:
         self._halts &= ~_TURN
         if not self._halts:
-            self._work()
+            self._work(self._loop.time())
 
     def _go_on(self, halt: int) -> None:
         """That halt is over."""
@@ -278,40 +280,45 @@ class MqttConnection(asyncio.BufferedProtocol):
         if not self._halts:
             self._wait_for_turn()
 
-    def _work(self) -> None:
+    def _work(self, now: float) -> None:
         """Take in the packets that have come, for as long as its turn lasts. What is to be sent goes out at the end, to each client at once."""
-        server, now = self._server, self._loop.time
-        until = server.turns.begin()
+        server, decoder = self._server, self._decoder
+        until = server.turns.begin(now)
         server.in_turn = True
         try:
             while not self._halts:
                 if self._rest is not None:
                     self._rest = self._rest if next(self._rest, self) is None else None
                     self._wait_for_turn()
+                elif (packet := decoder.next()) is None:
                     break
-                if (packet := self._decoder.next()) is None:
-                    break
-                self._take(packet)
-                if now() >= until:
-                    self._wait_for_turn()
+                else:
+                    self._take(packet)
+                    if not decoder.waiting and self._rest is None:
+                        break
+                    if self._loop.time() >= until:
+                        self._wait_for_turn()
         except Exception as exc:  # the task says what it means
             self._end(exc)
         finally:
             server.in_turn = False
-            unsent, server.unsent = server.unsent, []
-            for connection in unsent:
-                connection.flush()
+            if server.unsent:
+                unsent, server.unsent = server.unsent, []
+                for connection in unsent:
+                    connection.flush()
             server.turns.spent(until)
-        self._rest_or_read()
-
-    def _rest_or_read(self) -> None:
-        """Nothing is read while nothing is taken in: the kernel holds it, and then the client."""
-        if self._halts:
-            self.transport.pause_reading()
-        else:
-            self.transport.resume_reading()
-        if self._decoder.waiting or self._holds:
+        if self._halts or not self._reads:
+            self._read_or_rest()
+        if self._holds or decoder.waiting:
             self._hold()
+
+    def _read_or_rest(self) -> None:
+        """Nothing is read while nothing is taken in: the kernel holds it, and then the client."""
+        self._reads = not self._halts
+        if self._reads:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
 
     def _take(self, packet: codec.Packet) -> None:
         session, server, version = self._session, self._server, self._decoder.version
@@ -330,8 +337,7 @@ class MqttConnection(asyncio.BufferedProtocol):
                     self._acknowledge(packet.packet_id, 0 if may else codec.NOT_AUTHORIZED, future)
             case Puback():
                 server.broker.acknowledged(session, packet.packet_id)
-                if session.queue:
-                    self.push()
+                self.push()
             case Subscribe():
                 self._rest = self._subscribe(session, packet)
             case Unsubscribe():
@@ -415,8 +421,10 @@ class MqttConnection(asyncio.BufferedProtocol):
     def push(self) -> None:
         """Send what the session has, as long as the client takes it."""
         if self._session is not None:
-            broker, version = self._server.broker, self._decoder.version
-            while not self._halts & (_FULL | _ENDED) and (message := broker.take(self._session)) is not None:
+            session, version = self._session, self._decoder.version
+            while session.queue and not self._halts & (_FULL | _ENDED):
+                if (message := self._server.broker.take(session)) is None:
+                    break  # the client has to acknowledge others first
                 self._write(answers.publish(version, message))
 
     def _write(self, data: bytes) -> None:

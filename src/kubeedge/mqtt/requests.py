@@ -6,7 +6,7 @@ What the server says is checked as strictly as what clients say (codec.py): leng
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from kubeedge._fastpath.mqtt import PacketBuffer
 from kubeedge.kit.dataclasses import dataclass
@@ -84,34 +84,41 @@ def disconnect() -> bytes:
     return b"\xe0\x00"
 
 
-class AnswerDecoder:
+if TYPE_CHECKING:
+    _PacketBuffer = PacketBuffer[ServerPacket]
+else:
+    _PacketBuffer = PacketBuffer
+
+
+class AnswerDecoder(_PacketBuffer):
     """Packets of one server, out of what the socket gives. Nothing can be decoded after MqttError."""
 
+    __slots__ = ()
+
     def __init__(self, limit: int = MAX_ANSWER) -> None:
-        self._bytes = PacketBuffer(limit)
+        super().__init__(limit, V311)
 
     def feed(self, data: bytes) -> Iterator[ServerPacket]:
         """All packets that `data` completes. Raises MqttError."""
-        self._bytes.push(data)
-        while (found := self._bytes.next(V311)) is not None:
-            if isinstance(found, int):
-                raise wrong_length(found, self._bytes.limit)
-            yield _answer(found[0], found[1:]) if isinstance(found, bytes) else found
+        self.push(data)
+        return iter(self.next, None)
 
+    def overlong(self, size: int, limit: int) -> NoReturn:
+        raise wrong_length(size, limit)
 
-def _answer(first: int, body: bytes) -> ServerPacket:
-    match first >> 4, len(body):
-        case 2, 2 if body[0] < 2:
-            return Connack(bool(body[0]), body[1])
-        case 3, _:
-            return _message(first & 0xF, body)
-        case 4, 2:
-            return Puback(int.from_bytes(body, "big"))
-        case 9, size if size > 2:
-            return Suback(int.from_bytes(body[:2], "big"), tuple(body[2:]))
-        case 13, 0:
-            return Pingresp()
-    raise MqttError(f"a packet of type {first >> 4} and {len(body)} bytes from a server", PROTOCOL_ERROR)
+    def decoded(self, kind: int, flags: int, body: bytes) -> ServerPacket:
+        match kind, len(body):
+            case 2, 2 if body[0] < 2:
+                return Connack(bool(body[0]), body[1])
+            case 3, _:
+                return _message(flags, body)
+            case 4, 2:
+                return Puback(int.from_bytes(body, "big"))
+            case 9, size if size > 2:
+                return Suback(int.from_bytes(body[:2], "big"), tuple(body[2:]))
+            case 13, 0:
+                return Pingresp()
+        raise MqttError(f"a packet of type {kind} and {len(body)} bytes from a server", PROTOCOL_ERROR)
 
 
 def _message(flags: int, body: bytes) -> Publish:

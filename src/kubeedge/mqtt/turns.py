@@ -27,25 +27,25 @@ class LoopTurns:
         """Who comes now has to `wait`."""
         return bool(self._waiting) or self._spent >= _TURN
 
-    def begin(self) -> float:
+    def begin(self, now: float) -> float:
         """Until when the caller may work, by the loop's clock."""
-        return self._loop.time() + _TURN - self._spent
+        return now + _TURN - self._spent
 
     def spent(self, until: float) -> None:
         """The work is over. `until`: as `begin` has said."""
-        self._spent = max(self._spent, _TURN - (until - self._loop.time()))
-        if self._spent > _SOME:
+        self._spent = max(self._spent, _TURN - until + self._loop.time())
+        if self._spent > _SOME and not self._is_asked:
             self._ask()
 
     def wait(self, work: Callable[[], None]) -> None:
         """It is called in a turn of its own, in the order of asking, and may begin then."""
         self._waiting.append(work)
-        self._ask()
+        if not self._is_asked:
+            self._ask()
 
     def _ask(self) -> None:
-        if not self._is_asked:
-            self._is_asked = True
-            self._loop.call_soon(self._next)
+        self._is_asked = True
+        self._loop.call_soon(self._next)
 
     def _next(self) -> None:
         self._is_asked, self._spent = False, 0.0
@@ -56,5 +56,5 @@ class LoopTurns:
         finally:  # those that ask again come after all who have waited
             waiting.extend(self._waiting)
             self._waiting = waiting
-            if waiting:
+            if waiting and not self._is_asked:
                 self._ask()
