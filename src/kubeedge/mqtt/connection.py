@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections import deque
 from collections.abc import Iterator
 from typing import Protocol, cast
 
@@ -18,6 +17,7 @@ from kubeedge.kit.acceptor import Accepted
 from kubeedge.kit.dataclasses import replace
 from kubeedge.kit.held_bytes import HeldBytes
 from kubeedge.mqtt import answers, codec
+from kubeedge.mqtt.acknowledgements import Acknowledgements
 from kubeedge.mqtt.admission import Admit, MqttPeer
 from kubeedge.mqtt.codec import (
     Connect,
@@ -31,13 +31,14 @@ from kubeedge.mqtt.codec import (
     Unsubscribe,
 )
 from kubeedge.mqtt.core import Broker, ClientRights, MqttSession
+from kubeedge.mqtt.keepalive import KeepAlive
+from kubeedge.mqtt.outgoing import Outgoing
 from kubeedge.mqtt.turns import LoopTurns
 
 log = logging.getLogger("kubeedge.mqtt")
 
 _CONNECT = 5.0  # seconds from its first byte on until a client has said who it is
 READ = 32 * 1024  # bytes at once, and of the buffers between the kernel and us: there are hundreds of clients
-_TOGETHER = 8 * 1024  # bytes to a client in one system call, unless a message is larger
 _STALLED = 60.0  # seconds after which a client that reads nothing is cut off
 _AT_ONCE = 8  # filters of a SUBSCRIBE that are compared with what is retained before others have their turn
 
@@ -54,8 +55,6 @@ class ConnectionServer(Protocol):
     refused: int
     turns: LoopTurns
     space: memoryview  # of READ bytes, for what any socket gives: it is taken out at once
-    in_turn: bool  # packets of some client are worked on: what is to be sent is sent when that is over
-    unsent: list[MqttConnection]
 
     def wake(self) -> None:
         """Send what the broker has for connected clients."""
@@ -88,8 +87,8 @@ class MqttConnection(asyncio.BufferedProtocol):
     """One client, from its CONNECT to its end."""
 
     __slots__ = (
-        *("_server", "_accepted", "_peer", "_loop", "_task", "_decoder", "_session", "_halts", "_reads", "_awaited", "_acks", "_out"),
-        *("_out_size", "_holds", "_rest", "_heard_at", "_most_silent", "_silence", "_stall", "_bye", "_is_lost", "transport"),
+        *("_accepted", "_acks", "_awaited", "_bye", "_decoder", "_halts", "_holds", "_is_lost", "_keepalive", "_loop", "_out"),
+        *("_peer", "_reads", "_rest", "_server", "_session", "_stall", "_task", "transport"),
     )  # fmt: skip
 
     def __init__(self, server: ConnectionServer, accepted: Accepted, peer: MqttPeer) -> None:
@@ -101,15 +100,12 @@ class MqttConnection(asyncio.BufferedProtocol):
         self._halts = 0
         #: what the task waits for: CONNECT, then the end, which may be an error, then that the socket is closed
         self._awaited: asyncio.Future[Connect | None] = self._loop.create_future()
-        #: packet identifier, code, what has to be done first; in the order of arrival
-        self._acks: deque[tuple[int, int, asyncio.Future[None] | None]] = deque()
-        self._out: list[bytes] = []
-        self._out_size = 0
+        self._out = Outgoing(server.turns, self._hold)
+        self._keepalive = KeepAlive(lambda: bool(self._halts), self._silent)
+        self._acks = Acknowledgements(self._out.write, self._cut, self._has_room)
         self._reads = True
         self._holds = False  # something of it is counted in the server's held bytes
         self._rest: Iterator[None] | None = None  # of the last packet, whose work takes several turns
-        self._heard_at = self._most_silent = 0.0  # by the loop's clock; seconds
-        self._silence: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._bye: Disconnect | None = None
         self._is_lost = False
@@ -127,15 +123,15 @@ class MqttConnection(asyncio.BufferedProtocol):
                 self._awaited = self._loop.create_future()
                 if not await self._connected(connect):
                     return
-            self._keep_alive(connect.keepalive * 1.5)
+            self._keepalive.begin(connect.keepalive * 1.5)
             self._go_on(_ADMISSION)
             await self._awaited
         except MqttError as exc:
             log.info("client %s: %s", self._session.client_id if self._session else "?", exc)
             if self._session is not None:
-                self._write(answers.disconnect(self._decoder.version, exc.code))
+                self._out.write(answers.disconnect(self._decoder.version, exc.code))
             else:
-                self._write(answers.refusal(self._decoder.version, exc.code))
+                self._out.write(answers.refusal(self._decoder.version, exc.code))
         finally:
             self._stop()
             self._leave()
@@ -150,14 +146,14 @@ class MqttConnection(asyncio.BufferedProtocol):
             raise MqttError("the will is on a topic that the user may not publish to", codec.NOT_AUTHORIZED)
         found = self._server.enter(self, replace(packet, password=None), rights)
         if found is None:
-            self._write(answers.refusal(packet.version, codec.QUOTA))
+            self._out.write(answers.refusal(packet.version, codec.QUOTA))
             return False
         session, present = found
         self._session = session
         if packet.will is not None:
             self._server.held.hold(self, "will", len(packet.will.payload) + len(packet.will.topic))
         self._accepted.cut = self._displaced
-        self._write(answers.connack(packet.version, present, assigned=assigned))
+        self._out.write(answers.connack(packet.version, present, assigned=assigned))
         self.push()
         return True
 
@@ -169,8 +165,8 @@ class MqttConnection(asyncio.BufferedProtocol):
     def end(self, code: int) -> None:
         """Say why, and close, for another connection. From here on this one takes nothing out of the session, and counts no more: what its
         client does not take at once is lost."""
-        self._write(answers.disconnect(self._decoder.version, code))
-        self.flush()
+        self._out.write(answers.disconnect(self._decoder.version, code))
+        self._out.flush()
         self._halts |= _ENDED
         self._accepted.ended()
         self._cut()
@@ -181,7 +177,9 @@ class MqttConnection(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Close the connection at once, without waiting for what was written."""
-        with contextlib.suppress(AttributeError):  # Python 3.11's TLS transport fails when the connection was lost already
+        with contextlib.suppress(
+            AttributeError
+        ):  # Python 3.11's TLS transport fails when the connection was lost already
             self.transport.abort()
 
     def _displaced(self) -> None:
@@ -210,12 +208,12 @@ class MqttConnection(asyncio.BufferedProtocol):
 
     def _stop(self) -> None:
         self._end()
+        self._keepalive.stop()
         self._awaited.cancelled() or self._awaited.exception()  # of an end that came while the task did something else
         self._acks.clear()
         self._rest = None
-        for timer in (self._silence, self._stall):
-            if timer is not None:
-                timer.cancel()
+        if self._stall is not None:
+            self._stall.cancel()
 
     async def _close(self) -> None:
         self.transport.close()
@@ -228,13 +226,13 @@ class MqttConnection(asyncio.BufferedProtocol):
     # What the transport says
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = self._out.transport = cast(asyncio.Transport, transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._server.space
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._heard_at = self._loop.time()
+        now = self._keepalive.heard_at = self._loop.time()
         self._decoder.push(self._server.space, nbytes)
         if not self._halts and self._server.turns.is_taken:
             self._wait_for_turn()
@@ -242,13 +240,13 @@ class MqttConnection(asyncio.BufferedProtocol):
             self._read_or_rest()
             self._hold()
         else:
-            self._work(self._heard_at)
+            self._work(now)
 
     def eof_received(self) -> None:
         self._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_lost = True
+        self._is_lost, self._out.transport = True, None
         self._end()
 
     def pause_writing(self) -> None:
@@ -280,11 +278,17 @@ class MqttConnection(asyncio.BufferedProtocol):
         if not self._halts:
             self._wait_for_turn()
 
+    def _silent(self) -> None:
+        self._out.write(answers.disconnect(self._decoder.version, codec.KEEPALIVE))
+        self._end()
+
+    def _has_room(self) -> None:
+        self._go_on(_DISK)
+
     def _work(self, now: float) -> None:
         """Take in the packets that have come, for as long as its turn lasts. What is to be sent goes out at the end, to each client at once."""
         server, decoder = self._server, self._decoder
         until = server.turns.begin(now)
-        server.in_turn = True
         try:
             while not self._halts:
                 if self._rest is not None:
@@ -301,12 +305,7 @@ class MqttConnection(asyncio.BufferedProtocol):
         except Exception as exc:  # the task says what it means
             self._end(exc)
         finally:
-            server.in_turn = False
-            if server.unsent:
-                unsent, server.unsent = server.unsent, []
-                for connection in unsent:
-                    connection.flush()
-            server.turns.spent(until)
+            server.turns.end(until)
         if self._halts or not self._reads:
             self._read_or_rest()
         if self._holds or decoder.waiting:
@@ -334,7 +333,10 @@ class MqttConnection(asyncio.BufferedProtocol):
                 if not may:
                     self._refused(packet)
                 if packet.qos:
-                    self._acknowledge(packet.packet_id, 0 if may else codec.NOT_AUTHORIZED, future)
+                    code = 0 if may else codec.NOT_AUTHORIZED
+                    self._acks.add(answers.puback(version, packet.packet_id, code), future)
+                    if self._acks.is_full:
+                        self._halts |= _DISK
             case Puback():
                 server.broker.acknowledged(session, packet.packet_id)
                 self.push()
@@ -343,9 +345,9 @@ class MqttConnection(asyncio.BufferedProtocol):
             case Unsubscribe():
                 there = [server.broker.unsubscribe(session, filter_) for filter_ in packet.filters]
                 codes = [0 if found else codec.NO_SUBSCRIPTION for found in there]
-                self._write(answers.unsuback(version, packet.packet_id, codes))
+                self._out.write(answers.unsuback(version, packet.packet_id, codes))
             case Pingreq():
-                self._write(answers.pingresp())
+                self._out.write(answers.pingresp())
             case Disconnect():
                 self._bye = packet
                 self._end()
@@ -364,57 +366,8 @@ class MqttConnection(asyncio.BufferedProtocol):
         for start in range(0, len(packet.filters), _AT_ONCE):
             codes += self._server.broker.subscribe(session, packet.filters[start : start + _AT_ONCE])
             yield
-        self._write(answers.suback(self._decoder.version, packet.packet_id, codes))
+        self._out.write(answers.suback(self._decoder.version, packet.packet_id, codes))
         self._server.wake()
-
-    def _keep_alive(self, most: float) -> None:
-        """A client that says nothing for that long is sent away; 0: it may be silent for ever."""
-        self._most_silent = most
-        self._heard_at = self._loop.time()
-        if most:
-            self._silent()
-
-    def _silent(self) -> None:
-        now = self._loop.time()
-        if self._halts:  # it may have said something that we have not looked at
-            self._heard_at = now
-        if now >= self._heard_at + self._most_silent:
-            self._write(answers.disconnect(self._decoder.version, codec.KEEPALIVE))
-            self._end()
-        else:
-            self._silence = self._loop.call_at(self._heard_at + self._most_silent, self._silent)
-
-    # Acknowledgements of what came
-
-    def _acknowledge(self, packet_id: int, code: int, future: asyncio.Future[None] | None) -> None:
-        """At once where nothing has to be waited for; no more is taken in when the client has too many in flight."""
-        if future is None and not self._acks:
-            self._write(answers.puback(self._decoder.version, packet_id, code))
-            return
-        self._acks.append((packet_id, code, future))
-        if len(self._acks) == 1 and future is not None:
-            future.add_done_callback(self._durable)
-        if len(self._acks) >= answers.RECEIVE_MAX:
-            self._halts |= _DISK
-
-    def _durable(self, _: object) -> None:
-        """In the order of arrival. Those that one commit has made durable go out together: a system call for each costs more than the rest."""
-        ready = bytearray()
-        while self._acks and not self._halts & _ENDED:
-            packet_id, code, future = self._acks[0]
-            if future is not None and not future.done():
-                future.add_done_callback(self._durable)
-                break
-            if future is not None and future.cancelled():  # it is not durable: the client has to send it again
-                self._write(bytes(ready))
-                self._cut()
-                return
-            self._acks.popleft()
-            ready += answers.puback(self._decoder.version, packet_id, code)
-        if ready:
-            self._write(bytes(ready))
-        if self._halts & _DISK and len(self._acks) < answers.RECEIVE_MAX:
-            self._go_on(_DISK)
 
     # What goes out
 
@@ -425,29 +378,12 @@ class MqttConnection(asyncio.BufferedProtocol):
             while session.queue and not self._halts & (_FULL | _ENDED):
                 if (message := self._server.broker.take(session)) is None:
                     break  # the client has to acknowledge others first
-                self._write(answers.publish(version, message))
-
-    def _write(self, data: bytes) -> None:
-        self._out.append(data)
-        self._out_size += len(data)
-        if not self._server.in_turn or self._out_size >= _TOGETHER:
-            self.flush()
-        elif len(self._out) == 1:
-            self._server.unsent.append(self)
-
-    def flush(self) -> None:
-        """Send what was written in a turn."""
-        data, self._out_size = b"".join(self._out), 0
-        self._out.clear()
-        if data and not self._is_lost and not self.transport.is_closing():
-            self.transport.write(data)
-            if self._holds or self.transport.get_write_buffer_size():
-                self._hold()
+                self._out.write(answers.publish(version, message))
 
     def _hold(self) -> None:
         """Count what there is of the client here: its bytes of which no packet was made yet, and ours that it has not read."""
         if not self._is_lost:
-            coming, going = self._decoder.waiting, self.transport.get_write_buffer_size()
+            coming, going = self._decoder.waiting, self._out.waiting
             self._holds = bool(coming or going)
             self._server.held.hold(self, "packet", coming)
             self._server.held.hold(self, "out", going)

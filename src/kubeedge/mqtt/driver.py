@@ -69,7 +69,6 @@ class MqttServer:
         self._connections: dict[str, MqttConnection] = {}
         self.held = HeldBytes(_HELD)
         self.space = memoryview(bytearray(READ))
-        self.in_turn, self.unsent = False, list[MqttConnection]()
         self.turns: LoopTurns  # these two once it runs
         self.acceptor: Acceptor
 

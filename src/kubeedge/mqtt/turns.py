@@ -10,17 +10,21 @@ from collections import deque
 from collections.abc import Callable
 
 _TURN = 0.002  # seconds: thousands of packets come at once, and each may cost milliseconds
-_SOME = _TURN / 4  # seconds, after which it is looked at when a new turn begins: a call for each message would cost as much as the message
+_SOME = (
+    _TURN / 4
+)  # seconds, after which it is looked at when a new turn begins: a call for each message would cost as much as the message
 
 
 class LoopTurns:
-    """Of one broker. A turn that has begun ends with `spent`."""
+    """Of one broker. A turn begins with `begin` and ends with `end`, which calls what is in `at_end`."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Callable[[], None]] = deque()
         self._spent = 0.0
         self._is_asked = False
+        self.is_running = False
+        self.at_end: list[Callable[[], None]] = []
 
     @property
     def is_taken(self) -> bool:
@@ -29,10 +33,16 @@ class LoopTurns:
 
     def begin(self, now: float) -> float:
         """Until when the caller may work, by the loop's clock."""
+        self.is_running = True
         return now + _TURN - self._spent
 
-    def spent(self, until: float) -> None:
+    def end(self, until: float) -> None:
         """The work is over. `until`: as `begin` has said."""
+        self.is_running = False
+        if self.at_end:
+            calls, self.at_end = self.at_end, []
+            for call in calls:
+                call()
         self._spent = max(self._spent, _TURN - until + self._loop.time())
         if self._spent > _SOME and not self._is_asked:
             self._ask()

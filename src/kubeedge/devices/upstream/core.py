@@ -26,7 +26,9 @@ class CloudTopics:
 
     def __init__(self) -> None:
         self.rules: Sequence[str] = ()
-        self._levels = [one.split("/") for one in TOPICS]  # of these and of the rules: each message of a client is compared with them
+        self._levels = [
+            one.split("/") for one in TOPICS
+        ]  # of these and of the rules: each message of a client is compared with them
         self.services: frozenset[str] = frozenset()
 
     def set_rules(self, filters: Iterable[str]) -> None:
