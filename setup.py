@@ -59,6 +59,7 @@ def extensions() -> list[Extension]:
             Extension("kubeedge._fastpath.signature", [str(FASTPATH / "signature.pyx")], libraries=["crypto"], **flags),
             Extension("kubeedge._fastpath.rsa", [str(FASTPATH / "rsa.pyx")], libraries=["crypto"], **flags),
             Extension("kubeedge._fastpath.records", [str(FASTPATH / "records.pyx")], **flags),
+            Extension("kubeedge._fastpath.mqtt", [str(FASTPATH / "mqtt.pyx")], **flags),
             Extension("kubeedge._fastpath.keys", [str(FASTPATH / "keys.pyx")], libraries=["crypto"], **flags),
             Extension("kubeedge._fastpath.zstd", [str(FASTPATH / "zstd.pyx")], libraries=["dl"], **flags),
             # a program of its own, see its first lines

@@ -16,6 +16,7 @@ from kubeedge.errors import PeerError
 from kubeedge.hub.core import MAX_MESSAGE, SYNC_DOWN, ChannelSession
 from kubeedge.sync import codec, delta
 from kubeedge.sync.core import Lsr, Sink
+from tests.fuzz import mqtt
 
 CORPUS = Path(__file__).parent / "corpus"
 BASE = b'{"metadata":{"name":"a"},"spec":{"containers":[{"image":"busybox","name":"c"}]}}' * 4
@@ -70,6 +71,8 @@ DECODERS: dict[str, Callable[[bytes], None]] = {
     "patch": patch,
     "conversation": conversation,
     "hub": hub,
+    "mqtt-clients": mqtt.clients,
+    "mqtt-brokers": mqtt.brokers,
 }
 
 
@@ -131,6 +134,7 @@ def seeds() -> dict[str, list[bytes]]:
     changes = [b"", BASE, BASE * 2, b"x" + BASE, BASE[:100] + BASE[200:], BASE.replace(b"busybox", b"another image:1")]
     hello = b'\x01{"version": 1, "features": ["sync2"]}'
     return {
+        **mqtt.seeds(),
         "sync": wire,
         "patch": [p for new in changes if (p := delta.make(BASE, new))]
         + [b"\x00\x00\x00", b"\x01\x01\x06abc", bytes((0, 0, 0x15, 3)) + b"abc", b"\xff" * 9 + b"\x7f\x00\x00", b"\x80" * 12],

@@ -12,13 +12,14 @@ import math
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from kubeedge.kit import tcp
 from kubeedge.kit.client_network import client_network
 from kubeedge.kit.connection_limiter import ConnectionLimiter, ConnectionLimits, Decision, Refusal
 from kubeedge.kit.tasks import TaskSet
 
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 log = logging.getLogger("kubeedge.acceptor")
 
 BACKLOG = 4096  # connections that the kernel keeps until we take them (net.core.somaxconn bounds it too)
@@ -264,17 +265,26 @@ async def open_streams(
     """Streams of an accepted connection, after TLS if there is to be TLS. `first` was read from it already. Raises OSError; the socket is
     closed then."""
     loop = asyncio.get_running_loop()
-    extra: dict[str, Any] = {}
-    if tls is not None:
-        extra = {"ssl": tls, "ssl_handshake_timeout": HANDSHAKE, "ssl_shutdown_timeout": 1.0}
     reader = asyncio.StreamReader(limit, loop=loop)
     if first:
         reader.feed_data(first)
-    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport, protocol = await open_transport(
+        connection, lambda: asyncio.StreamReaderProtocol(reader, loop=loop), tls=tls
+    )
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+async def open_transport(
+    connection: socket.socket, make: Callable[[], P], *, tls: ssl.SSLContext | None = None
+) -> tuple[asyncio.Transport, P]:
+    """An accepted connection and the protocol that gets what it brings. As open_streams in all else."""
+    extra: dict[str, Any] = {}
+    if tls is not None:
+        extra = {"ssl": tls, "ssl_handshake_timeout": HANDSHAKE, "ssl_shutdown_timeout": 1.0}
     try:
-        transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection, **extra)
+        transport, protocol = await asyncio.get_running_loop().connect_accepted_socket(make, connection, **extra)
     except BaseException:  # TLS that went wrong is an OSError, too
         connection.close()
         raise
     transport.set_write_buffer_limits(high=_WRITE_BUFFER)
-    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+    return transport, protocol

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kubeedge._fastpath.mqtt import puback_packet, publish_packet
 from kubeedge.kit.varint import varint
 from kubeedge.mqtt.codec import BAD_ID, BAD_USER, MAX_PACKET, NOT_AUTHORIZED, NOT_SUPPORTED_VERSION, V5, Publish
 
@@ -56,14 +57,12 @@ def refusal(version: int, code: int) -> bytes:
 
 def publish(version: int, message: Publish) -> bytes:
     """A message to a client."""
-    flags = message.dup << 3 | message.qos << 1 | message.retain
-    head = _text(message.topic) + (message.packet_id.to_bytes(2, "big") if message.qos else b"")
-    return _packet(0x30 | flags, head + (b"\0" if version == V5 else b"") + message.payload)
+    return publish_packet(version, message)
 
 
 def puback(version: int, packet_id: int, code: int = 0) -> bytes:
     """The message is the broker's business from here on; `code` of 0x80 or more, in MQTT 5: it is not."""
-    return _packet(0x40, packet_id.to_bytes(2, "big") + (bytes((code,)) if version == V5 and code else b""))
+    return puback_packet(version, packet_id, code)
 
 
 def suback(version: int, packet_id: int, codes: Sequence[int]) -> bytes:

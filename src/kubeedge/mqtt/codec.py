@@ -2,13 +2,21 @@
 
 Lengths are checked before anything is kept; what the standard calls malformed raises MqttError with the reason code of MQTT 5.
 QoS 2, shared subscriptions and subscription identifiers are not served, and an MQTT 5 client is told so.
+
+Where a packet ends, and the plain PUBLISH and PUBACK that nearly all packets are, is read in C (kubeedge._fastpath.mqtt); what is written here is what
+these mean, too, and whatever C does not take comes here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
+from kubeedge._fastpath.mqtt import MAX_LEVELS as MAX_LEVELS  # of a topic or a filter
+from kubeedge._fastpath.mqtt import MAX_TOPIC as MAX_TOPIC
+from kubeedge._fastpath.mqtt import PacketBuffer
+from kubeedge._fastpath.mqtt import Puback as Puback
+from kubeedge._fastpath.mqtt import Publish as Publish
 from kubeedge.errors import PeerError
 from kubeedge.kit.dataclasses import dataclass, field
 
@@ -16,8 +24,6 @@ V311, V5 = 4, 5
 MAX_PACKET = 256 * 1024  # bytes: a value has 64 KiB, a twin a few of them
 MAX_CLIENT_ID = 256  # characters
 MAX_USER, MAX_PASSWORD = 256, 1024  # characters, bytes
-MAX_TOPIC = 1024  # characters of a topic or a filter; the protocol has room for 65,535, and each message is compared with each filter
-MAX_LEVELS = 64  # of one
 _MAX_FILTERS = 64  # in one SUBSCRIBE
 
 MALFORMED, PROTOCOL_ERROR, NOT_SUPPORTED_VERSION, BAD_ID, BAD_USER, NOT_AUTHORIZED = 0x81, 0x82, 0x84, 0x85, 0x86, 0x87
@@ -47,18 +53,6 @@ class MqttError(PeerError):
     def __init__(self, message: str, code: int = MALFORMED) -> None:
         super().__init__(message)
         self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """A message. `packet_id` 0: QoS 0."""
-
-    topic: str
-    payload: bytes
-    qos: int = 0
-    retain: bool = False
-    dup: bool = False
-    packet_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +99,6 @@ class Unsubscribe:
 
 
 @dataclass(frozen=True, slots=True)
-class Puback:
-    """The client has a message of QoS 1."""
-
-    packet_id: int
-
-
-@dataclass(frozen=True, slots=True)
 class Pingreq:
     """The client shows that it is there, and asks the same of the broker."""
 
@@ -125,6 +112,11 @@ class Disconnect:
 
 
 Packet: TypeAlias = Connect | Publish | Subscribe | Unsubscribe | Puback | Pingreq | Disconnect
+
+if TYPE_CHECKING:
+    _PacketBuffer = PacketBuffer[Packet]
+else:
+    _PacketBuffer = PacketBuffer
 
 
 def is_topic(text: str) -> bool:
@@ -144,6 +136,13 @@ def is_filter(text: str) -> bool:
     return all(level in ("+", "#") or ("+" not in level and "#" not in level) for level in levels) and (
         "#" not in levels[:-1]
     )
+
+
+def wrong_length(size: int, limit: int) -> MqttError:
+    """Of a packet. `size` -1: in more than four bytes."""
+    if size < 0:
+        return MqttError("a length of more than four bytes")
+    return MqttError(f"a packet of {size} bytes, more than {limit}", TOO_LARGE)
 
 
 class _Reader:
@@ -219,54 +218,24 @@ class _Reader:
             raise MqttError("a packet is longer than its fields")
 
 
-@dataclass(slots=True)
-class PacketDecoder:
-    """Packets of one connection, out of what the socket gives. `version` is the CONNECT's; 0 before it."""
+class PacketDecoder(_PacketBuffer):
+    """Packets of one connection, out of what the socket gives. `version` is the CONNECT's; 0 before it. push() takes in what came; next() gives one
+    packet, for a client may send thousands at once, and raises MqttError; nothing can be decoded after that."""
 
-    limit: int = MAX_PACKET  # bytes of a packet
-    version: int = 0
-    _buffer: bytearray = field(default_factory=bytearray)
+    __slots__ = ()
 
-    @property
-    def waiting(self) -> int:
-        """Bytes that no packet was made of yet."""
-        return len(self._buffer)
-
-    def push(self, data: bytes) -> None:
-        """Take in what came; next() makes packets of it."""
-        self._buffer += data
-
-    def next(self) -> Packet | None:
-        """One packet, for a client may send thousands at once; None: it is not complete. Raises MqttError; nothing can be decoded after that."""
-        if (head := self._head()) is None:
-            return None
-        start, size = head
-        if len(self._buffer) < start + size:
-            return None
-        first, body = self._buffer[0], bytes(self._buffer[start : start + size])
-        del self._buffer[: start + size]
-        return self._packet(first >> 4, first & 0xF, body)
+    def __init__(self) -> None:
+        super().__init__(MAX_PACKET)
 
     def feed(self, data: bytes) -> list[Packet]:
         """All packets that `data` completes. Raises as next()."""
         self.push(data)
         return list(iter(self.next, None))
 
-    def _head(self) -> tuple[int, int] | None:
-        """(bytes before the body, bytes of the body); None: there is not enough yet."""
-        size = 0
-        for index in range(1, min(len(self._buffer), 5)):
-            byte = self._buffer[index]
-            size |= (byte & 0x7F) << 7 * (index - 1)
-            if not byte & 0x80:
-                if size > self.limit:
-                    raise MqttError(f"a packet of {size} bytes, more than {self.limit}", TOO_LARGE)
-                return index + 1, size
-            if index == 4:
-                raise MqttError("a length of more than four bytes")
-        return None
+    def overlong(self, size: int, limit: int) -> NoReturn:
+        raise wrong_length(size, limit)
 
-    def _packet(self, kind: int, flags: int, body: bytes) -> Packet:
+    def decoded(self, kind: int, flags: int, body: bytes) -> Packet:
         if (kind == 1) == bool(self.version):
             raise MqttError("CONNECT is the first packet, and the first only", PROTOCOL_ERROR)
         if kind == 3:

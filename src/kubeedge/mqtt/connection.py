@@ -1,6 +1,7 @@
-"""One connection of the broker: one task reads, one acknowledges in the order of arrival, one sends what the session has.
+"""One connection of the broker. What comes is decoded, routed and answered in the callback that brings it: a message costs one wake-up.
 
-Lives elsewhere: which connections there are (driver.py), sessions and subscriptions (core.py).
+One task has the connection from CONNECT to its end, and sleeps in between. Halts say why no packets are taken in; while there is one, nothing is read
+from the socket, either. Lives elsewhere: which connections there are (driver.py), whose turn it is (turns.py), sessions and subscriptions (core.py).
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Protocol, cast
 
 from kubeedge.kit.acceptor import Accepted
 from kubeedge.kit.dataclasses import replace
 from kubeedge.kit.held_bytes import HeldBytes
-from kubeedge.kit.streams import StreamPair
 from kubeedge.mqtt import answers, codec
+from kubeedge.mqtt.acknowledgements import Acknowledgements
 from kubeedge.mqtt.admission import Admit, MqttPeer
 from kubeedge.mqtt.codec import (
     Connect,
@@ -27,19 +28,22 @@ from kubeedge.mqtt.codec import (
     Puback,
     Publish,
     Subscribe,
-    Subscription,
     Unsubscribe,
 )
 from kubeedge.mqtt.core import Broker, ClientRights, MqttSession
+from kubeedge.mqtt.keepalive import KeepAlive
+from kubeedge.mqtt.outgoing import Outgoing
+from kubeedge.mqtt.turns import LoopTurns
 
 log = logging.getLogger("kubeedge.mqtt")
 
 _CONNECT = 5.0  # seconds from its first byte on until a client has said who it is
 READ = 32 * 1024  # bytes at once, and of the buffers between the kernel and us: there are hundreds of clients
-_TOGETHER = 8 * 1024  # bytes of messages to a client in one system call, unless one is larger
 _STALLED = 60.0  # seconds after which a client that reads nothing is cut off
 _AT_ONCE = 8  # filters of a SUBSCRIBE that are compared with what is retained before others have their turn
-_TURN = 0.002  # seconds that a client's packets may take before others have theirs: thousands come at once, and each may cost milliseconds
+
+#: why no packets are taken in: it is not admitted yet; too many of its messages are not on the disk; it does not read; it waits for its turn; it has ended
+_ADMISSION, _DISK, _FULL, _TURN, _ENDED = 1, 2, 4, 8, 16
 
 
 class ConnectionServer(Protocol):
@@ -49,10 +53,8 @@ class ConnectionServer(Protocol):
     held: HeldBytes
     admit: Admit | None
     refused: int
-
-    async def turn(self) -> None:
-        """Returns when it is the caller's."""
-        ...
+    turns: LoopTurns
+    space: memoryview  # of READ bytes, for what any socket gives: it is taken out at once
 
     def wake(self) -> None:
         """Send what the broker has for connected clients."""
@@ -81,61 +83,63 @@ class ConnectionServer(Protocol):
         ...
 
 
-class MqttConnection:
+class MqttConnection(asyncio.BufferedProtocol):
     """One client, from its CONNECT to its end."""
 
-    def __init__(self, server: ConnectionServer, accepted: Accepted, streams: StreamPair, peer: MqttPeer) -> None:
+    __slots__ = (
+        *("_accepted", "_acks", "_awaited", "_bye", "_decoder", "_halts", "_holds", "_is_lost", "_keepalive", "_loop", "_out"),
+        *("_peer", "_reads", "_rest", "_server", "_session", "_stall", "_task", "transport"),
+    )  # fmt: skip
+
+    def __init__(self, server: ConnectionServer, accepted: Accepted, peer: MqttPeer) -> None:
         self._server, self._accepted, self._peer = server, accepted, peer
-        self._reader, self._writer = streams
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._decoder = PacketDecoder()
         self._session: MqttSession | None = None
-        self.wake = asyncio.Event()
-        #: packet identifier, code, what has to be done first
-        self._acks: asyncio.Queue[tuple[int, int, asyncio.Future[None] | None]] = asyncio.Queue(answers.RECEIVE_MAX)
-        self._is_acknowledging = False  # one that was taken out of these is not written yet
+        self._halts = 0
+        #: what the task waits for: CONNECT, then the end, which may be an error, then that the socket is closed
+        self._awaited: asyncio.Future[Connect | None] = self._loop.create_future()
+        self._out = Outgoing(server.turns, self._hold)
+        self._keepalive = KeepAlive(lambda: bool(self._halts), self._silent)
+        self._acks = Acknowledgements(self._out.write, self._cut, self._has_room)
+        self._reads = True
+        self._holds = False  # something of it is counted in the server's held bytes
+        self._rest: Iterator[None] | None = None  # of the last packet, whose work takes several turns
+        self._stall: asyncio.TimerHandle | None = None
         self._bye: Disconnect | None = None
-        self._helpers: list[asyncio.Task[None]] = []
+        self._is_lost = False
+        self.transport: asyncio.Transport
+
+    # Its life
+
+    def certified(self, names: tuple[str, ...]) -> None:
+        """TLS has verified a certificate with these names, before the client has been admitted."""
+        self._peer = replace(self._peer, names=names)
 
     async def run(self) -> None:
         """Until the client, or something that it does wrong, ends it."""
         try:
             async with asyncio.timeout(_CONNECT):
-                while (connect := self._decoder.next()) is None:
-                    await self._read()
-                if not isinstance(connect, Connect) or not await self._connected(connect):
+                connect = await self._awaited
+                if connect is None or self._halts & _ENDED:
                     return
-            await self._converse(connect)
+                self._awaited = self._loop.create_future()
+                if not await self._connected(connect):
+                    return
+            self._keepalive.begin(connect.keepalive * 1.5)
+            self._go_on(_ADMISSION)
+            await self._awaited
         except MqttError as exc:
             log.info("client %s: %s", self._session.client_id if self._session else "?", exc)
             if self._session is not None:
-                self._writer.write(answers.disconnect(self._decoder.version, exc.code))
+                self._out.write(answers.disconnect(self._decoder.version, exc.code))
             else:
-                self._writer.write(answers.refusal(self._decoder.version, exc.code))
+                self._out.write(answers.refusal(self._decoder.version, exc.code))
         finally:
+            self._stop()
             self._leave()
-            with contextlib.suppress(ConnectionError, TimeoutError):
-                async with asyncio.timeout(1):
-                    await self._writer.drain()
-                    self._writer.close()
-                    await self._writer.wait_closed()
-
-    async def _read(self) -> None:
-        """Some more, when no packet is complete."""
-        self._server.held.hold(self, "packet", self._decoder.waiting)
-        data = await self._reader.read(READ)
-        if not data:
-            raise ConnectionResetError
-        self._decoder.push(data)
-
-    @property
-    def rights(self) -> ClientRights | None:
-        """Of its session; None: all, or there is none yet."""
-        return self._session.rights if self._session is not None else None
-
-    def abort(self) -> None:
-        """Close the connection at once, without waiting for what was written."""
-        self._writer.transport.abort()
+            await self._close()
 
     async def _connected(self, packet: Connect) -> bool:
         assigned = "" if packet.client_id else f"auto-{secrets.token_hex(8)}"
@@ -146,180 +150,41 @@ class MqttConnection:
             raise MqttError("the will is on a topic that the user may not publish to", codec.NOT_AUTHORIZED)
         found = self._server.enter(self, replace(packet, password=None), rights)
         if found is None:
-            self._writer.write(answers.refusal(packet.version, codec.QUOTA))
+            self._out.write(answers.refusal(packet.version, codec.QUOTA))
             return False
         session, present = found
         self._session = session
         if packet.will is not None:
             self._server.held.hold(self, "will", len(packet.will.payload) + len(packet.will.topic))
         self._accepted.cut = self._displaced
-        self._writer.write(answers.connack(packet.version, present, assigned=assigned))
-        self.wake.set()
+        self._out.write(answers.connack(packet.version, present, assigned=assigned))
+        self.push()
         return True
 
-    async def _converse(self, connect: Connect) -> None:
-        limit = connect.keepalive * 1.5 or None
-        self._helpers = [asyncio.create_task(self._acknowledge()), asyncio.create_task(self._send())]
-        try:
-            while True:
-                await self._take_all()
-                if self._bye is not None:
-                    return
-                try:
-                    async with asyncio.timeout(limit):
-                        await self._read()
-                except TimeoutError:
-                    self._writer.write(answers.disconnect(self._decoder.version, codec.KEEPALIVE))
-                    return
-                await self._drain()
-        finally:
-            for task in self._helpers:
-                task.cancel()
-            await asyncio.gather(*self._helpers, return_exceptions=True)
-
-    async def _take_all(self) -> None:
-        """All packets that have come, up to DISCONNECT."""
-        now = asyncio.get_running_loop().time
-        await self._server.turn()
-        since = now()
-        while self._bye is None and (packet := self._decoder.next()) is not None:
-            await self._take(packet)
-            if now() - since > _TURN:
-                await self._server.turn()
-                since = now()
-
-    async def _take(self, packet: codec.Packet) -> None:
-        assert self._session is not None
-        session, broker, version = self._session, self._server.broker, self._decoder.version
-        match packet:
-            case Publish():
-                may = session.rights is None or session.rights.may_publish(packet.topic)
-                future = self._server.received(packet, session.client_id) if may else None
-                if not may:
-                    self._refused(packet)
-                if packet.qos:
-                    await self._to_acknowledge(packet.packet_id, 0 if may else codec.NOT_AUTHORIZED, future)
-            case Puback():
-                broker.acknowledged(session, packet.packet_id)
-                self.wake.set()
-            case Subscribe():
-                codes = await self._subscribe(session, packet.filters)
-                self._writer.write(answers.suback(version, packet.packet_id, codes))
-                self._server.wake()
-            case Unsubscribe():
-                there = [broker.unsubscribe(session, filter_) for filter_ in packet.filters]
-                codes = [0 if found else codec.NO_SUBSCRIPTION for found in there]
-                self._writer.write(answers.unsuback(version, packet.packet_id, codes))
-            case Pingreq():
-                self._writer.write(answers.pingresp())
-            case Disconnect():
-                self._bye = packet
-
-    async def _to_acknowledge(self, packet_id: int, code: int, future: asyncio.Future[None] | None) -> None:
-        """At once where nothing has to be waited for; waits when the client has too many in flight."""
-        if future is None and self._acks.empty() and not self._is_acknowledging:
-            self._writer.write(answers.puback(self._decoder.version, packet_id, code))
-        else:
-            await self._acks.put((packet_id, code, future))
-
-    def _refused(self, packet: Publish) -> None:
-        """MQTT 3.1.1 has no answer for it but the one to what was taken."""
-        if not self._server.refused:
-            log.warning(
-                "%s may not publish to %.200s; others are counted", self.rights and self.rights.name, packet.topic
-            )
-        self._server.refused += 1
-
-    async def _subscribe(self, session: MqttSession, filters: Sequence[Subscription]) -> list[int]:
-        """Each is compared with all that is retained. Raises ConnectionResetError when another connection has taken the session meanwhile."""
-        codes: list[int] = []
-        for start in range(0, len(filters), _AT_ONCE):
-            if self._server.broker.sessions.get(session.client_id) is not session:
-                raise ConnectionResetError
-            codes += self._server.broker.subscribe(session, filters[start : start + _AT_ONCE])
-            await self._server.turn()
-        return codes
-
-    async def _acknowledge(self) -> None:
-        """In the order of arrival. Those that one commit has made durable go out together: a system call for each costs more than the rest."""
-        while True:
-            packet_id, code, future = await self._acks.get()
-            self._is_acknowledging = True
-            ready = bytearray()
-            while True:
-                if future is not None and not future.done():
-                    self._writer.write(ready)
-                    ready = bytearray()
-                    await asyncio.wait((future,))
-                if future is not None and future.cancelled():  # it is not durable: the client has to send it again
-                    self._writer.write(ready)
-                    self._cut()
-                    return
-                ready += answers.puback(self._decoder.version, packet_id, code)
-                if self._acks.empty():
-                    break
-                packet_id, code, future = self._acks.get_nowait()
-            self._writer.write(ready)
-            self._is_acknowledging = False
-
-    def push(self) -> None:
-        """Send what the session has: at once, if the client has taken all that was sent before."""
-        session, transport = self._session, self._writer.transport
-        if session is None or not self._helpers or transport.get_write_buffer_size() or transport.is_closing():
-            self.wake.set()
-            return
-        if some := self._next_messages(session):
-            self._writer.write(some)
-        if size := transport.get_write_buffer_size():
-            self._server.held.hold(self, "out", size)
-        if size or session.queue:
-            self.wake.set()
-
-    async def _send(self) -> None:
-        assert self._session is not None
-        while True:
-            await self.wake.wait()
-            self.wake.clear()
-            try:
-                await self._drain()
-            except TimeoutError:
-                self._cut()
-                return
-            self._server.held.hold(self, "out", self._writer.transport.get_write_buffer_size())
-            while some := self._next_messages(self._session):
-                self._writer.write(some)
-                self._server.held.hold(self, "out", self._writer.transport.get_write_buffer_size())
-                try:
-                    await self._drain()
-                except TimeoutError:
-                    self._cut()
-                    return
-                self._server.held.hold(self, "out", self._writer.transport.get_write_buffer_size())
-
-    def _next_messages(self, session: MqttSession) -> bytearray:
-        """Some messages of the session, or a large one; empty: there is none that may be sent now."""
-        found = bytearray()
-        while len(found) < _TOGETHER and (message := self._server.broker.take(session)) is not None:
-            found += answers.publish(self._decoder.version, message)
-        return found
-
-    async def _drain(self) -> None:
-        async with asyncio.timeout(_STALLED):
-            await self._writer.drain()
+    @property
+    def rights(self) -> ClientRights | None:
+        """Of its session; None: all, or there is none yet."""
+        return self._session.rights if self._session is not None else None
 
     def end(self, code: int) -> None:
         """Say why, and close, for another connection. From here on this one takes nothing out of the session, and counts no more: what its
         client does not take at once is lost."""
-        for task in self._helpers:
-            task.cancel()
-        with contextlib.suppress(ConnectionError, RuntimeError):
-            self._writer.write(answers.disconnect(self._decoder.version, code))
+        self._out.write(answers.disconnect(self._decoder.version, code))
+        self._out.flush()
+        self._halts |= _ENDED
         self._accepted.ended()
         self._cut()
 
     def counts(self) -> bool:
         """As a session of its user from now on. False: there are too many, and nobody gives way."""
         return self._accepted.authenticated(self._accepted.owner, self._accepted.owner) is None
+
+    def abort(self) -> None:
+        """Close the connection at once, without waiting for what was written."""
+        with contextlib.suppress(
+            AttributeError
+        ):  # Python 3.11's TLS transport fails when the connection was lost already
+            self.transport.abort()
 
     def _displaced(self) -> None:
         """For a session of another user, which is to find room now."""
@@ -335,6 +200,194 @@ class MqttConnection:
 
     def _cut(self) -> None:
         """Its task may wait for something else than for its client."""
-        self._writer.transport.abort()
+        self.abort()
         if self._task is not None:
             self._task.cancel()
+
+    def _end(self, exc: Exception | None = None) -> None:
+        """No packet is taken in any more; the task does the rest."""
+        self._halts |= _ENDED
+        if not self._awaited.done():
+            self._awaited.set_result(None) if exc is None else self._awaited.set_exception(exc)
+
+    def _stop(self) -> None:
+        self._end()
+        self._keepalive.stop()
+        self._awaited.cancelled() or self._awaited.exception()  # of an end that came while the task did something else
+        self._acks.clear()
+        self._rest = None
+        if self._stall is not None:
+            self._stall.cancel()
+
+    async def _close(self) -> None:
+        self.transport.close()
+        if not self._is_lost:
+            self._awaited = self._loop.create_future()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._awaited
+
+    # What the transport says
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = self._out.transport = cast(asyncio.Transport, transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._server.space
+
+    def buffer_updated(self, nbytes: int) -> None:
+        now = self._keepalive.heard_at = self._loop.time()
+        self._decoder.push(self._server.space, nbytes)
+        if not self._halts and self._server.turns.is_taken:
+            self._wait_for_turn()
+        if self._halts:
+            self._read_or_rest()
+            self._hold()
+        else:
+            self._work(now)
+
+    def eof_received(self) -> None:
+        self._end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_lost, self._out.transport = True, None
+        self._end()
+
+    def pause_writing(self) -> None:
+        self._halts |= _FULL
+        self._stall = self._loop.call_later(_STALLED, self._cut)
+
+    def resume_writing(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        self._hold()
+        self._go_on(_FULL)
+        self.push()
+
+    # Packets that come
+
+    def _wait_for_turn(self) -> None:
+        self._halts |= _TURN
+        self._server.turns.wait(self._on_turn)
+
+    def _on_turn(self) -> None:
+        self._halts &= ~_TURN
+        if not self._halts:
+            self._work(self._loop.time())
+
+    def _go_on(self, halt: int) -> None:
+        """That halt is over."""
+        self._halts &= ~halt
+        if not self._halts:
+            self._wait_for_turn()
+
+    def _silent(self) -> None:
+        self._out.write(answers.disconnect(self._decoder.version, codec.KEEPALIVE))
+        self._end()
+
+    def _has_room(self) -> None:
+        self._go_on(_DISK)
+
+    def _work(self, now: float) -> None:
+        """Take in the packets that have come, for as long as its turn lasts. What is to be sent goes out at the end, to each client at once."""
+        server, decoder = self._server, self._decoder
+        until = server.turns.begin(now)
+        try:
+            while not self._halts:
+                if self._rest is not None:
+                    self._rest = self._rest if next(self._rest, self) is None else None
+                    self._wait_for_turn()
+                elif (packet := decoder.next()) is None:
+                    break
+                else:
+                    self._take(packet)
+                    if not decoder.waiting and self._rest is None:
+                        break
+                    if self._loop.time() >= until:
+                        self._wait_for_turn()
+        except Exception as exc:  # the task says what it means
+            self._end(exc)
+        finally:
+            server.turns.end(until)
+        if self._halts or not self._reads:
+            self._read_or_rest()
+        if self._holds or decoder.waiting:
+            self._hold()
+
+    def _read_or_rest(self) -> None:
+        """Nothing is read while nothing is taken in: the kernel holds it, and then the client."""
+        self._reads = not self._halts
+        if self._reads:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+    def _take(self, packet: codec.Packet) -> None:
+        session, server, version = self._session, self._server, self._decoder.version
+        if session is None:
+            self._halts |= _ADMISSION
+            if isinstance(packet, Connect) and not self._awaited.done():
+                self._awaited.set_result(packet)
+            return
+        match packet:
+            case Publish():
+                may = session.rights is None or session.rights.may_publish(packet.topic)
+                future = server.received(packet, session.client_id) if may else None
+                if not may:
+                    self._refused(packet)
+                if packet.qos:
+                    code = 0 if may else codec.NOT_AUTHORIZED
+                    self._acks.add(answers.puback(version, packet.packet_id, code), future)
+                    if self._acks.is_full:
+                        self._halts |= _DISK
+            case Puback():
+                server.broker.acknowledged(session, packet.packet_id)
+                self.push()
+            case Subscribe():
+                self._rest = self._subscribe(session, packet)
+            case Unsubscribe():
+                there = [server.broker.unsubscribe(session, filter_) for filter_ in packet.filters]
+                codes = [0 if found else codec.NO_SUBSCRIPTION for found in there]
+                self._out.write(answers.unsuback(version, packet.packet_id, codes))
+            case Pingreq():
+                self._out.write(answers.pingresp())
+            case Disconnect():
+                self._bye = packet
+                self._end()
+
+    def _refused(self, packet: Publish) -> None:
+        """MQTT 3.1.1 has no answer for it but the one to what was taken."""
+        if not self._server.refused:
+            log.warning(
+                "%s may not publish to %.200s; others are counted", self.rights and self.rights.name, packet.topic
+            )
+        self._server.refused += 1
+
+    def _subscribe(self, session: MqttSession, packet: Subscribe) -> Iterator[None]:
+        """In several turns: each filter is compared with all that is retained."""
+        codes: list[int] = []
+        for start in range(0, len(packet.filters), _AT_ONCE):
+            codes += self._server.broker.subscribe(session, packet.filters[start : start + _AT_ONCE])
+            yield
+        self._out.write(answers.suback(self._decoder.version, packet.packet_id, codes))
+        self._server.wake()
+
+    # What goes out
+
+    def push(self) -> None:
+        """Send what the session has, as long as the client takes it."""
+        if self._session is not None:
+            session, version = self._session, self._decoder.version
+            while session.queue and not self._halts & (_FULL | _ENDED):
+                if (message := self._server.broker.take(session)) is None:
+                    break  # the client has to acknowledge others first
+                self._out.write(answers.publish(version, message))
+
+    def _hold(self) -> None:
+        """Count what there is of the client here: its bytes of which no packet was made yet, and ours that it has not read."""
+        if not self._is_lost:
+            coming, going = self._decoder.waiting, self._out.waiting
+            self._holds = bool(coming or going)
+            self._server.held.hold(self, "packet", coming)
+            self._server.held.hold(self, "out", going)

@@ -104,10 +104,13 @@ class MqttSession:
         full = self.in_flight_bytes + _size(message) > self.most_in_flight
         return len(self.in_flight) >= self.receive_max or (full and bool(self.in_flight))
 
-    def acknowledged(self, packet_id: int) -> None:
-        """The client has that message."""
-        if (message := self.in_flight.pop(packet_id, None)) is not None:
-            self.in_flight_bytes -= _size(message)
+    def acknowledged(self, packet_id: int) -> int:
+        """The client has that message; returns how many bytes that frees."""
+        if (message := self.in_flight.pop(packet_id, None)) is None:
+            return 0
+        size = _size(message)
+        self.in_flight_bytes -= size
+        return size
 
     @property
     def bytes(self) -> int:
@@ -150,10 +153,11 @@ def _packet_size(message: Publish) -> int:
 
 def matches(filter_: str, topic: str) -> bool:
     """Wildcards at the beginning do not reach topics that begin with "$"."""
-    return _levels_match(filter_.split("/"), topic.split("/"))
+    return levels_match(filter_.split("/"), topic.split("/"))
 
 
-def _levels_match(wanted: Sequence[str], levels: Sequence[str]) -> bool:
+def levels_match(wanted: Sequence[str], levels: Sequence[str]) -> bool:
+    """As `matches`, of a filter and a topic that have been split at "/"."""
     if levels[0].startswith("$") and wanted[0] in ("+", "#"):
         return False
     for index, level in enumerate(wanted):
@@ -173,8 +177,8 @@ class Broker:
         self.retained: dict[str, Publish] = {}
         self.woken: set[str] = set()
         self.wills: list[Publish] = []  # of connections that others have taken over; the caller publishes them
-        self._exact: dict[str, dict[str, None]] = {}  # filter without wildcards -> clients
-        self._wild: dict[str, dict[str, None]] = {}
+        self._exact: dict[str, dict[str, MqttSession]] = {}  # filter without wildcards -> client -> its session
+        self._wild: dict[str, dict[str, MqttSession]] = {}
         self._levels: dict[str, Sequence[str]] = {}  # of each of those
         self._bytes = 0  # of all sessions, queued and in flight
         self._retained_bytes = 0
@@ -265,7 +269,7 @@ class Broker:
                 new = one.filter not in session.filters
                 self._filters += new
                 session.filters[one.filter] = one
-                self._index(one.filter).setdefault(one.filter, {})[session.client_id] = None
+                self._index(one.filter).setdefault(one.filter, {})[session.client_id] = session
                 if one.filter in self._wild:
                     self._levels[one.filter] = one.filter.split("/")
                 codes.append(min(one.qos, 1))
@@ -284,7 +288,7 @@ class Broker:
         """With wildcards each message is looked at when it goes out."""
         return self._index(filter_) is self._wild or rights.may_receive(filter_)
 
-    def _index(self, filter_: str) -> dict[str, dict[str, None]]:
+    def _index(self, filter_: str) -> dict[str, dict[str, MqttSession]]:
         return self._wild if "+" in filter_ or "#" in filter_ else self._exact
 
     def _send_retained(self, session: MqttSession, one: Subscription) -> None:
@@ -312,37 +316,38 @@ class Broker:
         client than that."""
         if message.retain:
             self._retain(message)
-        best: dict[str, Subscription] = {}
-        for client, one in self._subscribers(message.topic):
+        topic, qos = message.topic, message.qos
+        best: dict[str, tuple[MqttSession, Subscription]] = {}
+        for session, one in self._subscribers(topic):
+            client, rights = session.client_id, session.rights
             if (one.no_local and client == sender) or (only and client != only):
                 continue
-            rights = self.sessions[client].rights
-            if rights is not None and not rights.may_receive(message.topic):
+            if rights is not None and not rights.may_receive(topic):
                 continue
-            if client not in best or best[client].qos < one.qos:
-                best[client] = one
-        for client, one in best.items():
+            if client not in best or best[client][1].qos < one.qos:
+                best[client] = session, one
+        for session, one in best.values():
             retain = message.retain and one.as_published
-            copy = Publish(message.topic, message.payload, min(message.qos, one.qos, 1), retain)
-            self._enqueue(self.sessions[client], copy)
+            self._enqueue(session, Publish(topic, message.payload, 1 if qos and one.qos else 0, retain))
 
     def is_heard(self, topic: str) -> bool:
         """A client that is connected has subscribed to it, and gets it."""
-        heard = (self.sessions[client] for client, _ in self._subscribers(topic))
+        heard = (session for session, _ in self._subscribers(topic))
         return any(one.connected and (one.rights is None or one.rights.may_receive(topic)) for one in heard)
 
     def hears(self, topic: str) -> bool:
         """Some session, connected or not, has a subscription to the topic."""
         return next(self._subscribers(topic), None) is not None
 
-    def _subscribers(self, topic: str) -> Iterator[tuple[str, Subscription]]:
-        for client in self._exact.get(topic, ()):
-            yield client, self.sessions[client].filters[topic]
-        levels = topic.split("/")
-        for filter_, clients in self._wild.items():
-            if _levels_match(self._levels[filter_], levels):
-                for client in clients:
-                    yield client, self.sessions[client].filters[filter_]
+    def _subscribers(self, topic: str) -> Iterator[tuple[MqttSession, Subscription]]:
+        for session in self._exact.get(topic, {}).values():
+            yield session, session.filters[topic]
+        if self._wild:
+            levels = topic.split("/")
+            for filter_, sessions in self._wild.items():
+                if levels_match(self._levels[filter_], levels):
+                    for session in sessions.values():
+                        yield session, session.filters[filter_]
 
     def _retain(self, message: Publish) -> None:
         old = self.retained.pop(message.topic, None)
@@ -382,13 +387,11 @@ class Broker:
 
     def acknowledged(self, session: MqttSession, packet_id: int) -> None:
         """As MqttSession.acknowledged, of a session of this broker."""
-        before = session.bytes
-        session.acknowledged(packet_id)
-        self._bytes -= before - session.bytes
+        self._bytes -= session.acknowledged(packet_id)
 
     def take(self, session: MqttSession) -> Publish | None:
         """The session's next message, out of its queue (MqttSession.take); one of QoS 0 is kept no more, one of QoS 1 until it is acknowledged."""
-        before = session.bytes
         message = session.take()
-        self._bytes -= before - session.bytes
+        if message is not None and not message.qos:
+            self._bytes -= _size(message)
         return message

@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 
-from kubeedge.kit.acceptor import Accepted, Acceptor, in_tasks, open_streams
+from kubeedge.kit.acceptor import Accepted, Acceptor, in_tasks, open_transport
 from kubeedge.kit.client_network import client_network
 from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kit.dataclasses import replace
@@ -25,6 +25,7 @@ from kubeedge.mqtt.admission import Admit, Handle, MqttListener, MqttPeer, certi
 from kubeedge.mqtt.codec import Connect, Publish
 from kubeedge.mqtt.connection import READ, MqttConnection
 from kubeedge.mqtt.core import Broker, ClientRights, MqttSession
+from kubeedge.mqtt.turns import LoopTurns
 
 log = logging.getLogger("kubeedge.mqtt")
 
@@ -67,8 +68,9 @@ class MqttServer:
         self._limits = replace(limits, authenticated=broker.limits.sessions)
         self._connections: dict[str, MqttConnection] = {}
         self.held = HeldBytes(_HELD)
-        self._turns = asyncio.Lock()
-        self.acceptor: Acceptor  # once it runs
+        self.space = memoryview(bytearray(READ))
+        self.turns: LoopTurns  # these two once it runs
+        self.acceptor: Acceptor
 
     async def serve(self, listeners: Sequence[MqttListener], ready: Callable[[Sequence[int]], None]) -> None:
         """Until it is cancelled; `ready` gets the ports. Raises OSError when one is taken."""
@@ -77,6 +79,7 @@ class MqttServer:
             for one, listening in zip(listeners, sockets, strict=True):
                 if one.tls is not None:
                     self._tls[_at(listening)] = one.tls
+            self.turns = LoopTurns()
             async with TaskSet("MQTT clients") as tasks:
                 self.acceptor = Acceptor(self._limits, in_tasks(tasks, self._serve, "MQTT client"), owner=_user)
                 ready([listening.getsockname()[1] for listening in sockets])
@@ -104,15 +107,11 @@ class MqttServer:
 
     def wake(self) -> None:
         """Send what the broker has for connected clients."""
-        woken, self.broker.woken = self.broker.woken, set()
-        for client in woken:
-            if (connection := self._connections.get(client)) is not None:
-                connection.push()
-
-    async def turn(self) -> None:
-        """Returns when it is the caller's: in each turn of the loop one client has its packets worked on, in the order of asking."""
-        await self._turns.acquire()
-        asyncio.get_running_loop().call_soon(self._turns.release)
+        if self.broker.woken:
+            woken, self.broker.woken = self.broker.woken, set()
+            for client in woken:
+                if (connection := self._connections.get(client)) is not None:
+                    connection.push()
 
     async def _serve(self, accepted: Accepted) -> None:
         try:
@@ -120,20 +119,22 @@ class MqttServer:
             make = self._tls_of(accepted.socket)
             uid = peer_user(accepted.socket) if make is None else None
             tls = await asyncio.to_thread(make) if make is not None else None
-            reader, writer = await open_streams(accepted.socket, tls=tls, limit=READ)
+            peer = MqttPeer(accepted.address, uid, make is not None)
+            transport, connection = await open_transport(
+                accepted.socket, lambda: MqttConnection(self, accepted, peer), tls=tls
+            )
+            if tls is not None:
+                connection.certified(certificate_names(transport.get_extra_info("peercert")))
         except (OSError, ValueError) as exc:
             log.info("client %s: %s", accepted.address, exc)
             accepted.socket.close()
             return
-        names = certificate_names(writer.get_extra_info("peercert")) if make is not None else ()
-        peer = MqttPeer(accepted.address, uid, make is not None, names)
-        connection = MqttConnection(self, accepted, (reader, writer), peer)
         try:
             with contextlib.suppress(ConnectionError, TimeoutError):
                 await connection.run()
         finally:
             self.held.release(connection)
-            writer.transport.abort()
+            connection.abort()
 
     def _tls_of(self, connection: socket.socket) -> Callable[[], ssl.SSLContext] | None:
         if not self._tls:

@@ -6,11 +6,12 @@ What the server says is checked as strictly as what clients say (codec.py): leng
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
+from kubeedge._fastpath.mqtt import PacketBuffer
 from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.varint import varint
-from kubeedge.mqtt.codec import MALFORMED, PROTOCOL_ERROR, V311, MqttError, Puback, Publish, is_topic
+from kubeedge.mqtt.codec import MALFORMED, PROTOCOL_ERROR, V311, MqttError, Puback, Publish, is_topic, wrong_length
 
 MAX_ANSWER = 1024 * 1024  # bytes of a packet of the server: as much as its session may hold
 
@@ -85,51 +86,41 @@ def disconnect() -> bytes:
     return b"\xe0\x00"
 
 
-class AnswerDecoder:
+if TYPE_CHECKING:
+    _PacketBuffer = PacketBuffer[ServerPacket]
+else:
+    _PacketBuffer = PacketBuffer
+
+
+class AnswerDecoder(_PacketBuffer):
     """Packets of one server, out of what the socket gives. Nothing can be decoded after MqttError."""
 
+    __slots__ = ()
+
     def __init__(self, limit: int = MAX_ANSWER) -> None:
-        self._limit = limit
-        self._buffer = bytearray()
+        super().__init__(limit, V311)
 
     def feed(self, data: bytes) -> Iterator[ServerPacket]:
         """All packets that `data` completes. Raises MqttError."""
-        self._buffer += data
-        while (head := self._head()) is not None:
-            start, size = head
-            if len(self._buffer) < start + size:
-                return
-            first, body = self._buffer[0], bytes(self._buffer[start : start + size])
-            del self._buffer[: start + size]
-            yield _answer(first, body)
+        self.push(data)
+        return iter(self.next, None)
 
-    def _head(self) -> tuple[int, int] | None:
-        size = 0
-        for index in range(1, min(len(self._buffer), 5)):
-            byte = self._buffer[index]
-            size |= (byte & 0x7F) << 7 * (index - 1)
-            if size > self._limit:
-                raise MqttError(f"a packet of more than {self._limit} bytes")
-            if not byte & 0x80:
-                return index + 1, size
-            if index == 4:
-                raise MqttError("a length of more than four bytes")
-        return None
+    def overlong(self, size: int, limit: int) -> NoReturn:
+        raise wrong_length(size, limit)
 
-
-def _answer(first: int, body: bytes) -> ServerPacket:
-    match first >> 4, len(body):
-        case 2, 2 if body[0] < 2:
-            return Connack(bool(body[0]), body[1])
-        case 3, _:
-            return _message(first & 0xF, body)
-        case 4, 2:
-            return Puback(int.from_bytes(body, "big"))
-        case 9, size if size > 2:
-            return Suback(int.from_bytes(body[:2], "big"), tuple(body[2:]))
-        case 13, 0:
-            return Pingresp()
-    raise MqttError(f"a packet of type {first >> 4} and {len(body)} bytes from a server", PROTOCOL_ERROR)
+    def decoded(self, kind: int, flags: int, body: bytes) -> ServerPacket:
+        match kind, len(body):
+            case 2, 2 if body[0] < 2:
+                return Connack(bool(body[0]), body[1])
+            case 3, _:
+                return _message(flags, body)
+            case 4, 2:
+                return Puback(int.from_bytes(body, "big"))
+            case 9, size if size > 2:
+                return Suback(int.from_bytes(body[:2], "big"), tuple(body[2:]))
+            case 13, 0:
+                return Pingresp()
+        raise MqttError(f"a packet of type {kind} and {len(body)} bytes from a server", PROTOCOL_ERROR)
 
 
 def _message(flags: int, body: bytes) -> Publish:

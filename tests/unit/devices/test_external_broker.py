@@ -383,6 +383,65 @@ def test_a_message_that_several_filters_mean_comes_once(directory: Path) -> None
     run(scenario, directory, mosquitto)
 
 
+def test_a_message_that_filters_mean_which_overlap_in_part_comes_once(directory: Path) -> None:
+    """None of them is the wider one. What is published twice comes twice; also what was said while a filter came or went is there."""
+    mosquitto = Mosquitto(directory / "broker")
+    mosquitto.start()
+    row = node_messages.ANSWERS + node_messages.TOPICS
+
+    async def scenario(store: Store) -> None:
+        waiting = UpstreamQueue(directory / "messages.db", 1 << 20, 1e9)
+        upstream = MessageUpstream(store, waiting, wall=lambda: 1_790_000_000.0)
+        found = external_broker(ExternalBrokerConfig(url=mosquitto.url), "edge1", messages=True)
+        assert found is not None
+        twins = DeviceTwins(store, wall=lambda: 1_790_000_000.0)
+        bus = EventBus(twins, "edge1", "", 0, external=found, upstream=upstream)
+
+        async def filters(client: aiomqtt.Client, *names: str) -> None:
+            await store.put(row, node_messages.encode_topics(names))
+            while found._numbers.keys() != set(names) or found._is_changing:
+                await asyncio.sleep(0.01)
+
+        async def got(number: int, last: str) -> list[tuple[str, bytes]]:
+            while not (messages := waiting.after(number, 1000, 1 << 20)) or messages[-1].topic != last:
+                await asyncio.sleep(0.02)
+            return [(one.topic, one.payload) for one in messages]
+
+        async with running(upstream, twins, bus), program(mosquitto) as client:
+            await attached(found)
+            await filters(client, "plant/+/temp", "plant/hall/+", "+/hall/temp", "plant/last")
+            said = [
+                ("plant/hall/temp", b"1"),
+                ("plant/hall/temp", b"1"),
+                ("plant/hall/temp", b"2"),
+                ("plant/hall/x", b"1"),
+            ]
+            said += [
+                ("plant/roof/temp", b"1"),
+                ("hall/user/hall", b"1"),
+                ("plant/hall/temp", b"1"),
+                ("plant/last", b""),
+            ]
+            for topic, payload in said:
+                await client.publish(topic, payload, qos=1)
+            assert await got(0, "plant/last") == said
+            for n in range(10):  # the one by which the first copy came goes, and another one comes
+                after = waiting.after(0, 1000, 1 << 20)[-1].number
+                names = ("plant/+/temp", "+/hall/temp") if n % 2 else ("plant/hall/+", "+/hall/temp")
+                changing = asyncio.create_task(filters(client, *names, "plant/last"))
+                for _ in range(5):
+                    await client.publish("plant/hall/temp", b"meanwhile", qos=1)
+                await changing
+                for _ in range(5):
+                    await client.publish("plant/hall/temp", b"same", qos=1)
+                await client.publish("plant/last", b"", qos=1)
+                payloads = [payload for _, payload in await got(after, "plant/last")]
+                assert payloads.count(b"meanwhile") >= 5, "one that is lost is worse than one that comes twice"
+                assert payloads.count(b"same") == 5
+
+    run(scenario, directory, mosquitto)
+
+
 @pytest.mark.parametrize(
     ("wide", "narrow", "is_wider"),
     [

@@ -166,7 +166,7 @@ def test_messages_on_their_way_to_clients_that_do_not_read_and_wills_have_a_boun
             for number in alive:
                 server.publish(f"s{number}", bytes(250_000), qos=0)
             await asyncio.sleep(0.01)
-            waiting = sum(c._writer.transport.get_write_buffer_size() for c in server._connections.values())
+            waiting = sum(c.transport.get_write_buffer_size() for c in server._connections.values())
             assert server.held.size <= 1024 * 1024 and waiting <= 1024 * 1024
         for _, writer in clients:
             writer.transport.abort()

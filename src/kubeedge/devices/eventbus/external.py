@@ -8,6 +8,7 @@ and the desired values that a device has not go out again with each connection.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 import ssl
@@ -24,6 +25,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from kubeedge.config.devices import ExternalBrokerConfig
 from kubeedge.config.forms import broker
 from kubeedge.devices import topics
+from kubeedge.devices.eventbus.copies import MessageCopies
 from kubeedge.devices.methods import core as methods
 from kubeedge.devices.upstream.core import TOPICS
 from kubeedge.errors import Invalid, KubeEdgeError
@@ -42,6 +44,7 @@ _MAX_PACKET = 256 * 1024  # bytes that the broker may send at once
 _IN_FLIGHT = 64  # messages that we have not acknowledged, and that the broker has not
 _WAITING = 4 * 1024 * 1024  # bytes of ours that a slow broker has not taken, and of its that wait for us
 _KEEPALIVE = 30  # seconds
+_OURS = 1  # the number of our subscriptions that are not for rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +80,18 @@ class _ManualClient(aiomqtt.Client):
         super().__init__(*arguments, **options)
         self._client.manual_ack_set(True)
 
-        self._again: set[int] = (
-            set()
-        )  # identifiers of messages that the broker sends again; no more than it may have in flight
+        #: packet identifiers of messages that the broker sends again; no more than it may have in flight
+        self._again: set[int] = set()
+        self.takes_numbers = True  # of subscriptions, which it puts on their messages
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         if message.dup and message.qos:
             self._again.add(message.mid)
         super()._on_message(client, userdata, message)
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
+        self.takes_numbers = getattr(properties, "SubscriptionIdentifierAvailable", 1) != 0
+        super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def is_again(self, message: aiomqtt.Message) -> bool:
         """The broker has had no acknowledgement of it, and sends it once more."""
@@ -131,6 +138,12 @@ class ExternalBroker:
         self._asked = asyncio.Event()  # for topics of rules, which are others than before
         self._of_rules: Sequence[str] = ()
         self._is_attached = False
+        self._copies = MessageCopies()
+        self._numbers: dict[
+            str, int
+        ] = {}  # of subscriptions for rules; all others have _OURS together, for no two of them overlap
+        self._next_number = itertools.count(_OURS + 1)
+        self._is_changing = False  # subscriptions come and go at this moment
 
     @property
     def is_attached(self) -> bool:
@@ -196,7 +209,7 @@ class ExternalBroker:
         )
         client.pending_calls_threshold = _IN_FLIGHT  # fewer are no reason for a warning
         async with client:
-            await _subscribed(client, self._filters)
+            await _subscribed(client, self._filters, _OURS)
             self._asked.set()
             log.info("broker %s:%d: attached", self._address.host, self._address.port)
             self._is_attached = True
@@ -223,11 +236,30 @@ class ExternalBroker:
             await self._asked.wait()
             self._asked.clear()
             wanted = set(self._of_rules) - covered(self._of_rules, self._filters)
-            if wanted - have:
-                await _subscribed(client, sorted(wanted - have))
-            if unwanted := (have | set(self._of_rules)) - wanted - set(self._filters):  # also those of an earlier life
-                await client.unsubscribe(sorted(unwanted))
+            unwanted = (have | set(self._of_rules)) - wanted - set(self._filters)  # also those of an earlier life
+            if wanted - have or unwanted:
+                self._is_changing = True
+                for one in sorted(wanted - have):
+                    number = self._numbers.get(one) or next(self._next_number)
+                    await _subscribed(client, [one], number)
+                    self._numbers[one] = number
+                if unwanted:
+                    await client.unsubscribe(sorted(unwanted))
+                self._numbers = {one: number for one, number in self._numbers.items() if one in wanted}
+                self._copies.clear()
+                self._is_changing = False
             have = wanted
+
+    def _is_copy(self, client: _ManualClient, message: aiomqtt.Message, payload: bytes) -> bool:
+        """It has come by another of our filters already. While these change nobody can tell, and twice is better than never."""
+        topic = str(message.topic)
+        if self._is_changing or not self._numbers:
+            return False
+        others = sum(matches(one, topic) for one in self._numbers)
+        if others + any(matches(one, topic) for one in self._filters) < 2:
+            return False
+        numbers = getattr(message.properties, "SubscriptionIdentifier", [])
+        return self._copies.has(topic, payload, numbers, again=client.is_again(message))
 
     async def _take(
         self,
@@ -237,10 +269,12 @@ class ExternalBroker:
     ) -> None:
         async for message in client.messages:
             payload = message.payload if isinstance(message.payload, bytes) else b""
-            packet = Publish(
-                str(message.topic), payload, message.qos, dup=client.is_again(message), packet_id=message.mid
-            )
-            future = handle(packet, "")
+            future = None
+            if not self._is_copy(client, message, payload):
+                packet = Publish(
+                    str(message.topic), payload, message.qos, dup=client.is_again(message), packet_id=message.mid
+                )
+                future = handle(packet, "")
             if message.qos:
                 await acks.put((message, future))
 
@@ -286,8 +320,13 @@ def covered(filters: Sequence[str], others: Sequence[str]) -> set[str]:
     }
 
 
-async def _subscribed(client: aiomqtt.Client, filters: Sequence[str]) -> None:
-    codes = await client.subscribe([(each, SubscribeOptions(qos=1)) for each in filters])
+async def _subscribed(client: _ManualClient, filters: Sequence[str], number: int) -> None:
+    """`number` is on each message that comes by this subscription, if the broker can do that."""
+    numbered = None
+    if client.takes_numbers:
+        numbered = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]
+        numbered.SubscriptionIdentifier = number
+    codes = await client.subscribe([(each, SubscribeOptions(qos=1)) for each in filters], properties=numbered)
     if any((code if isinstance(code, int) else code.value) >= 0x80 for code in codes):
         raise Invalid("it refuses subscriptions of this user")
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _CALLING = 16  # calls of methods by programs at once
 _ASKING = 4  # history requests and findings at once; a thread reads the files for each
+_GET, _HISTORY, _FOUND = (f"{topics.DEVICES}{asked}" for asked in ("get", "history/get", "found"))
 TakeFindings: TypeAlias = Callable[[Any], Awaitable[list[str]]]
 
 
@@ -58,6 +59,7 @@ class EventBus:
         self.port = port  # 0: any; the real one once it is ready
         self._twins = twins
         self._node = node
+        self._membership_get = f"{topics.NODE}{node}/membership/get"
         self._address = address
         self._external = external
         self._found = found
@@ -163,17 +165,17 @@ class EventBus:
             except KeyError:
                 event, why = _event(message.payload), f"this node has no device {'/'.join(at.identifier)[:300]}"
                 self._publish(at.topic(f"{at.operation}/result"), topics.failure(event, self._twins.now(), 404, why))
-        elif message.topic == f"{topics.NODE}{self._node}/membership/get":
+        elif message.topic == self._membership_get:
             self._start(message, client, self._members(message), _ASKING)
-        elif message.topic == f"{topics.DEVICES}get":
+        elif message.topic == _GET:
             self._reply(client, message.topic, self._page(message.payload, self._visible(client)))
-        elif message.topic == f"{topics.DEVICES}history/get":
+        elif message.topic == _HISTORY:
             self._start(message, client, self._history(message, client), _ASKING)
         elif self._methods is not None and methods.is_result(message.topic):
             self._methods.answered(message.topic, message.payload)
         elif self._methods is not None and message.topic == methods.ASK:
             self._start(message, client, self._call(message, client, self._methods), _ASKING + _CALLING)
-        elif message.topic == f"{topics.DEVICES}found" and self._found is not None:
+        elif message.topic == _FOUND and self._found is not None:
             self._start(message, client, self._keep_found(message, client, self._found), _ASKING)
         elif self._upstream is not None and self._upstream.topics.has(message.topic):
             packet = message.packet_id if message.qos else 0

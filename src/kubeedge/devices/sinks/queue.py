@@ -12,14 +12,15 @@ When the queue is full the device that has most in it loses its oldest value: on
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from kubeedge.devices.ages import EPOCH, ClockLeaps
+from kubeedge.devices.ages import StampedRows
 from kubeedge.devices.sinks.core import PushedValue
+from kubeedge.kit.queue_file import QueueFile
 
 log = logging.getLogger("kubeedge.devices.sinks")
 
@@ -27,7 +28,6 @@ _ROW = 96  # bytes that a value costs besides its own and its names, with the in
 _TRIM = 256  # values that give way at once
 _DROPPED = 1024 * 1024  # bytes of them that are read for that
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS queue (id INTEGER PRIMARY KEY CHECK (id = 1), uid TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS destination (id INTEGER PRIMARY KEY AUTOINCREMENT, spec TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS waiting (
     number INTEGER PRIMARY KEY AUTOINCREMENT, destination INTEGER NOT NULL, namespace TEXT NOT NULL, device TEXT NOT NULL,
@@ -42,21 +42,25 @@ class PushQueue:
 
     def __init__(self, path: Path, most: int, age: float, elapsed: Callable[[], float] | None = None) -> None:
         """`elapsed`: as ClockLeaps has it."""
-        self._path, self._most, self._age = path, most, age
-        self._leaps, self._ahead, self._is_dated = ClockLeaps(elapsed), 0, False
+        self._most, self._age = most, age
+        self._stamps = StampedRows(elapsed)
+        self._file = QueueFile(path, _SCHEMA, self._read)
         self._lock = threading.Lock()
-        self._db: sqlite3.Connection | None = None
         self._sizes: dict[tuple[str, str], int] = {}  # bytes by device
         self._total = 0
         self._counts: dict[str, int] = {}  # values by destination
         self._ids: dict[str, int] = {}
-        self.uid = ""  # of this queue: with a value's number it names the value everywhere
         self.lost = 0  # values that gave way since the start
 
     @property
     def exists(self) -> bool:
         """A value was queued at some time."""
-        return self._path.exists()
+        return self._file.exists
+
+    @property
+    def uid(self) -> str:
+        """Of this queue: with a value's number it names the value everywhere."""
+        return self._file.uid
 
     @property
     def bytes(self) -> int:
@@ -71,86 +75,35 @@ class PushQueue:
     def open(self) -> None:
         """Reads what waits. A file that is damaged is put aside. Raises OSError."""
         with self._lock:
-            self._opened()
+            self._file.opened()
 
-    def _opened(self) -> sqlite3.Connection:
-        if self._db is None:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            try:
-                self._db = self._read()
-            except sqlite3.DatabaseError as exc:
-                if isinstance(exc, sqlite3.OperationalError):
-                    raise OSError(f"{self._path}: {exc}") from exc
-                log.error("%s is damaged and put aside, what waited in it is lost: %s", self._path, exc)
-                for suffix in ("-wal", "-shm"):
-                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-                self._path.replace(self._path.with_suffix(".damaged"))
-                self._db = self._read()
-        return self._db
-
-    def _read(self) -> sqlite3.Connection:
-        self._is_dated = False
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.close(fd)
-        db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA cache_size=-256")
-            db.execute("PRAGMA wal_autocheckpoint=256")
-            db.executescript(_SCHEMA)
-            db.execute("INSERT OR IGNORE INTO queue VALUES (1, ?)", (os.urandom(8).hex(),))
-            self.uid = str(db.execute("SELECT uid FROM queue").fetchone()[0])
-            self._sizes = {
-                (row[0], row[1]): row[2]
-                for row in db.execute("SELECT namespace, device, SUM(size) FROM waiting GROUP BY namespace, device")
-            }
-            db.execute("DELETE FROM destination WHERE id NOT IN (SELECT DISTINCT destination FROM waiting)")
-            self._ids = {row[1]: row[0] for row in db.execute("SELECT id, spec FROM destination")}
-            counted = dict(db.execute("SELECT destination, COUNT(*) FROM waiting GROUP BY destination").fetchall())
-        except BaseException:
-            db.close()
-            raise
+    def _read(self, db: sqlite3.Connection) -> None:
+        self._stamps.opened()
+        self._sizes = {
+            (row[0], row[1]): row[2]
+            for row in db.execute("SELECT namespace, device, SUM(size) FROM waiting GROUP BY namespace, device")
+        }
+        db.execute("DELETE FROM destination WHERE id NOT IN (SELECT DISTINCT destination FROM waiting)")
+        self._ids = {row[1]: row[0] for row in db.execute("SELECT id, spec FROM destination")}
+        counted = dict(db.execute("SELECT destination, COUNT(*) FROM waiting GROUP BY destination").fetchall())
         self._counts = {spec: counted.get(number, 0) for spec, number in self._ids.items()}
         self._total = sum(self._sizes.values())
-        return db
 
     def close(self) -> None:
         """Idempotent. The next call opens it again: a report that is on its way is kept."""
         with self._lock:
-            if self._db is not None:
-                self._db.close()
-            self._db = None
+            self._file.close()
 
     def append(self, values: Iterable[tuple[str, PushedValue]], now: int) -> None:
         """(destination, value), whose number is given here. `now`: milliseconds since 1970. Raises OSError: none of them is kept."""
         with self._lock:
-            db = self._opened()
-            try:
-                db.execute("PRAGMA synchronous=FULL")
-                db.execute("BEGIN IMMEDIATE")
-                self._date(db, now)
+            with self._file.transaction(durable=True) as db:
+                self._stamps.date(db, now)
                 added = [self._insert(db, spec, value, now) for spec, value in values]
-                db.execute("COMMIT")
-                self._ahead, self._is_dated = 0, now >= EPOCH
-            except (sqlite3.Error, OverflowError) as exc:
-                self._rolled_back(db)
-                raise OSError(f"{self._path}: {exc}") from exc
+            self._stamps.dated(now)
             for spec, device, size in added:
                 self._count(spec, device, size, 1)
-            self._trim(db, now)
-
-    def _date(self, db: sqlite3.Connection, now: int) -> None:
-        """What waits is no older for a clock that was set. What an earlier life stamped without a clock is looked at once."""
-        self._ahead += self._leaps.ahead(now)
-        if self._ahead:
-            db.execute("UPDATE waiting SET queued = MIN(queued + ?, MAX(queued, ?))", (self._ahead, now))
-        if now >= EPOCH and not self._is_dated:
-            db.execute("UPDATE waiting SET queued = ? WHERE queued < ?", (now, EPOCH))
-
-    def _rolled_back(self, db: sqlite3.Connection) -> None:
-        """All that is known comes from the file again."""
-        db.close()
-        self._db = None
+            self._trim(now)
 
     def _insert(
         self, db: sqlite3.Connection, spec: str, value: PushedValue, now: int
@@ -183,39 +136,36 @@ class PushQueue:
         if self._sizes[device] <= 0:
             del self._sizes[device]
 
-    def _trim(self, db: sqlite3.Connection, now: int) -> None:
+    def _trim(self, now: int) -> None:
         try:
             while self._total > self._most and self._sizes:
                 heaviest = max(self._sizes, key=lambda device: self._sizes[device])
                 query = "SELECT number, destination, size FROM waiting WHERE namespace = ? AND device = ? ORDER BY number LIMIT ?"
-                self.lost += self._remove(
-                    db, heaviest, db.execute(query, (*heaviest, _TRIM)).fetchall(), self._total - self._most
-                )
+                self.lost += self._remove(heaviest, self._rows(query, *heaviest, _TRIM), self._total - self._most)
             too_old = now - int(self._age * 1000)
             query = "SELECT number, destination, size, namespace, device, queued FROM waiting ORDER BY number LIMIT ?"
-            for row in db.execute(query, (_TRIM,)).fetchall():  # each append takes some of them
+            for row in self._rows(query, _TRIM):  # each append takes some of them
                 if row[5] >= too_old:
                     break
-                self.lost += self._remove(db, (row[3], row[4]), [row[:3]], row[2])
-        except sqlite3.Error as exc:
-            self._rolled_back(db)
-            log.warning("%s: what is too much stays for now: %s", self._path, exc)
+                self.lost += self._remove((row[3], row[4]), [row[:3]], row[2])
+        except OSError as exc:
+            log.warning("what is too much stays for now: %s", exc)
 
-    def _remove(
-        self, db: sqlite3.Connection, device: tuple[str, str], rows: Sequence[tuple[int, int, int]], enough: int
-    ) -> int:
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._file.reading() as db:
+            return db.execute(query, values).fetchall()
+
+    def _remove(self, device: tuple[str, str], rows: Sequence[tuple[Any, ...]], enough: int) -> int:
         """How many were removed, the first of them until these are enough bytes."""
         names = {number: spec for spec, number in self._ids.items()}
         removed, size = 0, 0
-        db.execute("PRAGMA synchronous=NORMAL")
-        db.execute("BEGIN IMMEDIATE")
-        for number, destination, one in rows:
-            if size >= enough:
-                break
-            db.execute("DELETE FROM waiting WHERE number = ?", (number,))
-            self._count(names[destination], device, -one, -1)
-            removed, size = removed + 1, size + one
-        db.execute("COMMIT")
+        with self._file.transaction(durable=False) as db:
+            for number, destination, one in rows:
+                if size >= enough:
+                    break
+                db.execute("DELETE FROM waiting WHERE number = ?", (number,))
+                self._count(names[destination], device, -one, -1)
+                removed, size = removed + 1, size + one
         if not removed:  # nothing is left of the device: the count was wrong
             self._total -= self._sizes.pop(device, 0)
         return removed
@@ -223,40 +173,28 @@ class PushQueue:
     def first(self, spec: str, count: int, size: int) -> list[PushedValue]:
         """The oldest values for a destination: at most so many, and of so many bytes unless it is one. Raises OSError."""
         query = "SELECT number, namespace, device, property, kind, time, value, size FROM waiting WHERE destination = ? ORDER BY number LIMIT ?"
-        with self._lock:
-            db = self._opened()
-            found: list[PushedValue] = []
-            try:
-                for *row, own in db.execute(query, (self._ids.get(spec, 0), count)):
-                    size -= own
-                    if found and size < 0:
-                        break
-                    found.append(PushedValue(*row))
-            except sqlite3.Error as exc:
-                self._rolled_back(db)
-                raise OSError(f"{self._path}: {exc}") from exc
-            return found
+        found: list[PushedValue] = []
+        with self._lock, self._file.reading() as db:
+            for *row, own in db.execute(query, (self._ids.get(spec, 0), count)):
+                size -= own
+                if found and size < 0:
+                    break
+                found.append(PushedValue(*row))
+        return found
 
     def done(self, spec: str, values: Iterable[PushedValue]) -> None:
         """They need not be sent any more. Raises OSError."""
         with self._lock:
-            db = self._opened()
             gone = []
-            try:
-                db.execute("PRAGMA synchronous=NORMAL")
-                db.execute("BEGIN IMMEDIATE")
+            with self._file.transaction(durable=False) as db:
                 for value in values:
                     row = db.execute("DELETE FROM waiting WHERE number = ? RETURNING size", (value.number,)).fetchone()
                     if row is not None:  # it may have given way meanwhile
                         gone.append(((value.namespace, value.device), int(row[0])))
-                db.execute("COMMIT")
-            except sqlite3.Error as exc:
-                self._rolled_back(db)
-                raise OSError(f"{self._path}: {exc}") from exc
             for device, size in gone:
                 self._count(spec, device, -size, -1)
             if not self._counts.get(spec):
-                self._forget(db, spec)
+                self._forget(spec)
 
     def drop(self, spec: str) -> int:
         """How many values were waiting for a destination that gets none of them any more. Raises OSError."""
@@ -268,12 +206,9 @@ class PushQueue:
             self.done(spec, values)
         return count
 
-    def _forget(self, db: sqlite3.Connection, spec: str) -> None:
+    def _forget(self, spec: str) -> None:
         """Devices change: of a destination that nothing waits for nothing is left."""
         self._counts.pop(spec, None)
         number = self._ids.pop(spec, None)
-        try:
+        with self._file.reading() as db:
             db.execute("DELETE FROM destination WHERE id = ?", (number,))
-        except sqlite3.Error as exc:
-            self._rolled_back(db)
-            raise OSError(f"{self._path}: {exc}") from exc

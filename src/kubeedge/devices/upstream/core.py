@@ -14,7 +14,7 @@ from kubeedge.api.rules import SERVICES
 from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import dataclass, field
 from kubeedge.mqtt.codec import is_filter
-from kubeedge.mqtt.core import matches
+from kubeedge.mqtt.core import levels_match
 
 #: KubeEdge's, whatever the cloud asks for
 TOPICS = ("SYS/dis/upload_records", "$hw/events/upload/#", "+/user/#")
@@ -26,6 +26,9 @@ class CloudTopics:
 
     def __init__(self) -> None:
         self.rules: Sequence[str] = ()
+        self._levels = [
+            one.split("/") for one in TOPICS
+        ]  # of these and of the rules: each message of a client is compared with them
         self.services: frozenset[str] = frozenset()
 
     def set_rules(self, filters: Iterable[str]) -> None:
@@ -33,10 +36,12 @@ class CloudTopics:
         filters = list(filters)
         self.services = frozenset(one.removeprefix(SERVICES) for one in filters if one.startswith(SERVICES))
         self.rules = [one for one in filters if is_filter(one) and not one.startswith("$")]
+        self._levels = [one.split("/") for one in (*TOPICS, *self.rules)]
 
     def has(self, topic: str) -> bool:
         """A message of this topic is for the cloud."""
-        return any(matches(one, topic) for one in TOPICS) or any(matches(one, topic) for one in self.rules)
+        levels = topic.split("/")
+        return any(levels_match(one, levels) for one in self._levels)
 
 
 @dataclass(slots=True)

@@ -10,24 +10,20 @@ already is looked up, also after the agent was killed in between.
 from __future__ import annotations
 
 import hashlib
-import logging
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from kubeedge.api.node_messages import NodeMessage
-from kubeedge.devices.ages import EPOCH, ClockLeaps
+from kubeedge.devices.ages import StampedRows
 from kubeedge.kit.dataclasses import dataclass
-
-log = logging.getLogger("kubeedge.devices.upstream")
+from kubeedge.kit.queue_file import QueueFile
 
 _ROW = 64  # bytes that a message costs besides its own and its topic
 _TRIM = 256  # messages that give way at once
 _REMEMBERED = 8192  # packets whose duplicates are known
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS queue (id INTEGER PRIMARY KEY CHECK (id = 1), uid TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS waiting (
     number INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, queued INTEGER NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS packet (
@@ -53,11 +49,10 @@ class UpstreamQueue:
 
     def __init__(self, path: Path, most: int, age: float, elapsed: Callable[[], float] | None = None) -> None:
         """`elapsed`: as ClockLeaps has it."""
-        self._path, self._most, self._age = path, most, age
-        self._leaps, self._ahead, self._is_dated = ClockLeaps(elapsed), 0, False
+        self._most, self._age = most, age
+        self._stamps = StampedRows(elapsed)
+        self._file = QueueFile(path, _SCHEMA, self._read)
         self._lock = threading.Lock()
-        self._db: sqlite3.Connection | None = None
-        self.uid = ""  # of this queue: with a message's number it names the message everywhere
         self.bytes = 0  # of all messages that wait, with what each costs in the file
         self.count = 0
         self.kept = 0  # messages since the start
@@ -66,65 +61,34 @@ class UpstreamQueue:
     @property
     def exists(self) -> bool:
         """A message was queued at some time."""
-        return self._path.exists()
+        return self._file.exists
+
+    @property
+    def uid(self) -> str:
+        """Of this queue: with a message's number it names the message everywhere."""
+        return self._file.uid
 
     def open(self) -> None:
         """Reads what waits. A file that is damaged is put aside. Raises OSError."""
         with self._lock:
-            self._opened()
+            self._file.opened()
 
     def close(self) -> None:
         """Idempotent. The next call opens it again."""
         with self._lock:
-            self._closed()
+            self._file.close()
 
-    def _closed(self) -> None:
-        if self._db is not None:
-            self._db.close()
-        self._db = None
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._db is None:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            try:
-                self._db = self._read()
-            except sqlite3.DatabaseError as exc:
-                if isinstance(exc, sqlite3.OperationalError):
-                    raise OSError(f"{self._path}: {exc}") from exc
-                log.error("%s is damaged and put aside, what waited in it is lost: %s", self._path, exc)
-                for suffix in ("-wal", "-shm"):
-                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-                self._path.replace(self._path.with_suffix(".damaged"))
-                self._db = self._read()
-        return self._db
-
-    def _read(self) -> sqlite3.Connection:
-        self._is_dated = False
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA cache_size=-256")
-            db.execute("PRAGMA wal_autocheckpoint=256")
-            db.executescript(_SCHEMA)
-            db.execute("INSERT OR IGNORE INTO queue VALUES (1, ?)", (os.urandom(8).hex(),))
-            self.uid = str(db.execute("SELECT uid FROM queue").fetchone()[0])
-            query = "SELECT COUNT(*), COALESCE(SUM(LENGTH(payload) + LENGTH(topic)), 0) FROM waiting"
-            self.count, size = db.execute(query).fetchone()
-            self.bytes = size + self.count * _ROW
-        except BaseException:
-            db.close()
-            raise
-        return db
+    def _read(self, db: sqlite3.Connection) -> None:
+        self._stamps.opened()
+        query = "SELECT COUNT(*), COALESCE(SUM(LENGTH(payload) + LENGTH(topic)), 0) FROM waiting"
+        self.count, size = db.execute(query).fetchone()
+        self.bytes = size + self.count * _ROW
 
     def append(self, messages: Iterable[IncomingMessage], now: int) -> None:
         """They are on the disk when it returns. `now`: milliseconds since 1970. Raises OSError: none of them is kept."""
         with self._lock:
-            db = self._opened()
-            try:
-                db.execute("PRAGMA synchronous=FULL")
-                db.execute("BEGIN IMMEDIATE")
-                self._date(db, now)
+            with self._file.transaction(durable=True) as db:
+                self._stamps.date(db, now)
                 for message in messages:
                     if not message.topic:
                         db.execute("DELETE FROM packet WHERE client = ?", (message.client,))
@@ -136,19 +100,7 @@ class UpstreamQueue:
                         self.bytes += _size(message.topic, message.payload)
                 db.execute("DELETE FROM packet WHERE number <= (SELECT MAX(number) FROM packet) - ?", (_REMEMBERED,))
                 self._trim(db, now)
-                db.execute("COMMIT")
-                self._ahead, self._is_dated = 0, now >= EPOCH
-            except (sqlite3.Error, OverflowError) as exc:
-                self._closed()  # all that is known comes from the file again
-                raise OSError(f"{self._path}: {exc}") from exc
-
-    def _date(self, db: sqlite3.Connection, now: int) -> None:
-        """What waits is no older for a clock that was set. What an earlier life stamped without a clock is looked at once."""
-        self._ahead += self._leaps.ahead(now)
-        if self._ahead:
-            db.execute("UPDATE waiting SET queued = MIN(queued + ?, MAX(queued, ?))", (self._ahead, now))
-        if now >= EPOCH and not self._is_dated:
-            db.execute("UPDATE waiting SET queued = ? WHERE queued < ?", (now, EPOCH))
+            self._stamps.dated(now)
 
     def _is_new(self, db: sqlite3.Connection, message: IncomingMessage) -> bool:
         digest = hashlib.blake2b(message.payload + message.topic.encode(), digest_size=8).digest()
@@ -183,41 +135,26 @@ class UpstreamQueue:
         """The oldest messages after that one: at most so many, and of so many bytes unless it is one. Raises OSError."""
         query = "SELECT number, time, topic, payload FROM waiting WHERE number > ? ORDER BY number LIMIT ?"
         found: list[NodeMessage] = []
-        with self._lock:
-            try:
-                for row in self._opened().execute(query, (number, count)):
-                    message = NodeMessage(row[0], row[1], row[2], bytes(row[3]))
-                    size -= message.size
-                    if found and size < 0:
-                        break
-                    found.append(message)
-            except sqlite3.Error as exc:
-                self._closed()
-                raise OSError(f"{self._path}: {exc}") from exc
+        with self._lock, self._file.reading() as db:
+            for row in db.execute(query, (number, count)):
+                message = NodeMessage(row[0], row[1], row[2], bytes(row[3]))
+                size -= message.size
+                if found and size < 0:
+                    break
+                found.append(message)
         return found
 
     def done(self, number: int) -> None:
         """The cloud has all messages up to that one. A number that was not given yet: this file is an older copy of the queue, whose
         next numbers the cloud has for other messages. It is another queue from here on. Raises OSError."""
-        with self._lock:
-            db = self._opened()
-            try:
-                db.execute("PRAGMA synchronous=NORMAL")
-                db.execute("BEGIN IMMEDIATE")
-                newest = db.execute(
-                    "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'waiting'"
-                ).fetchone()
-                if number > newest[0]:
-                    self.uid = os.urandom(8).hex()
-                    db.execute("UPDATE queue SET uid = ?", (self.uid,))
-                else:
-                    query = "DELETE FROM waiting WHERE number <= ? RETURNING topic, payload"
-                    for topic, payload in db.execute(query, (number,)).fetchall():
-                        self._forget(_size(topic, payload))
-                db.execute("COMMIT")
-            except sqlite3.Error as exc:
-                self._closed()
-                raise OSError(f"{self._path}: {exc}") from exc
+        newest = "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'waiting'"
+        with self._lock, self._file.transaction(durable=False) as db:
+            if number > db.execute(newest).fetchone()[0]:
+                self._file.rename(db)
+            else:
+                query = "DELETE FROM waiting WHERE number <= ? RETURNING topic, payload"
+                for topic, payload in db.execute(query, (number,)).fetchall():
+                    self._forget(_size(topic, payload))
 
 
 def _size(topic: str, payload: bytes) -> int:
