@@ -6,6 +6,7 @@ from then on. Whoever holds the stand-in goes on with it: it has all names of th
 
 from __future__ import annotations
 
+import _locale
 import importlib
 import os
 import sys
@@ -55,7 +56,7 @@ def defer(name: str, **answers: object) -> None:
 def standard_library() -> None:
     """What asyncio, subprocess, uuid, pathlib, shutil and dataclasses import for cases that an agent seldom meets: 70 kB to 1 MB each."""
     defer("inspect", **_inspect())  # and with it ast and dis
-    defer("locale")  # subprocess: text instead of bytes
+    defer("locale", getencoding=_locale.getencoding)  # subprocess: text instead of bytes
     defer("platform", system=lambda: os.uname().sysname)  # uuid
     defer("textwrap")  # traceback of Python 3.11
     defer("tokenize")  # linecache of Python 3.11
@@ -76,12 +77,22 @@ def _later(module: str, name: str) -> Callable[..., Any]:
 
 
 def _inspect() -> dict[str, object]:
-    answers: dict[str, object] = {"iscoroutinefunction": _is_coroutine_function}  # asyncio: each signal handler
+    answers: dict[str, object] = {
+        "iscoroutinefunction": _is_coroutine_function,  # asyncio: each signal handler
+        "isfunction": lambda it: isinstance(it, types.FunctionType),  # asyncio: what it says of a task
+        "unwrap": _unwrapped,
+    }
     if sys.flags.optimize > 1:  # dataclasses of others: a docstring for each that has none, where none has one
         answers["signature"] = lambda cls: "" if isinstance(cls, type) else _later("inspect", "signature")(cls)
     if sys.version_info >= (3, 13):
         answers["get_annotations"] = lambda cls: {**cls.__dict__.get("__annotations__", {})}  # dataclasses of others
     return answers
+
+
+def _unwrapped(function: Any) -> Any:
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return function
 
 
 def _is_coroutine_function(function: Any) -> bool:
