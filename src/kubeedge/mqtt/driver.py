@@ -11,6 +11,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from kubeedge.kit.acceptor import Accepted, Acceptor, in_tasks, open_transport
 from kubeedge.kit.client_network import client_network
@@ -23,9 +24,11 @@ from kubeedge.kit.tasks import TaskSet
 from kubeedge.mqtt import codec
 from kubeedge.mqtt.admission import Admit, Handle, MqttListener, MqttPeer, certificate_names
 from kubeedge.mqtt.codec import Connect, Publish
-from kubeedge.mqtt.connection import READ, MqttConnection
 from kubeedge.mqtt.core import Broker, ClientRights, MqttSession
 from kubeedge.mqtt.turns import LoopTurns
+
+if TYPE_CHECKING:
+    from kubeedge.mqtt.connection import MqttConnection
 
 log = logging.getLogger("kubeedge.mqtt")
 
@@ -114,6 +117,8 @@ class MqttServer:
                     connection.push()
 
     async def _serve(self, accepted: Accepted) -> None:
+        from kubeedge.mqtt.connection import READ, MqttConnection  # with the first client
+
         try:
             accepted.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ)
             make = self._tls_of(accepted.socket)
