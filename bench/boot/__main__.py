@@ -56,7 +56,7 @@ class Boot:
         recorded: Path | None = None,
     ) -> None:
         name = "boot" if board == "tiny" else f"boot-{board}"
-        self.report = Report(name if steps == "all" else f"{name}-{steps}", results)
+        self.report = Report(name if steps in ("all", board) else f"{name}-{steps}", results)
         self.board, self.emulated = board, EMULATED[board]
         self.steps, self.key, self.recorded = steps, key, recorded
         self.build = BUILD / board  # of its own: boards may be tried beside each other

@@ -89,10 +89,12 @@ def _device(name: str, protocol: str, config: dict[str, Any], *properties: _Prop
             ],
         },
     }
-    uses = [
-        {"name": n, "collectCycle": 2000, "visitors": {"protocolName": protocol, "configData": visitor}}
-        for n, _, _, visitor in properties
-    ]
+    uses = []
+    for n, _, _, visitor in properties:
+        use: dict[str, Any] = {"name": n, "visitors": {"protocolName": protocol, "configData": visitor}}
+        if protocol != "can" and "push" not in visitor:  # else it comes by itself
+            use["collectCycle"] = 2000
+        uses.append(use)
     device = {
         "apiVersion": API,
         "kind": "Device",

@@ -62,22 +62,25 @@ class FieldDevices:
     def all(self) -> None:
         """Each says what it has seen."""
         self._start_tools()
+        self._chip()
         self._gpio()
         self._power_button()
         self._can()
         self._modbus()
-        self._lines()
+        self._text()
         self._bluetooth()
         self._everything_again()
 
     # -- what is behind the machine's hardware -----------------------------------------------------------------------
 
-    def _gpio(self) -> None:
+    def _chip(self) -> None:
         self._apply(device_manifests.panel())
         self._wait("panel", "a chip that is not there yet", lambda one: "no GPIO chip" in json.dumps(one["status"]))
         self._in_machine(_MAKE_CHIP)
         self._has("panel", {"door": "false", "pulses": "0", "level": "0"}, is_ready=True)
         self._run.say("gpio: a chip by its label, that came after its Device; lines by offset and by name")
+
+    def _gpio(self) -> None:
         self._pull(1, True)
         self._pull(3, True)
         self._has("panel", {"door": "true", "level": "1"})
@@ -112,7 +115,7 @@ class FieldDevices:
         self._run.say("can: two controllers on one bus, set up with 500 kbit/s by the mapper")
         self._tool("cansend", "can1", "181#C800")
         self._tool("cansend", "can1", "18FEF100#7D00")
-        self._has("engine", {"speed": "50", "temperature": "85"})
+        self._has("engine", {"speed": "50.0", "temperature": "85"})
         self._heard("can1", "201", lambda: self._set("engine", limit="4660"), "00341200")
         self._run.say("can: can-utils' frames with 11 and 29 bits arrive, and candump gets one of ours")
 
@@ -131,13 +134,13 @@ class FieldDevices:
         self._has("boiler", {"target": "35", "pump": "false"}, is_ready=True)
         self._run.say("modbus: written; unplugged, plugged in again, and the desired values are written again")
 
-    def _lines(self) -> None:
+    def _text(self) -> None:
         self._peer("text_scale.py", machine.TEXT_PORT)
         self._apply(device_manifests.scale())
         self._has("scale", {"weight": "12.5"}, is_ready=True)
         self._wait("scale", "an alarm that comes by itself", lambda one: int(values(one).get("alarms", "0")) > 1)
         self._set("scale", tare="500")
-        self._has("scale", {"weight": "12"})
+        self._has("scale", {"weight": "12.0"})
         self._run.say("serial: asked, told, and lines that come by themselves")
 
     def _bluetooth(self) -> None:
@@ -157,7 +160,7 @@ class FieldDevices:
     def _everything_again(self) -> None:
         """The process of the mappers is killed: one more of them, and all desired values are written again."""
         before = self._written()
-        self._in_machine("kill -9 $(pgrep -f 'mapper several')")
+        self._in_machine("for p in /proc/[0-9]*; do grep -q 'severa[l]' $p/cmdline && kill -9 ${p#/proc/}; done; true")
         self._until(lambda: self._written() > before, "what is desired is written again")
         for name in ("panel", "board", "boiler", "scale", "thermometer"):
             self._wait(name, "Ready", ready)
@@ -239,7 +242,7 @@ class FieldDevices:
         return self._tool("/bin/busybox", "chroot", "/machine", "/bin/sh", "-c", script)
 
     def _pull(self, line: int, high: bool) -> None:
-        self._in_machine(f"echo pull-{'up' if high else 'down'} >{self._sysfs(line)}/pull")
+        self._in_machine(f"for file in {self._sysfs(line)}/pull; do echo pull-{'up' if high else 'down'} >$file; done")
 
     def _line(self, line: int) -> str:
         return self._in_machine(f"cat {self._sysfs(line)}/value").strip()
@@ -252,10 +255,17 @@ class FieldDevices:
 
     def _attach(self) -> None:
         self._in_machine("modprobe hci_uart")
-        self._tool(
-            "sh",
-            "-c",
-            "/bin/busybox setsid /bin/btattach -B /machine/dev/ttyS1 -P h4 -S 115200 >/dev/null 2>&1 </dev/null &",
+        attach = (
+            "/bin/btattach",
+            "-B",
+            "/machine/dev/ttyS1",
+            "-P",
+            "h4",
+            "-S",
+            "115200",
+        )  # as long as the machine runs
+        self._run.host.spawn(
+            *self._run.kubectl.argv("exec", "tools", "--", *attach), log=self._run.build / "btattach.log"
         )
         self._until(lambda: "hci0" in self._in_machine("ls /sys/class/bluetooth"), "hci0")
 
@@ -265,7 +275,7 @@ class FieldDevices:
         log = self._run.build / "candump.log"
         log.unlink(missing_ok=True)
         process = self._run.host.spawn(*command, log=log)
-        self._until(lambda: "candump" in self._in_machine("ps"), "candump listens")
+        self._until(lambda: "candump" in self._in_machine("cat /proc/[0-9]*/comm 2>/dev/null"), "candump listens")
         act()
         self._until(lambda: process.poll() is not None, "candump has got a frame")
         assert f"{number}#{data}" in log.read_text(), log.read_text()

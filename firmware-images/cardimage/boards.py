@@ -26,7 +26,7 @@ _SSH = ("dropbear-bin", "libtomcrypt1", "libtommath1", "libcrypt1")
 _BASE = ("libc6", "libgcc-s1", "busybox-static", "base-files", "tzdata", "ca-certificates")
 _WIRELESS = (
     *("wpasupplicant", "libdbus-1-3", "libnl-3-200", "libnl-genl-3-200", "libnl-route-3-200", "libpcsclite1"),
-    *("libreadline8t64", "wireless-regdb", "firmware-brcm80211"),
+    *("libreadline8t64", "wireless-regdb", "firmware-brcm80211", "bluez-firmware"),
 )
 
 _SYSTEMD = (
@@ -129,6 +129,9 @@ _WIRELESS_FIRMWARE = tuple(
     for end in ("-sdio.bin", "-sdio.clm_blob", "-sdio.raspberrypi,*")
 )
 
+#: of the same chips' Bluetooth
+_BLUETOOTH_FIRMWARE = tuple(f"brcm/BCM{chip}.hcd" for chip in ("43430A1", "43430B0", "4345C0", "4345C5"))
+
 
 def _raspberry_pi(
     name: str, description: str, trees: tuple[str, ...], stage: tuple[str, ...], imager: tuple[str, ...]
@@ -146,7 +149,7 @@ def _raspberry_pi(
         256 << 20,
         96 << 20,
         Firmware((("raspi-firmware", "usr/lib/raspi-firmware", stage), _U_BOOT), trees, _CONFIG),
-        ("regulatory.db*", *_WIRELESS_FIRMWARE),
+        ("regulatory.db*", *_WIRELESS_FIRMWARE, *_BLUETOOTH_FIRMWARE),
         imager,
     )
 

@@ -11,7 +11,8 @@ A mapper is a process of its own and talks to the agent by MQTT alone.
 """
 
 from kubeedge.mapper.mapper import Mapper
+from kubeedge.mapper.values import NOTHING
 from kubeedge.mapper.values import MappedDevice as Device
 from kubeedge.mapper.values import MappedProperty as Property
 
-__all__ = ["Device", "Mapper", "Property"]
+__all__ = ["NOTHING", "Device", "Mapper", "Property"]

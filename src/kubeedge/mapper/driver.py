@@ -18,7 +18,7 @@ from kubeedge.kit.tasks import until_one_ends
 from kubeedge.mapper import methods
 from kubeedge.mapper.core import DeviceCycle, errors_of
 from kubeedge.mapper.methods import AskedMethod
-from kubeedge.mapper.values import MappedDevice, MappedProperty
+from kubeedge.mapper.values import NOTHING, MappedDevice, MappedProperty
 
 log = logging.getLogger("kubeedge.mapper")
 
@@ -290,6 +290,9 @@ class DeviceRunner:
     def _got(self, prop: MappedProperty, value: Any) -> None:
         """A value, or the exception that came instead of it. Raises ConnectionError when the connection is of no use."""
         now = asyncio.get_running_loop().time()
+        if value is NOTHING:
+            self.cycle.read(prop.name, now)
+            return
         try:
             if isinstance(value, Exception):
                 raise value

@@ -20,7 +20,7 @@ from typing import Any
 from kubeedge.errors import Invalid, Misuse
 from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.methods import AskedMethod, given
-from kubeedge.mapper.values import MappedDevice, MappedProperty, mapped
+from kubeedge.mapper.values import NOTHING, MappedDevice, MappedProperty, mapped
 
 
 class SimulatedDevice:
@@ -107,6 +107,8 @@ class SimulatedDevice:
             value = await self._handlers.call(self._handlers.read, self._client, prop)
         else:
             raise Misuse("this mapper reads nothing: its devices send their values")
+        if value is NOTHING:
+            raise prop.invalid("has no value to be read")
         text = prop.text(value)
         if why := prop.refusal(text):
             raise prop.invalid(f"{text[:40]!r} {why}")

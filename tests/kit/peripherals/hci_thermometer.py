@@ -4,6 +4,8 @@ Says "ready", and "written HEX" when its target is set. "drop" on standard input
 """
 
 import asyncio
+import os
+import stat
 import sys
 
 from bumble import hci
@@ -52,7 +54,8 @@ async def main(address: str, port: str) -> None:
     print("ready", flush=True)
     loop, number = asyncio.get_running_loop(), 0
     lines = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    if stat.S_ISFIFO(os.fstat(0).st_mode):  # whoever has started it may want something of it
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     drops = asyncio.create_task(drop(lines, device))
     while not drops.done():
         await asyncio.sleep(0.1)

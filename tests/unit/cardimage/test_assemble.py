@@ -101,4 +101,7 @@ def test_a_key_is_made_once_and_is_for_its_owner_alone(tmp_path: Path) -> None:
 def test_every_board_fits_its_card() -> None:
     assert edgecore.CARD == card.DISK
     for board in BOARDS.values():
+        if board.name.startswith("rpi") or board.name in ("zero2w", "devices"):
+            names = {"can_raw", "gs_usb", "ftdi_sio", "hci_uart", "btusb", "i2c_dev"}
+            assert names <= set(board.module_names), "what devices of the field are behind"
         assert board.boot_size >= 64 << 20 and board.slot_size % (4 << 20) == 0 and len(image.arguments(board)) < 480

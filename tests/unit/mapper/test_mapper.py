@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from kubeedge.devices.eventbus.module import EventBus
 from kubeedge.devices.module import DeviceTwins
 from kubeedge.errors import Invalid
 from kubeedge.kit.tasks import cancel_and_wait
-from kubeedge.mapper import Device, Mapper, Property
+from kubeedge.mapper import NOTHING, Device, Mapper, Property
 from kubeedge.mapper.modbus.driver import modbus_mapper
 from kubeedge.mapper.virtual.driver import virtual_mapper
 from kubeedge.store.model import Store
@@ -237,6 +238,31 @@ def test_what_handlers_do_wrong_is_said_with_device_and_property(
         "device default/hall: property target: '9' is greater than the maximum, 5",
     ):
         assert caplog.text.count(line) == 1, caplog.text
+
+
+def test_a_property_that_can_only_be_written_is_no_error(tmp_path: Path) -> None:
+    """And what a handler has forgotten to return is one."""
+    mapper, asked = Mapper("odd"), Counter[str]()
+
+    @mapper.read
+    async def read(client: None, prop: Property) -> Any:
+        asked[prop.name] += 1
+        return {"level": 1, "tare": NOTHING}.get(prop.name)
+
+    async def scenario(node: Node) -> None:
+        cycle = {"type": "INT", "collectCycle": 20}
+        await node.desire(HALL, {"level": cycle, "tare": cycle}, "odd")
+        async with running(mapper, node):
+            await until(
+                lambda: asked["tare"] > 3 and node.reported() == {"level": "1"} and node.state() == "online",
+                lambda: (asked, node.reported(), node.state()),
+            )
+            await node.desire(HALL, {"level": cycle, "tare": cycle, "forgotten": cycle}, "odd")
+            await until(lambda: node.state() == "unhealthy", lambda: mapper.health)
+            assert list(mapper.health["devices"]["default/hall"]["errors"]) == ["forgotten"]
+        assert node.reported() == {"level": "1"}
+
+    on_a_node(tmp_path, scenario)
 
 
 def test_a_handler_that_reads_many_fails_for_those_alone_and_a_lost_connection_for_the_device(tmp_path: Path) -> None:

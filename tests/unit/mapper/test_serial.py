@@ -25,6 +25,7 @@ PROPERTIES: dict[str, Any] = {
     "second": {"type": "INT", "visitors": {"configData": {"request": "L?", "start": "L ", "separator": ",", "field": 1}}},
     "json": {"type": "INT", "visitors": {"configData": {"request": "J?", "pointer": "/a/1"}}},
     "target": {"type": "INT", "visitors": {"configData": {"request": "S?", "start": "S=", "write": "S={value}", "answer": "OK"}}},
+    "tare": {"type": "INT", "visitors": {"configData": {"write": "S={value}", "answer": "OK"}}},
     "silent": {"type": "INT", "visitors": {"configData": {"request": "X?"}}},
     "weight": {"type": "FLOAT", "accessMode": "ReadOnly", "visitors": {"configData": {"push": True, "start": "W:"}}},
 }  # fmt: skip
@@ -91,6 +92,10 @@ def test_lines_are_asked_for_set_and_sent_by_the_device_itself(line: str) -> Non
             assert await device.read("target") == "-3"
             with pytest.raises(Invalid, match="property target: the device answers 'NO'"):
                 await device.write("target", "99")
+            with pytest.raises(Invalid, match="property tare: has no value to be read"):
+                await device.read("tare")
+            await device.write("tare", "7")
+            assert await device.read("tare") == "7"
             scale.port.write(b"W:2.25\nW:x\n")
             await device.sends("weight", "2.25")
             while "weight" not in device.errors:

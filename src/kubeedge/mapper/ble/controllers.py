@@ -82,7 +82,7 @@ def _take(sock: socket.socket, number: int) -> None:
 
 
 def user_channel(number: int) -> bytes:
-    """A sockaddr_hci."""
+    """The sockaddr_hci by which a socket has the controller of that number for itself."""
     return struct.pack("=HHH", _BLUETOOTH, number, _USER_CHANNEL)
 
 

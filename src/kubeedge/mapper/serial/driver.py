@@ -13,7 +13,7 @@ from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.serial import core
 from kubeedge.mapper.serial.core import LineVisitor
 from kubeedge.mapper.serial_port import SerialPort
-from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue
+from kubeedge.mapper.values import NOTHING, MappedDevice, MappedProperty, TypedValue
 
 _TIMEOUT = 2000  # milliseconds
 _UNASKED = 16  # lines that are nobody's answer, in a row, until a request is given up
@@ -32,6 +32,7 @@ class LineClient:
         self._asking = 0
         self._report: Callable[[Mapping[str, Any]], None] = lambda values: None
         self._pushed: dict[str, LineVisitor] = {}
+        self._written: dict[str, TypedValue] = {}
         for prop in device.properties.values():
             with contextlib.suppress(Invalid):  # `listen` says what is wrong
                 if prop.is_pushed:
@@ -71,10 +72,10 @@ class LineClient:
         return bool(values)
 
     async def read(self, prop: MappedProperty) -> TypedValue:
-        """Raises Invalid for another answer; TimeoutError, which is this property's alone; OSError."""
+        """NOTHING of a property that can only be written, until it is. Raises Invalid for another answer; TimeoutError, which is this property's alone; OSError."""
         visitor = core.visitor_of(prop)
-        if not visitor.request:
-            raise prop.invalid("its visitor has no request")
+        if not visitor.request:  # it can only be written: its value is what was
+            return self._written.get(prop.name, NOTHING)
         return core.value_of(prop, visitor, await self._ask(prop, visitor.request, visitor.start))
 
     async def write(self, prop: MappedProperty, value: TypedValue) -> None:
@@ -88,6 +89,7 @@ class LineClient:
         else:
             async with self._turn:
                 self._port.write(line.encode() + self._end)
+        self._written[prop.name] = value
 
     async def _ask(self, prop: MappedProperty, line: str, start: str) -> str:
         """The answer that begins so; other lines are left out, up to a number."""
