@@ -20,9 +20,8 @@ from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import dataclass, field
 
 TypedValue: TypeAlias = int | float | bool | str | bytes
-NOTHING: Any = (
-    object()
-)  # what a handler gives for a property that has no value to be read: one that can only be written
+#: what a handler gives for a property that has no value to be read: one that can only be written
+NOTHING: Any = object()
 
 COLLECT = 1.0  # seconds between two readings where the Device says nothing
 _SHORTEST = 0.01  # seconds: a faster cycle would leave a small machine time for nothing else

@@ -38,7 +38,6 @@ from kubeedge.mqtt.turns import LoopTurns
 log = logging.getLogger("kubeedge.mqtt")
 
 _CONNECT = 5.0  # seconds from its first byte on until a client has said who it is
-READ = 32 * 1024  # bytes at once, and of the buffers between the kernel and us: there are hundreds of clients
 _STALLED = 60.0  # seconds after which a client that reads nothing is cut off
 _AT_ONCE = 8  # filters of a SUBSCRIBE that are compared with what is retained before others have their turn
 
@@ -54,7 +53,7 @@ class ConnectionServer(Protocol):
     admit: Admit | None
     refused: int
     turns: LoopTurns
-    space: memoryview  # of READ bytes, for what any socket gives: it is taken out at once
+    space: memoryview  # for what any socket gives: it is taken out at once
 
     def wake(self) -> None:
         """Send what the broker has for connected clients."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kubeedge.mqtt")
 
+_READ = 32 * 1024  # bytes at once, and of the buffers between the kernel and us: there are hundreds of clients
 _FIRST_BYTE = 5.0  # seconds until a client says something
 #: bytes of packets that have not come to their ends, of messages on their way and of wills, of all clients
 _HELD = 8 * 1024 * 1024
@@ -71,7 +72,7 @@ class MqttServer:
         self._limits = replace(limits, authenticated=broker.limits.sessions)
         self._connections: dict[str, MqttConnection] = {}
         self.held = HeldBytes(_HELD)
-        self.space = memoryview(bytearray(READ))
+        self.space = memoryview(bytearray(_READ))
         self.turns: LoopTurns  # these two once it runs
         self.acceptor: Acceptor
 
@@ -117,10 +118,10 @@ class MqttServer:
                     connection.push()
 
     async def _serve(self, accepted: Accepted) -> None:
-        from kubeedge.mqtt.connection import READ, MqttConnection  # with the first client
+        from kubeedge.mqtt.connection import MqttConnection  # with the first client
 
         try:
-            accepted.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ)
+            accepted.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _READ)
             make = self._tls_of(accepted.socket)
             uid = peer_user(accepted.socket) if make is None else None
             tls = await asyncio.to_thread(make) if make is not None else None

@@ -32,7 +32,7 @@ class LineClient:
         self._asking = 0
         self._report: Callable[[Mapping[str, Any]], None] = lambda values: None
         self._pushed: dict[str, LineVisitor] = {}
-        self._written: dict[str, TypedValue] = {}
+        self._written: dict[str, Any] = {}
         for prop in device.properties.values():
             with contextlib.suppress(Invalid):  # `listen` says what is wrong
                 if prop.is_pushed:
@@ -71,7 +71,7 @@ class LineClient:
             self._report(values)
         return bool(values)
 
-    async def read(self, prop: MappedProperty) -> TypedValue:
+    async def read(self, prop: MappedProperty) -> Any:
         """NOTHING of a property that can only be written, until it is. Raises Invalid for another answer; TimeoutError, which is this property's alone; OSError."""
         visitor = core.visitor_of(prop)
         if not visitor.request:  # it can only be written: its value is what was
