@@ -1,11 +1,10 @@
 """How old what waits on the disk is, on a machine whose clock is set at some time: after its start, when the network is there, or by whoever got it wrong.
 
-Such a leap makes nothing older. What was stamped before it is stamped anew, so that it is never given up for an age that it has not.
+Such a leap makes nothing older. What was stamped before it is stamped anew, so that it is never given up for an age that it has not. Pure.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 
 from kubeedge.kit.dataclasses import dataclass
@@ -33,26 +32,3 @@ class ClockLeaps:
     def stamp(self, old: int, ahead: int, now: int) -> int:
         """The stamp that something has after a leap."""
         return now if old < EPOCH <= now else min(old + ahead, max(old, now))
-
-
-class StampedRows:
-    """The `queued` of the rows of a queue's table `waiting`, which each append looks at first."""
-
-    def __init__(self, elapsed: Callable[[], float] | None) -> None:
-        self._leaps, self._ahead, self._is_dated = ClockLeaps(elapsed), 0, False
-
-    def opened(self) -> None:
-        """The file was opened: what an earlier life stamped without a clock is looked at once."""
-        self._is_dated = False
-
-    def date(self, db: sqlite3.Connection, now: int) -> None:
-        """What waits is no older for a clock that was set. In a transaction of the caller, who calls `dated` after it."""
-        self._ahead += self._leaps.ahead(now)
-        if self._ahead:
-            db.execute("UPDATE waiting SET queued = MIN(queued + ?, MAX(queued, ?))", (self._ahead, now))
-        if now >= EPOCH and not self._is_dated:
-            db.execute("UPDATE waiting SET queued = ? WHERE queued < ?", (now, EPOCH))
-
-    def dated(self, now: int) -> None:
-        """That is in the file."""
-        self._ahead, self._is_dated = 0, now >= EPOCH

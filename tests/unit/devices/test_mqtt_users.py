@@ -58,7 +58,12 @@ class Person:
         self._codes: queue.Queue[Any] = queue.Queue()
         self._connected: queue.Queue[Any] = queue.Queue()
         self._acks: queue.Queue[Any] = queue.Queue()
-        self.paho = paho.Client(CallbackAPIVersion.VERSION2, more.pop("name", ""), protocol=version)
+        self.paho = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            more.pop("name", ""),
+            protocol=version,
+            reconnect_on_failure=False,  # one that was refused would ask again, and be counted again
+        )
         self.paho.on_message = lambda c, d, m: self.received.put((m.topic, m.payload))
         self.paho.on_subscribe = lambda c, d, mid, codes, p: self._codes.put(codes)
         self.paho.on_connect = lambda c, d, flags, code, p: self._connected.put(code)

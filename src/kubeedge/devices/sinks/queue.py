@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kubeedge.devices.ages import StampedRows
 from kubeedge.devices.sinks.core import PushedValue
+from kubeedge.devices.stamped_rows import StampedRows
 from kubeedge.kit.queue_file import QueueFile
 
 log = logging.getLogger("kubeedge.devices.sinks")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from kubeedge.api.node_messages import NodeMessage
-from kubeedge.devices.ages import StampedRows
+from kubeedge.devices.stamped_rows import StampedRows
 from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.queue_file import QueueFile
 

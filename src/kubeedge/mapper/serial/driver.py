@@ -125,7 +125,7 @@ def serial_mapper() -> Mapper:
         return LineClient.open(device)
 
     @mapper.read
-    async def read(client: LineClient, prop: MappedProperty) -> TypedValue:
+    async def read(client: LineClient, prop: MappedProperty) -> Any:
         return await client.read(prop)
 
     @mapper.write
