@@ -26,7 +26,14 @@ class Server:
         self.channel.bind(("127.0.0.1", 0))
         self.port: int = self.channel.getsockname()[1]
         self.answers, self.asked = False, 0
-        threading.Thread(target=self._serve, daemon=True).start()
+        self.channel.settimeout(0.05)
+        self._over, self._thread = False, threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._over = True
+        self._thread.join()
+        self.channel.close()
 
     def answer(self, patch: pytest.MonkeyPatch) -> None:
         """From now on; whoever asks is patient, for this machine may have much else to do."""
@@ -34,11 +41,11 @@ class Server:
         self.answers = True
 
     def _serve(self) -> None:
-        while True:
+        while not self._over:
             try:
                 request, client = self.channel.recvfrom(512)
-            except OSError:
-                return
+            except TimeoutError:
+                continue
             self.asked += 1
             if self.answers:
                 stamp = struct.pack("!II", NOW + 2_208_988_800, 0)
@@ -54,7 +61,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(time_servers, "_PATIENCE", 0.2)
     monkeypatch.setattr(sntp, "PORT", found.port)
     yield found
-    found.channel.close()
+    found.close()
 
 
 def waits_for(what: object, until: float = 30.0) -> None:
