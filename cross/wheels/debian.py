@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -79,10 +80,9 @@ class Release:
         if not updated.exists() or not 0 <= now - updated.stat().st_mtime < _HOUR:
             self._apt("update", debs)
             updated.touch()
-        files = {
-            file.partition("_")[0]: file
-            for file in _URI.findall(self._apt("download", debs, *packages, "--print-uris"))
-        }
+        with tempfile.TemporaryDirectory(prefix="kubeedge-apt-") as empty:  # of what is there already nothing is said
+            said = self._apt("download", Path(empty), *packages, "--print-uris")
+        files = {file.partition("_")[0]: file for file in _URI.findall(said)}
         if wanted := [name for name in packages if name not in files or not (debs / files[name]).exists()]:
             self._apt("download", debs, *wanted)
         return {name: (files[name], now) for name in packages}

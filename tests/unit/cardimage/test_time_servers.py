@@ -26,14 +26,26 @@ class Server:
         self.channel.bind(("127.0.0.1", 0))
         self.port: int = self.channel.getsockname()[1]
         self.answers, self.asked = False, 0
-        threading.Thread(target=self._serve, daemon=True).start()
+        self.channel.settimeout(0.05)
+        self._over, self._thread = False, threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._over = True
+        self._thread.join()
+        self.channel.close()
+
+    def answer(self, patch: pytest.MonkeyPatch) -> None:
+        """From now on; whoever asks is patient, for this machine may have much else to do."""
+        patch.setattr(time_servers, "_PATIENCE", 60.0)
+        self.answers = True
 
     def _serve(self) -> None:
-        while True:
+        while not self._over:
             try:
                 request, client = self.channel.recvfrom(512)
-            except OSError:
-                return
+            except TimeoutError:
+                continue
             self.asked += 1
             if self.answers:
                 stamp = struct.pack("!II", NOW + 2_208_988_800, 0)
@@ -49,7 +61,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(time_servers, "_PATIENCE", 0.2)
     monkeypatch.setattr(sntp, "PORT", found.port)
     yield found
-    found.channel.close()
+    found.close()
 
 
 def waits_for(what: object, until: float = 30.0) -> None:
@@ -63,7 +75,7 @@ def test_a_server_that_answers_sets_the_clock(server: Server, monkeypatch: pytes
     said: list[float] = []
     monkeypatch.setattr(time, "clock_settime", lambda clock, now: said.append(now))
     assert not time_servers.set_clock(["127.0.0.1"]) and server.asked == 1 and said == []
-    server.answers = True
+    server.answer(monkeypatch)
     assert time_servers.set_clock(["nobody.invalid", "a..b", "a" * 64, "127.0.0.1"]) and said == [NOW]
 
 
@@ -87,7 +99,7 @@ def test_where_none_answers_they_are_asked_until_one_does(
     waits_for(lambda: not Path(f"/proc/{number}").exists())
     lines = asked.read_text().splitlines()
     assert set(lines) == {"-OO -m kubeedge_card.time_servers 127.0.0.1"}
-    server.answers = True
+    server.answer(monkeypatch)
     monkeypatch.setattr(time, "clock_settime", lambda clock, now: None)
     assert machine.clock(("127.0.0.1",)) == ""
 

@@ -21,6 +21,7 @@ for name; do [ "$name" != --print-uris ] || only=1; done
 for name; do
     [ "$name" != --print-uris ] || continue
     file=${name}_$(cat @/mirror/$name)_arm64.deb
+    [ ! -e $file ] || continue # as apt does
     [ -z "$only" ] && cp @/mirror/$name $file || echo "'http://deb.debian.org/x/$file' $file 7 SHA256:00"
 done
 """
@@ -70,6 +71,14 @@ def test_what_was_fetched_is_kept_for_a_day(mirror: Mirror) -> None:
     mirror.now += 24 * 3600
     assert mirror.fetch("libzstd1", "libc6") == ["libzstd1_1.5+deb13u1_arm64.deb", "libc6_2.41_arm64.deb"]
     assert mirror.asked() == ["-q update", "-q download libzstd1 libc6 --print-uris", "-q download libzstd1"]
+
+
+def test_what_is_there_and_not_known_is_not_fetched_again(mirror: Mirror) -> None:
+    mirror.fetch("libzstd1", "libc6")
+    mirror.asked()
+    (mirror.directory / "cache/trixie-arm64/kept.json").unlink()
+    assert mirror.fetch("libzstd1", "libc6") == ["libzstd1_1.5_arm64.deb", "libc6_2.41_arm64.deb"]
+    assert mirror.asked() == ["-q download libzstd1 libc6 --print-uris"]
 
 
 def test_without_the_mirror_an_image_has_what_was_fetched_before(
