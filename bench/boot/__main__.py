@@ -174,7 +174,8 @@ class Boot:
             self.emulated, self.host, self.card, kernel, early, command_line, self.build, self.recorded, tree
         )
         self.say(f"a card of 1 GiB; the image is {self.image.stat().st_size / 1e6:.1f} MB")
-        self.report.add("image, compressed", self.image.stat().st_size / 1e6, unit="MB", must=80, aim=55)
+        must, aim = self.emulated.image
+        self.report.add("image, compressed", self.image.stat().st_size / 1e6, unit="MB", must=must, aim=aim)
 
     def _agent_starts(self) -> None:
         """Of a board whose emulation is slow and has parts that the board has not."""

@@ -36,6 +36,7 @@ class Emulated:
     join_key: bool = False  # it joins by its serial number
     devices: tuple[str, ...] = _DEVICES
     disk: tuple[str, ...] = ("if=none", "-device", "virtio-blk-pci,drive=card")  # of -drive, and after it
+    image: tuple[float, float] = (80, 55)  # MB that it must, and shall, have, compressed
     cache: str = "writethrough"  # of this machine for the card
     tree: str = ""  # the device tree, of the boot partition, where QEMU makes none
     arguments_more: str = ""  # of the kernel
@@ -98,6 +99,7 @@ EMULATED = {
         (None, None),
         devices=_RPI3,
         disk=("if=sd",),
+        image=(120, 85),
         # each sector is a write of its own, and the whole machine waits while it is flushed
         cache="unsafe",
         tree="bcm2837-rpi-3-b.dtb",
