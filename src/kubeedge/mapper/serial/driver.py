@@ -71,7 +71,7 @@ class LineClient:
             self._report(values)
         return bool(values)
 
-    async def read(self, prop: MappedProperty) -> TypedValue:
+    async def read(self, prop: MappedProperty) -> Any:
         """NOTHING of a property that can only be written, until it is. Raises Invalid for another answer; TimeoutError, which is this property's alone; OSError."""
         visitor = core.visitor_of(prop)
         if not visitor.request:  # it can only be written: its value is what was
@@ -125,7 +125,7 @@ def serial_mapper() -> Mapper:
         return LineClient.open(device)
 
     @mapper.read
-    async def read(client: LineClient, prop: MappedProperty) -> TypedValue:
+    async def read(client: LineClient, prop: MappedProperty) -> Any:
         return await client.read(prop)
 
     @mapper.write
