@@ -6,7 +6,7 @@ import hashlib
 import platform
 
 import yaml
-from kubeedge._fastpath import aead, checksum, dns, keys, libc, plane, rsa, signature, zstd
+from kubeedge._fastpath import aead, checksum, dns, keys, libc, mqtt, plane, rsa, signature, zstd
 
 
 def ones_sum(data: bytes) -> int:
@@ -34,7 +34,11 @@ later = answers.find(bytes.fromhex("abcd01000001000000000000") + question.upper(
 assert (
     later == b"\xab\xcd" + reply[2:12] + question.upper() + reply[12 + len(question) : -7] + bytes((53,)) + reply[-6:]
 )
+message = mqtt.Publish("a/b", data, 1, packet_id=300)
+packets: mqtt.PacketBuffer[bytes] = mqtt.PacketBuffer(4096, 4)
+packets.push(mqtt.publish_packet(4, message) + mqtt.puback_packet(4, 301))
+assert (packets.next(), packets.next(), packets.next()) == (message, mqtt.Puback(301), None)
 assert yaml.safe_load("a: [1, x]") == {"a": [1, "x"]}
 print(
-    f"{platform.machine()}: {', '.join(module.__name__.rpartition('.')[2] for module in (aead, checksum, dns, keys, libc, plane, rsa, signature, zstd))}: right"
+    f"{platform.machine()}: {', '.join(module.__name__.rpartition('.')[2] for module in (aead, checksum, dns, keys, libc, mqtt, plane, rsa, signature, zstd))}: right"
 )

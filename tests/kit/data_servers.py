@@ -28,6 +28,7 @@ class DataServer:
 
     port: int
     folder: Path
+    pid: int = 0
 
 
 def _environment() -> dict[str, str]:
@@ -53,7 +54,7 @@ async def _running(
                     writer.close()
                     break
                 await asyncio.sleep(0.05)
-        yield DataServer(port, folder)
+        yield DataServer(port, folder, process.pid)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(stop)  # some keep what they have acknowledged in memory for a while

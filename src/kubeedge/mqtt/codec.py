@@ -233,9 +233,11 @@ class PacketDecoder(_PacketBuffer):
         return list(iter(self.next, None))
 
     def overlong(self, size: int, limit: int) -> NoReturn:
+        """Raises MqttError, as PacketBuffer wants it."""
         raise wrong_length(size, limit)
 
     def decoded(self, kind: int, flags: int, body: bytes) -> Packet:
+        """A packet of that type, also one that C would take. Raises MqttError."""
         if (kind == 1) == bool(self.version):
             raise MqttError("CONNECT is the first packet, and the first only", PROTOCOL_ERROR)
         if kind == 3:

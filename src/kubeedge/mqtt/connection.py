@@ -180,9 +180,7 @@ class MqttConnection(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Close the connection at once, without waiting for what was written."""
-        with contextlib.suppress(
-            AttributeError
-        ):  # Python 3.11's TLS transport fails when the connection was lost already
+        with contextlib.suppress(AttributeError):  # Python 3.11's TLS transport fails when the connection was lost
             self.transport.abort()
 
     def _displaced(self) -> None:
@@ -229,12 +227,15 @@ class MqttConnection(asyncio.BufferedProtocol):
     # What the transport says
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """After the TLS handshake, where there is one."""
         self.transport = self._out.transport = cast(asyncio.Transport, transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
+        """All connections have the same one: what it gets is copied before another one asks."""
         return self._server.space
 
     def buffer_updated(self, nbytes: int) -> None:
+        """Bytes of the client are there: works on them at once, if it may."""
         now = self._keepalive.heard_at = self._loop.time()
         self._decoder.push(self._server.space, nbytes)
         if not self._halts and self._server.turns.is_taken:
@@ -246,17 +247,21 @@ class MqttConnection(asyncio.BufferedProtocol):
             self._work(now)
 
     def eof_received(self) -> None:
+        """The client has closed its side, and the transport closes ours."""
         self._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing can be sent any more."""
         self._is_lost, self._out.transport = True, None
         self._end()
 
     def pause_writing(self) -> None:
+        """The client reads too little: nothing more for it, or from it, until it has."""
         self._halts |= _FULL
         self._stall = self._loop.call_later(_STALLED, self._cut)
 
     def resume_writing(self) -> None:
+        """It has read most of it."""
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
@@ -295,7 +300,8 @@ class MqttConnection(asyncio.BufferedProtocol):
         try:
             while not self._halts:
                 if self._rest is not None:
-                    self._rest = self._rest if next(self._rest, self) is None else None
+                    if next(self._rest, self) is self:  # that was the last of it
+                        self._rest = None
                     self._wait_for_turn()
                 elif (packet := decoder.next()) is None:
                     break

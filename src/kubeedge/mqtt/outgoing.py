@@ -37,7 +37,7 @@ class Outgoing:
             self._turns.at_end.append(self.flush)
 
     def flush(self) -> None:
-        """Now."""
+        """All that was written, before the turn is over."""
         data, self._size = b"".join(self._data), 0
         self._data.clear()
         if data and self.transport is not None and not self.transport.is_closing():

@@ -106,9 +106,11 @@ class AnswerDecoder(_PacketBuffer):
         return iter(self.next, None)
 
     def overlong(self, size: int, limit: int) -> NoReturn:
+        """Raises MqttError, as PacketBuffer wants it."""
         raise wrong_length(size, limit)
 
     def decoded(self, kind: int, flags: int, body: bytes) -> ServerPacket:
+        """A packet of that type, also one that C would take. Raises MqttError."""
         match kind, len(body):
             case 2, 2 if body[0] < 2:
                 return Connack(bool(body[0]), body[1])

@@ -144,7 +144,7 @@ def test_every_external_symbol_has_the_prefix(name: str) -> None:
     assert [s for s in ours if not s.startswith("kb_")] == []
 
 
-@pytest.mark.parametrize("name", ["plane", "checksum", "libc", "aead", "zstd", "dns"])
+@pytest.mark.parametrize("name", ["plane", "checksum", "libc", "aead", "zstd", "dns", "mqtt"])
 def test_the_stub_names_what_the_module_has(name: str) -> None:
     module = importlib.import_module(f"kubeedge._fastpath.{name}")
     stub = ast.parse((FASTPATH / f"{name}.pyi").read_text())
