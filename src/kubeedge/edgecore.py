@@ -60,7 +60,6 @@ CARD = Path("/run/card-disk")
 
 def main(config: EdgeConfig, credentials: NodeCredentials) -> int:
     """Run the agent in the foreground until SIGTERM or SIGINT; the exit status."""
-    footprint.begin()
     logs.setup(config.logging.level)
     with contextlib.suppress(KeyboardInterrupt):
         while asyncio.run(_run(config, credentials)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import os
@@ -10,6 +9,7 @@ import sys
 from types import ModuleType
 
 from kubeedge._fastpath import libc
+from kubeedge.agent import deferred
 
 _ARENAS = 2  # heaps that all threads share: the main thread's, and one that the others do not have to wait for
 _SPARE = 64 * 1024  # bytes of free memory at the end of each that are kept for the next to ask
@@ -25,11 +25,14 @@ class _Version(ModuleType):
 
 
 def begin() -> None:
-    """Before threads are started and modules loaded."""
+    """Before threads are started and modules loaded, asyncio among them."""
     libc.limit_malloc(_ARENAS, _SPARE)
+    deferred.standard_library()
     sys.modules.setdefault("websockets.version", _Version("websockets.version"))
     # newer ones do so by themselves; Python 3.11 has a thread wait for each process that it starts
     if sys.version_info < (3, 12):
+        import asyncio
+
         with contextlib.suppress(OSError):  # a kernel before 5.3
             os.close(os.pidfd_open(os.getpid()))
             asyncio.set_child_watcher(asyncio.PidfdChildWatcher())

@@ -21,6 +21,7 @@ from kubeedge.appengine.volumes.manager import VolumeManager
 from kubeedge.appengine.worker import Worker, Workers
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.disk_use import DiskUse
+from kubeedge.kit.ticks import tick
 
 log = logging.getLogger("kubeedge.appengine")
 
@@ -72,7 +73,7 @@ class Housekeeping:
             except (KubeEdgeError, OSError) as exc:
                 log.warning("housekeeping: %s", exc)
             number += 1
-            await asyncio.sleep(max(LOOK, 20 * (self._clock() - begun)))
+            await tick(LOOK, at_least=20 * (self._clock() - begun))
 
     async def look(self) -> None:
         """Once: conditions, and at most one eviction for want of something; pods above their own limits go beside it."""

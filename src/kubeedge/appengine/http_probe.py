@@ -7,7 +7,7 @@ import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urljoin, urlsplit
+import urllib.parse
 
 from kubeedge.kit.http1 import ClientResponse, Connection
 
@@ -48,7 +48,7 @@ async def ask(
     path = _escaped(target if target.startswith("/") else "/" + target)
     url = f"{'https' if tls else 'http'}://{_in_url(host)}:{port}{path}"
     for _ in range(_REDIRECTS + 1):
-        parts = urlsplit(url)
+        parts = urllib.parse.urlsplit(url)
         at = parts.port or _DEFAULT_PORTS[parts.scheme]
         context = _unverified() if parts.scheme == "https" else None
         async with connected(host, at, context) as (reader, writer):
@@ -84,9 +84,9 @@ def _redirected(url: str, answer: ClientResponse) -> str:
     location = next((value for name, value in answer.headers if name.lower() == "location"), "")
     if answer.status not in (301, 302, 303, 307, 308) or not location:
         return ""
-    following = urljoin(url, location)
-    parts = urlsplit(following)
-    return following if parts.hostname == urlsplit(url).hostname and parts.scheme in _DEFAULT_PORTS else ""
+    following = urllib.parse.urljoin(url, location)
+    parts = urllib.parse.urlsplit(following)
+    return following if parts.hostname == urllib.parse.urlsplit(url).hostname and parts.scheme in _DEFAULT_PORTS else ""
 
 
 async def _beginning(answer: ClientResponse) -> str:
@@ -102,7 +102,7 @@ async def _beginning(answer: ClientResponse) -> str:
 
 def _escaped(target: str) -> str:
     """What may not stand in a URL is escaped, as the kubelet does it: urlsplit() would take line breaks out, and a request line ends at one."""
-    return quote(target, safe="%/:?#[]@!$&'()*+,;=-._~")
+    return urllib.parse.quote(target, safe="%/:?#[]@!$&'()*+,;=-._~")
 
 
 def _in_url(host: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kubeedge.api.pod import Pod
@@ -16,6 +16,7 @@ from kubeedge.appengine.runtime.base import Runtime
 from kubeedge.appengine.settings import AppEngineSettings
 from kubeedge.appengine.volumes.manager import VolumeManager
 from kubeedge.appengine.worker import Workers
+from kubeedge.kit.ticks import tick
 
 _LOOK_AT_VOLUMES = 10.0  # seconds
 
@@ -43,18 +44,23 @@ class Upkeep:
                 for name, state in w.observed.containers.items()
                 if state.running
             ]
-            now = await asyncio.to_thread(self._rotate, running)
+            now = await self._rotated(running)
             growth = max((size - sizes.get(path, 0) for path, size in now.items()), default=0)
             delay, sizes = logs.next_check(delay, growth, self._settings.log_max_bytes), now
 
-    def _rotate(self, running: Sequence[tuple[Path, str]]) -> dict[Path, int]:
-        """Rotate the logs that have grown too large; returns the size of each log, in bytes."""
-        sizes = {}
-        for path, id in running:
+    async def _rotated(self, running: Sequence[tuple[Path, str]]) -> dict[Path, int]:
+        """Rotate the logs that have grown too large; returns the size of each log, in bytes. Those of which none has are not worth a turn of a
+        thread, which wakes the machine."""
+        sizes = _sizes(path for path, _ in running)
+        if large := [(path, id) for path, id in running if sizes.get(path, 0) >= self._settings.log_max_bytes]:
+            await asyncio.to_thread(self._rotate, large)
+            sizes |= _sizes(path for path, _ in large)
+        return sizes
+
+    def _rotate(self, large: Sequence[tuple[Path, str]]) -> None:
+        for path, id in large:
             with contextlib.suppress(OSError):
                 logs.rotate(path, self._settings.log_max_bytes, functools.partial(self._runtime.reopen_log, id))
-                sizes[path] = path.stat().st_size
-        return sizes
 
     async def watch_volumes(self) -> None:
         """Watch until cancelled. A pod whose emptyDir is above its sizeLimit is evicted."""
@@ -68,7 +74,16 @@ class Upkeep:
                     observed.evicted = message
                     worker.wake.set()
                     await self._reports.event(worker, "Warning", "Evicted", message)
-            await asyncio.sleep(max(_LOOK_AT_VOLUMES, 20 * (time.monotonic() - begun)))
+            await tick(_LOOK_AT_VOLUMES, at_least=20 * (time.monotonic() - begun))
+
+
+def _sizes(paths: Iterable[Path]) -> dict[Path, int]:
+    """Bytes; those that are not there are left out."""
+    sizes = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            sizes[path] = path.stat().st_size
+    return sizes
 
 
 def _has_limits(pod: Pod) -> bool:

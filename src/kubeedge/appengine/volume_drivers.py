@@ -11,6 +11,7 @@ from kubeedge.appengine.reports import Reports
 from kubeedge.appengine.runtime.base import NOT_MOUNTED
 from kubeedge.appengine.volumes.manager import VolumeManager
 from kubeedge.appengine.worker import Workers
+from kubeedge.kit.ticks import tick
 
 if TYPE_CHECKING:
     from kubeedge.appengine.csi.node import CsiNode
@@ -36,8 +37,9 @@ class VolumeDrivers:
     async def run(self) -> None:
         """Wait for the first driver, then follow all of them, until cancelled."""
         while self._csi is None:
-            await asyncio.sleep(_PERIOD)
-            await self.prepare()
+            await tick(_PERIOD)
+            if _has_entries(self._registry):  # without a thread, which a machine that sleeps would be woken for; what there is to take back is known
+                await self.prepare()
         csi = self._csi
         async with asyncio.TaskGroup() as group:
             group.create_task(csi.plugins.follow(), name="drivers of volumes")
@@ -62,6 +64,7 @@ class VolumeDrivers:
 
 def _has_entries(directory: Path) -> bool:
     try:
-        return bool(os.listdir(directory))
+        with os.scandir(directory) as entries:
+            return any(entries)
     except OSError:
         return False

@@ -25,6 +25,7 @@ from kubeedge.conditions.core import (
     of_pressure,
     of_runtime,
 )
+from kubeedge.kit.ticks import tick
 from kubeedge.store.model import Store
 from kubeedge.store.sealing_status import SealingStatus
 
@@ -93,7 +94,7 @@ class ConditionReporter:
             if new is not None:
                 await self._store.put(key, json.dumps(new, sort_keys=True, separators=(",", ":")).encode())
                 reported = new
-            await asyncio.sleep(every)
+            await tick(every)
 
 
 def _pressure(

@@ -16,6 +16,7 @@ from kubeedge.api import keys
 from kubeedge.api.names import NamespacedName
 from kubeedge.devices.core import DesiredChange, Twins
 from kubeedge.errors import Unavailable
+from kubeedge.kit.ticks import tick
 from kubeedge.store.model import Delete, Op, Put, Store
 from kubeedge.store.reflector import pages, reflect
 
@@ -30,7 +31,7 @@ _REPORTED = f"{keys.REPORTED}devices/"
 _PAUSE = 0.25  # seconds that a report waits whose client does not ask for durability (QoS 0)
 _GATHER = 0.01  # seconds that a commit waits while more comes
 _RETRY = 1.0  # seconds, on a full disk
-_LOOK = 15.0  # seconds between two looks for mappers that are silent
+_LOOK = 14.0  # seconds between two looks for mappers that are silent
 _SILENT, _CYCLES = 60.0, 5  # seconds, and cycles of the device, without a word: the longer of both
 _AT_ONCE = 256  # devices in one transaction
 
@@ -156,7 +157,7 @@ class DeviceTwins:
         """Devices that are to report in a cycle and of which nobody has said anything for long are unknown: their mapper is gone, or hangs."""
         self._heard = {}
         while True:
-            await asyncio.sleep(_LOOK)
+            await tick(_LOOK)
             now, twins = asyncio.get_running_loop().time(), self.twins
             twins.settle(self.now())
             self._heard = {key: self._heard.get(key, now) for key in twins.devices}

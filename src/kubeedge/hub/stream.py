@@ -24,7 +24,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
-from websockets.uri import parse_uri
+from websockets.uri import WebSocketURI
 
 from kubeedge.errors import PeerError, Unavailable
 from kubeedge.hub.core import MAX_MESSAGE
@@ -74,9 +74,11 @@ class Stream(TlsSocket):
 
     # -- the beginning -------------------------------------------------------------------------------------------------
 
-    async def upgrade(self, host: str, path: str) -> None:
-        """Client. Raises Rejected, PeerError or OSError."""
-        client = ClientProtocol(parse_uri(f"wss://{host}{path}"), max_size=MAX_MESSAGE, logger=_library_log)
+    async def upgrade(self, endpoint: str, path: str) -> None:
+        """Client. `endpoint` is host:port, that of an IPv6 address in brackets. Raises Rejected, PeerError or OSError."""
+        host, _, port = endpoint.lower().rpartition(":")
+        uri = WebSocketURI(True, host.strip("[]"), int(port), path, query="")  # what it is made of needs no parser
+        client = ClientProtocol(uri, max_size=MAX_MESSAGE, logger=_library_log)
         self._websocket = client
         client.send_request(client.connect())
         self._flush()

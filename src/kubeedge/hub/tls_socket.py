@@ -16,6 +16,7 @@ import ssl
 from typing import Any
 
 from kubeedge.errors import PeerError
+from kubeedge.kit.tcp import hostname
 
 RECORD = 16 * 1024  # bytes of a TLS record at most (RFC 8446 section 5.1): what one read can give
 WRITE_LIMIT = 64 * 1024  # bytes that may wait for the socket before a writer waits
@@ -50,7 +51,7 @@ class TlsSocket:
             self._socket = context.wrap_socket(
                 tcp,
                 server_side=server_hostname is None,
-                server_hostname=server_hostname,
+                server_hostname=None if server_hostname is None else hostname(server_hostname),
                 do_handshake_on_connect=False,
             )
         except BaseException:

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator, Callable
-from http import HTTPStatus
 from pathlib import Path
 from typing import NoReturn
 
@@ -380,6 +379,8 @@ async def _next(body: AsyncIterator[bytes]) -> bytes | None:
 
 
 def _reason(status: int) -> bytes:
+    from http import HTTPStatus  # here: an agent that answers nothing does without its 60 kB
+
     try:
         return HTTPStatus(status).phrase.encode()
     except ValueError:

@@ -21,6 +21,7 @@ from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.dataclasses import dataclass
 from kubeedge.kit.ip import IpNetwork
 from kubeedge.kit.resolv_conf import Resolvers
+from kubeedge.kit.ticks import tick
 from kubeedge.kubebus.l3.netlink import Netlink
 from kubeedge.mesh import observe
 from kubeedge.mesh.bridge_filter import BridgeFilter
@@ -160,7 +161,7 @@ class Mesh:
             self.proxy.look_at_links()
             if self._routes is not None:
                 self._routes.want(self.table.cluster_ips, self.table.generation)
-            await asyncio.sleep(_LOOK)
+            await tick(_LOOK)
 
     async def admit(self, namespace: str, name: str, uid: str, addresses: Sequence[str]) -> None:
         """Returns when a pod with these addresses may begin: its policies are in the kernel."""

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import unquote
 
 from kubeedge.api import meta, strict_json
 from kubeedge.api.device_methods import MAX_BODY, MethodCall, described, method_call
@@ -49,7 +49,7 @@ class DeviceMethods:
 
     async def answer(self, request: Request) -> Response:
         """What the cloud asks for."""
-        parts = [unquote(part) for part in request.path.split("/")[2:]]
+        parts = [urllib.parse.unquote(part) for part in request.path.split("/")[2:]]
         try:
             match request.method, parts:
                 case "GET", [namespace, name]:

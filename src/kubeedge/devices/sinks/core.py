@@ -13,9 +13,9 @@ A destination is a server with its settings; values for one destination travel t
 from __future__ import annotations
 
 import json
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from kubeedge.errors import Invalid
 from kubeedge.kit.dataclasses import dataclass
@@ -122,7 +122,7 @@ def _number(value: Any, low: int, high: int, where: str) -> int:
 def _url(text: str, where: str, ports: Mapping[str, int]) -> tuple[str, int, bool, str]:
     """(host, port, TLS, path with query) of a URL of one of these schemes."""
     try:
-        parts = urlsplit(text)
+        parts = urllib.parse.urlsplit(text)
         host, port = parts.hostname or "", parts.port
     except ValueError as exc:
         raise Invalid(f"pushMethod.{where} is no URL: {exc}") from exc

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+import urllib.parse
 
 from kubeedge.errors import Invalid
 from kubeedge.kit.headers import HeaderList, Headers
@@ -177,7 +177,7 @@ def below(prefix: str, location: str, host: str, proto: str = "") -> str:
     if not location.lower().startswith(("http://", "https://")):
         return location
     try:
-        parts = urlsplit(location)
+        parts = urllib.parse.urlsplit(location)
     except ValueError:
         return location
     if not host or parts.netloc.lower() != host.lower():
@@ -195,7 +195,7 @@ def back_below(headers: Headers, target: str) -> tuple[str, str] | None:
     if len(referers) != 1 or not target.startswith("/") or target.startswith("//"):
         return None
     try:
-        page = urlsplit(referers[0])
+        page = urllib.parse.urlsplit(referers[0])
         if not host or page.scheme not in ("http", "https") or page.netloc.lower() != host.lower():
             return None
         url = parse(page.path)

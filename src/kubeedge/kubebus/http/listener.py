@@ -18,6 +18,7 @@ from kubeedge.errors import Unavailable
 from kubeedge.kit.acceptor import BACKLOG, Accepted, Acceptor, in_tasks, open_streams
 from kubeedge.kit.connection_limiter import ConnectionLimits, Refusal
 from kubeedge.kit.tasks import TaskSet
+from kubeedge.kit.tcp import hostname
 from kubeedge.kubebus.http.forward import STREAM_BUFFER
 from kubeedge.kubebus.http.limits import ProxyLimits
 
@@ -104,7 +105,7 @@ async def _handed_over(proxy: Any, clients: _Clients, asked: Asked, gone: asynci
 async def _bound(address: str, port: int, sockets: contextlib.ExitStack) -> list[socket.socket]:
     """A socket for each address of a name ("localhost" has two)."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = await loop.getaddrinfo(hostname(address), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners: list[socket.socket] = []
     for family, _, _, _, where in dict.fromkeys(found):
         listener = sockets.enter_context(socket.socket(family, socket.SOCK_STREAM))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from kubeedge.api.names import PortId
 from kubeedge.errors import PeerError
 from kubeedge.kit.tasks import first_of
+from kubeedge.kit.ticks import tick
 from kubeedge.kubebus.core import RELAY, TENANT
 from kubeedge.kubebus.l2.autoscaler import LINKS
 from kubeedge.kubebus.l2.core import LinkCore, LinkDown, LinkEvent, LinkUp, Role
@@ -27,7 +28,7 @@ _CLOUD_URI = "spiffe://kubeedge/cloud/"  # whom a relay's certificate must name 
 
 
 _UNDECIDED = 0.1  # seconds until a slot looks again whether a probe was answered
-_LOOK_BUSY, _LOOK_IDLE = 0.5, 2.5  # seconds between two looks at the counters of all links
+_LOOK_BUSY, _LOOK_IDLE = 0.5, 2.0  # seconds between two looks at the counters of all links
 
 
 class Links:
@@ -390,7 +391,7 @@ class Links:
         loop = asyncio.get_running_loop()
         busy = False
         while True:
-            await asyncio.sleep(_LOOK_BUSY if busy else _LOOK_IDLE)
+            await tick(_LOOK_BUSY if busy else _LOOK_IDLE)
             busy = False
             for link in [h for h in self._slots if h is not None]:
                 if not link.gone and self._count(link, loop.time()):
