@@ -30,11 +30,13 @@ cdef extern from * nogil:
     #endif
     #include <errno.h>
     #include <fcntl.h>
+    #include <link.h>
     #include <sched.h>
     #include <signal.h>
     #include <stdint.h>
     #include <string.h>
     #include <sys/inotify.h>
+    #include <sys/mman.h>
     #include <sys/prctl.h>
     #include <sys/syscall.h>
     #include <unistd.h>
@@ -51,6 +53,25 @@ cdef extern from * nogil:
     static int kb_limit_malloc(int arenas, int spare) { (void)arenas, (void)spare; return 1; }
     static void kb_trim_malloc(void) {}
     #endif
+
+    /* Of one object: what its file fills. Advice that the kernel does not take changes nothing. */
+    static int kb_advise_random(struct dl_phdr_info *object, size_t size, void *page) {
+        (void)size;
+        uintptr_t mask = *(uintptr_t *)page - 1;
+        for (int n = 0; n < object->dlpi_phnum; n++) {
+            const ElfW(Phdr) *segment = &object->dlpi_phdr[n];
+            if (segment->p_type != PT_LOAD)
+                continue;
+            uintptr_t start = object->dlpi_addr + segment->p_vaddr, from = start & ~mask;
+            (void)madvise((void *)from, (start + segment->p_filesz - from + mask) & ~mask, MADV_RANDOM);
+        }
+        return 0;
+    }
+    static void kb_read_single_pages(void) {
+        uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+        dl_iterate_phdr(kb_advise_random, &page);
+    }
+
     #ifndef SYS_open_tree
     #define SYS_open_tree 428 /* these are the same on every architecture, too */
     #define SYS_move_mount 429
@@ -104,6 +125,7 @@ cdef extern from * nogil:
     int kb_hold_namespaces(int flags, int *writer)
     int kb_limit_malloc(int arenas, int spare)
     void kb_trim_malloc()
+    void kb_read_single_pages()
     int c_syncfs "syncfs"(int fd)
     int c_unshare "unshare"(int flags)
     int c_setns "setns"(int fd, int flags)
@@ -263,3 +285,9 @@ def trim_malloc():
     """malloc_trim(3): whole pages that are free go back to the kernel. Takes about a millisecond for each 10 MB."""
     with nogil:
         kb_trim_malloc()
+
+
+def read_single_pages():
+    """madvise(MADV_RANDOM) for the program and the libraries that are loaded now: of a page of theirs that is not in memory the kernel reads that
+    one, not 32 around it. Where memory is short those push out pages that are needed, which are read again with 32 around each."""
+    kb_read_single_pages()

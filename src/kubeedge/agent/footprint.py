@@ -9,7 +9,7 @@ import sys
 from types import ModuleType
 
 from kubeedge._fastpath import libc
-from kubeedge.agent import deferred
+from kubeedge.kit import deferred
 
 _ARENAS = 2  # heaps that all threads share: the main thread's, and one that the others do not have to wait for
 _SPARE = 64 * 1024  # bytes of free memory at the end of each that are kept for the next to ask
@@ -27,6 +27,7 @@ class _Version(ModuleType):
 def begin() -> None:
     """Before threads are started and modules loaded, asyncio among them."""
     libc.limit_malloc(_ARENAS, _SPARE)
+    libc.read_single_pages()
     deferred.standard_library()
     sys.modules.setdefault("websockets.version", _Version("websockets.version"))
     # newer ones do so by themselves; Python 3.11 has a thread wait for each process that it starts
@@ -40,6 +41,7 @@ def begin() -> None:
 
 def loaded() -> None:
     """Once all modules are: what is there now stays. The collector need not look at it, nor touch its pages."""
+    libc.read_single_pages()  # of the libraries that have come since
     gc.collect()
     gc.freeze()
     libc.trim_malloc()

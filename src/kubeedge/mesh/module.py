@@ -23,7 +23,6 @@ from kubeedge.kit.ip import IpNetwork
 from kubeedge.kit.resolv_conf import Resolvers
 from kubeedge.kit.ticks import tick
 from kubeedge.kubebus.l3.netlink import Netlink
-from kubeedge.mesh import observe
 from kubeedge.mesh.bridge_filter import BridgeFilter
 from kubeedge.mesh.dns.server import DnsServer
 from kubeedge.mesh.dns.upstream import Upstream
@@ -32,7 +31,6 @@ from kubeedge.mesh.enforcer import STARTING as ENFORCER_STARTING
 from kubeedge.mesh.enforcer import PolicyEnforcer
 from kubeedge.mesh.proxy import STARTING, ServiceProxy
 from kubeedge.mesh.service_routes import ServiceRoutes
-from kubeedge.mesh.service_trace import trace
 from kubeedge.mesh.table import PODS, POLICIES, PREFIXES, STATUSES, MeshTable
 from kubeedge.store.model import Store
 from kubeedge.store.reflector import PrefixView, follow_view
@@ -167,27 +165,37 @@ class Mesh:
         """Returns when a pod with these addresses may begin: its policies are in the kernel."""
         await self.enforcer.admit(namespace, name, uid, addresses)
 
-    # for `kubeedge mesh`
+    # for `kubeedge mesh`, which loads what these need
 
     def services(self) -> dict[str, Any]:
         """The table of `kubeedge mesh services`."""
+        from kubeedge.mesh import observe
+
         return observe.services(self.table, self.problem)
 
     def policies(self) -> dict[str, Any]:
         """The table of `kubeedge mesh policies`."""
+        from kubeedge.mesh import observe
+
         return observe.policies(self.table, self.enforcer.problem)
 
     def endpoints(self) -> dict[str, Any]:
         """The table of `kubeedge mesh endpoints`."""
+        from kubeedge.mesh import observe
+
         return observe.endpoints(self.table)
 
     def names(self) -> dict[str, Any]:
         """The answer of `kubeedge mesh dns`: what the DNS server knows and does, as a JSON object."""
+        from kubeedge.mesh import observe
+
         problem = "; ".join(filter(None, self._dns_problems.values()))
         return observe.names(self.dns, self._settings.dns, self._settings.domain, problem, self.lan)
 
     def trace(self, name: str) -> dict[str, Any]:
         """`kubeedge mesh trace`. Raises NotFound."""
+        from kubeedge.mesh.service_trace import trace
+
         return trace(self.table, name, self._settings.domain, alone=self._alone())
 
 

@@ -11,6 +11,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from kubeedge.kit.acceptor import Accepted, Acceptor, in_tasks, open_streams
 from kubeedge.kit.client_network import client_network
@@ -23,8 +24,10 @@ from kubeedge.kit.tasks import TaskSet
 from kubeedge.mqtt import codec
 from kubeedge.mqtt.admission import Admit, Handle, MqttListener, MqttPeer
 from kubeedge.mqtt.codec import Connect, Publish
-from kubeedge.mqtt.connection import READ, MqttConnection
 from kubeedge.mqtt.core import Broker, ClientRights, MqttSession
+
+if TYPE_CHECKING:
+    from kubeedge.mqtt.connection import MqttConnection
 
 log = logging.getLogger("kubeedge.mqtt")
 
@@ -115,6 +118,8 @@ class MqttServer:
         asyncio.get_running_loop().call_soon(self._turns.release)
 
     async def _serve(self, accepted: Accepted) -> None:
+        from kubeedge.mqtt.connection import READ, MqttConnection  # with the first client
+
         try:
             accepted.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ)
             make = self._tls_of(accepted.socket)
