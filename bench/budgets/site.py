@@ -146,11 +146,11 @@ class BudgetSite:
         """Whether the cloud calls the node so."""
         return " Ready " in self.kubectl("get", "nodes", check=False)
 
-    def pods(self, count: int) -> None:
+    def pods(self, count: int, timeout: float = _LONG) -> None:
         """So many, all running."""
         items = [pod(f"p{n}") for n in range(count)]
         self.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
-        self.wait(lambda: self.running() >= count, f"{count} pods running")
+        self.wait(lambda: self.running() >= count, f"{count} pods running", timeout)
 
     def running(self) -> int:
         """Pods that run, as the cloud knows."""

@@ -38,7 +38,9 @@ class VolumeDrivers:
         """Wait for the first driver, then follow all of them, until cancelled."""
         while self._csi is None:
             await tick(_PERIOD)
-            if _has_entries(self._registry):  # without a thread, which a machine that sleeps would be woken for; what there is to take back is known
+            if _has_entries(
+                self._registry
+            ):  # without a thread, which a machine that sleeps would be woken for; what there is to take back is known
                 await self.prepare()
         csi = self._csi
         async with asyncio.TaskGroup() as group:

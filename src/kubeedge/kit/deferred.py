@@ -7,6 +7,7 @@ from then on. Whoever holds the stand-in goes on with it: it has all names of th
 from __future__ import annotations
 
 import _locale
+import functools
 import importlib
 import os
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-_COROUTINES = 0x80  # inspect.CO_COROUTINE
+_COROUTINE = 0x80  # inspect.CO_COROUTINE
 
 
 class DeferredModule(ModuleType):
@@ -27,15 +28,15 @@ class DeferredModule(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         """Raises AttributeError, and ImportError when there is no such module."""
-        if name.startswith("__"):  # of an import that looks at what it has found; it is no use of the module
+        if name.startswith("__"):  # of an import that looks at what it has found, which is no use of the module
             raise AttributeError(name)
-        module = self._load()
         try:
-            return getattr(module, name)
+            return getattr(self.load(), name)
         except AttributeError:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}") from None
 
-    def _load(self) -> ModuleType:
+    def load(self) -> ModuleType:
+        """The module itself, whose names are this one's from now on. Raises ImportError."""
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
         module = importlib.import_module(self.__name__)  # one thread of several loads it, and the others wait
@@ -54,7 +55,8 @@ def defer(name: str, **answers: object) -> None:
 
 
 def standard_library() -> None:
-    """What asyncio, subprocess, uuid, pathlib, shutil and dataclasses import for cases that an agent seldom meets: 70 kB to 1 MB each."""
+    """What asyncio, subprocess, uuid, pathlib, shutil and dataclasses import for cases that an agent seldom meets, and HTTP, which it seldom speaks:
+    40 kB to 1 MB each."""
     defer("inspect", **_inspect())  # and with it ast and dis
     defer("locale", getencoding=_locale.getencoding)  # subprocess: text instead of bytes
     defer("platform", system=lambda: os.uname().sysname)  # uuid
@@ -70,8 +72,11 @@ def standard_library() -> None:
 
 
 def _later(module: str, name: str) -> Callable[..., Any]:
+    """That function, which loads its module when it is called."""
+
     def call(*arguments: object, **named: object) -> Any:
-        return getattr(importlib.import_module(module), name)(*arguments, **named)
+        there = sys.modules[module]
+        return getattr(there.load() if isinstance(there, DeferredModule) else there, name)(*arguments, **named)
 
     return call
 
@@ -79,23 +84,33 @@ def _later(module: str, name: str) -> Callable[..., Any]:
 def _inspect() -> dict[str, object]:
     answers: dict[str, object] = {
         "iscoroutinefunction": _is_coroutine_function,  # asyncio: each signal handler
-        "isfunction": lambda it: isinstance(it, types.FunctionType),  # asyncio: what it says of a task
+        "isfunction": _is_function,  # asyncio: what it says of a task
         "unwrap": _unwrapped,
     }
     if sys.flags.optimize > 1:  # dataclasses of others: a docstring for each that has none, where none has one
-        answers["signature"] = lambda cls: "" if isinstance(cls, type) else _later("inspect", "signature")(cls)
-    if sys.version_info >= (3, 13):
-        answers["get_annotations"] = lambda cls: {**cls.__dict__.get("__annotations__", {})}  # dataclasses of others
+        signature = _later("inspect", "signature")
+        answers["signature"] = lambda of, **named: "" if isinstance(of, type) else signature(of, **named)
+    if sys.version_info >= (3, 13):  # dataclasses of others
+        annotations = _later("inspect", "get_annotations")
+        answers["get_annotations"] = lambda of, **named: (
+            {**of.__dict__.get("__annotations__", {})}
+            if isinstance(of, type) and not named
+            else annotations(of, **named)
+        )
     return answers
 
 
-def _unwrapped(function: Any) -> Any:
-    while hasattr(function, "__wrapped__"):
+def _is_function(it: object) -> bool:
+    return isinstance(it, types.FunctionType)
+
+
+def _unwrapped(function: Any, *, stop: Callable[[Any], bool] | None = None) -> Any:
+    while hasattr(function, "__wrapped__") and not (stop and stop(function)):
         function = function.__wrapped__
     return function
 
 
 def _is_coroutine_function(function: Any) -> bool:
-    while isinstance(function, types.MethodType) or hasattr(function, "func"):  # of a method, of functools.partial
+    while isinstance(function, types.MethodType | functools.partial):
         function = function.__func__ if isinstance(function, types.MethodType) else function.func
-    return isinstance(function, types.FunctionType) and bool(function.__code__.co_flags & _COROUTINES)
+    return _is_function(function) and bool(function.__code__.co_flags & _COROUTINE)

@@ -26,7 +26,6 @@ log = logging.getLogger("kubeedge.kubebus")
 
 _CLOUD_URI = "spiffe://kubeedge/cloud/"  # whom a relay's certificate must name (kubeedge.pki.identity)
 
-
 _UNDECIDED = 0.1  # seconds until a slot looks again whether a probe was answered
 _LOOK_BUSY, _LOOK_IDLE = 0.5, 2.0  # seconds between two looks at the counters of all links
 
