@@ -106,8 +106,10 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _perform(request: dict[str, Any]) -> list[str]:
+    from kubeedge._fastpath import libc
     from kubeedge.appengine.images.store import ImageStore
 
+    libc.read_single_pages()  # of libcrypto as well, which has come with it
     store = ImageStore(Path(request["root"]))
     if "pull" in request:
         return _pull(store, request)
