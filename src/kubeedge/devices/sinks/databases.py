@@ -7,7 +7,9 @@ Each value has its id in a column that is unique, so a value that came twice is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import socket
 import ssl
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
@@ -156,22 +158,29 @@ class _Postgres:
 
         self._failures = (InterfaceError, OSError, ssl.SSLError)
         self._wrong = DatabaseError
+        self._made: Any = None
+        self._socket: socket.socket | None = None
         try:
-            self._made: Any = pg8000.native.Connection(
+            # of our own: of one that the driver makes nothing closes it when the server accepts, and is silent then
+            self._socket = socket.create_connection((destination.host, destination.port), destination.timeout)
+            self._made = pg8000.native.Connection(
                 user=own.user or str(destination.settings.get("userName") or "postgres"),
                 password=own.password or None,
                 host=destination.host,
-                port=destination.port,
+                sock=self._socket,
                 database=str(destination.settings["database"]),
-                timeout=destination.timeout,
-                ssl_context=own.context() if destination.tls else None,
+                ssl_context=own.context() if destination.tls else False,  # None: TLS that checks no certificate
             )
             self._made.run(
                 f"CREATE TABLE IF NOT EXISTS {_TABLE} (id text PRIMARY KEY, ts timestamptz NOT NULL, namespace text NOT NULL, "
                 "device text NOT NULL, property text NOT NULL, type text NOT NULL, value text NOT NULL)"
             )
         except (self._wrong, *self._failures) as exc:
+            self.close()
             raise Unavailable(f"{destination.endpoint}: {exc}") from exc
+        except BaseException:
+            self.close()
+            raise
 
     def insert(self, values: Sequence[PushedValue], queue: str) -> None:
         """In one statement."""
@@ -209,7 +218,8 @@ class _Postgres:
 
     def close(self) -> None:
         """Whatever the other side does."""
-        try:
-            self._made.close()
-        except (self._wrong, *self._failures):
-            pass
+        with contextlib.suppress(self._wrong, *self._failures):
+            if self._made is not None:
+                self._made.close()
+        if self._socket is not None:
+            self._socket.close()
