@@ -160,6 +160,7 @@ class _Postgres:
         self._wrong = DatabaseError
         self._made: Any = None
         self._socket: socket.socket | None = None
+        context = own.context() if destination.tls else False  # None would be TLS that checks no certificate
         try:
             # of our own: of one that the driver makes nothing closes it when the server accepts, and is silent then
             self._socket = socket.create_connection((destination.host, destination.port), destination.timeout)
@@ -169,7 +170,7 @@ class _Postgres:
                 host=destination.host,
                 sock=self._socket,
                 database=str(destination.settings["database"]),
-                ssl_context=own.context() if destination.tls else False,  # None: TLS that checks no certificate
+                ssl_context=context,
             )
             self._made.run(
                 f"CREATE TABLE IF NOT EXISTS {_TABLE} (id text PRIMARY KEY, ts timestamptz NOT NULL, namespace text NOT NULL, "
