@@ -128,6 +128,7 @@ class _Answer:
             length -= len(data)
 
     def close(self) -> None:
+        self._response.close()  # has the socket itself, where the server ends the connection
         self._connection.close()
 
 
@@ -137,6 +138,7 @@ def _ask(url: str, offset: int) -> _Answer:
         parts = urllib.parse.urlsplit(url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.netloc, timeout=_TIMEOUT)
+        response = None
         try:
             target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
             connection.request("GET", target, headers={"range": f"bytes={offset}-", "accept-encoding": "identity"})
@@ -154,10 +156,16 @@ def _ask(url: str, offset: int) -> _Answer:
             else:
                 raise Invalid(f"{shown_url(url)}: status {response.status}")
         except BaseException:
-            connection.close()
+            _close(connection, response)
             raise
-        connection.close()
+        _close(connection, response)
     raise Invalid(f"more than {_REDIRECTS} redirections")
+
+
+def _close(connection: http.client.HTTPConnection, response: http.client.HTTPResponse | None) -> None:
+    if response is not None:
+        response.close()
+    connection.close()
 
 
 def _first(response: http.client.HTTPResponse) -> int:
