@@ -28,7 +28,7 @@ DAY = 86400.0
 def scenario(tmp_path: Path, told, **options):
     async def run():
         async with Cloud(tmp_path, **options) as cloud:
-            return await asyncio.wait_for(told(cloud), 20)
+            return await asyncio.wait_for(told(cloud), 120)
 
     return asyncio.run(run())
 

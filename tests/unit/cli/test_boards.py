@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from kubeedge.api.names import DEFAULT_TENANT
 from kubeedge.cli.main import main as kubeedge
 from tests.unit.bootstrap.test_join import scenario
 from tests.unit.cli.test_commands import AdminSocket
@@ -54,12 +55,26 @@ def test_a_board_is_approved_and_joins_with_the_name_that_it_was_given(tmp_path,
             joined = await join(cloud, tmp_path / "root")
             assert joined.returncode == 0 and "node pump7 of tenant default joined" in joined.stdout
             assert files(tmp_path / "root") == JOINED
+
+    scenario(tmp_path, told)
+
+
+@pytest.mark.root
+def test_of_two_machines_with_one_serial_number_the_administrator_chooses(tmp_path, run):
+    async def join(cloud, root):
+        where = ("--root-dir", str(root), "--no-start", "--wait", "0", f"127.0.0.1:{cloud.port}")
+        return await run("join", "--token-file", str(tmp_path / "key"), "--serial", SERIAL, *where)
+
+    async def told(cloud):
+        async with AdminSocket(cloud, tmp_path / "s") as socket:
+            (tmp_path / "key").write_text(str(await cloud.tokens.create(DEFAULT_TENANT, "", 3600.0, join_key=True)))
+            await join(cloud, tmp_path / "root")
             other = await join(cloud, tmp_path / "other")
             assert other.returncode == 1 and "neither joins before" in other.stderr
             rows = [line.split() for line in (await run("board", "list", "--socket", socket)).stdout.splitlines()[1:]]
-            assert [row[:2] for row in rows] == [[SERIAL, "contested"]] * 2 and rows[0][3] == shown
+            assert [row[:2] for row in rows] == [[SERIAL, "contested"]] * 2 and rows[0][3] != rows[1][3]
             assert rows[1][3] in other.stderr, "what the machine itself says is what is compared"
-            chosen = await run("board", "approve", SERIAL, "--key", rows[1][3], "--socket", socket)
+            chosen = await run("board", "approve", f"{SERIAL}=pump7", "--key", rows[1][3], "--socket", socket)
             assert chosen.stdout == f"board {SERIAL} is node pump7\n"
             assert (await join(cloud, tmp_path / "other")).returncode == 0
             assert "has joined already" in (await join(cloud, tmp_path / "root")).stderr
