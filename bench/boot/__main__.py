@@ -278,8 +278,10 @@ class Boot:
 
     # -- looks -------------------------------------------------------------------------------------------------------
 
-    def kubeedge(self, *arguments: str) -> str:
-        return self.host.run(str(ROOT / ".venv/bin/kubeedge"), *arguments, "--socket", str(self.socket))
+    def kubeedge(self, *arguments: str, timeout: float = 90.0) -> str:
+        return self.host.run(
+            str(ROOT / ".venv/bin/kubeedge"), *arguments, "--socket", str(self.socket), timeout=timeout
+        )
 
     def _is_ready(self) -> bool:
         shown = self.kubectl("get", "node", _NODE, "-o", "json", check=False)
