@@ -230,7 +230,6 @@ class Boot:
 
     def _devices(self) -> None:
         field.FieldDevices(self, _NODE, f"{self.registry}/app:tools").all()
-        self._settle()
         available, lowest = self.machine.memory()
         self.report.add("MemAvailable, devices of five mappers", available, unit="MB", higher=True)
         self.report.add("lowest MemAvailable, devices of five mappers", lowest, unit="MB", higher=True)
