@@ -235,7 +235,6 @@ class Boot:
 
     def _devices(self) -> None:
         field.FieldDevices(self, _NODE, f"{self.registry}/app:tools").all()
-        self._settle()
         available, lowest = self.machine.memory()
         self.report.add("MemAvailable, devices of five mappers", available, unit="MB", higher=True)
         self.report.add("lowest MemAvailable, devices of five mappers", lowest, unit="MB", higher=True)
@@ -285,8 +284,10 @@ class Boot:
 
     # -- looks -------------------------------------------------------------------------------------------------------
 
-    def kubeedge(self, *arguments: str) -> str:
-        return self.host.run(str(ROOT / ".venv/bin/kubeedge"), *arguments, "--socket", str(self.socket))
+    def kubeedge(self, *arguments: str, timeout: float = 90.0) -> str:
+        return self.host.run(
+            str(ROOT / ".venv/bin/kubeedge"), *arguments, "--socket", str(self.socket), timeout=timeout
+        )
 
     def _is_ready(self) -> bool:
         shown = self.kubectl("get", "node", _NODE, "-o", "json", check=False)

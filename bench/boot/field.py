@@ -39,6 +39,7 @@ MAPPERS = ("gpio", "can", "modbus", "serial", "ble")
 SETTINGS = {"enable": True, "mappers": list(MAPPERS)}
 _PERIPHERALS = ROOT / "tests/kit/peripherals"
 _DATA = 0x0903_0000 + 0x3FC  # of PL061: all lines of its data register
+_PATIENCE = 600.0  # seconds for a command; an emulated machine on a busy one is slow, not wrong
 _CHIP = "/sys/kernel/config/gpio-sim/panel"
 _MAKE_CHIP = f"""
 modprobe gpio-sim
@@ -147,7 +148,9 @@ class FieldDevices:
         self._peer("hci_thermometer.py", machine.HCI_PORT, kind="bluetooth")
         self._attach()
         self._run.say("ble: btattach makes a UART hci0")
-        found = self._run.kubeedge("devices", "scan", "--node", self._name, "--radio", "hci0", "--seconds", "30")
+        # a process of Python starts for it in the machine
+        scan = ("devices", "scan", "--node", self._name, "--radio", "hci0", "--seconds", "30")
+        found = self._run.kubeedge(*scan, timeout=_PATIENCE)
         assert device_manifests.BLE_ADDRESS.lower().replace(":", "-") in found.lower(), found
         self._run.say("ble: a scan from the cloud hears the thermometer, without BlueZ")
         self._apply(device_manifests.thermometer())
@@ -236,7 +239,7 @@ class FieldDevices:
         self._run.say("a pod with can-utils and libgpiod's programs runs")
 
     def _tool(self, *argv: str) -> str:
-        return self._run.kubectl("exec", "tools", "--", *argv, timeout=300)
+        return self._run.kubectl("exec", "tools", "--", *argv, timeout=_PATIENCE)
 
     def _in_machine(self, script: str) -> str:
         return self._tool("/bin/busybox", "chroot", "/machine", "/bin/sh", "-c", script)
