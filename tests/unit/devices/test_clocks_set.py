@@ -44,11 +44,8 @@ def pushed(text: str) -> tuple[str, PushedValue]:
 
 @pytest.mark.parametrize(
     ("wrong", "is_restarted"),
-    [
-        (UNSET, False),
-        (UNSET, True),
-        (NOON - 90 * DAY, False),
-    ],  # after a restart, a clock that can be right tells nothing
+    [(UNSET, False), (UNSET, True), (NOON - 90 * DAY, False)],  # after a start a clock that can be right tells nothing
+    ids=["unset", "unset, and started anew", "of its last shutdown"],
 )
 def test_what_waits_is_not_given_up_when_the_clock_is_set(wrong: int, is_restarted: bool, tmp_path: Path) -> None:
     elapsed = Elapsed()
