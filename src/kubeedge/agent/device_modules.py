@@ -78,14 +78,17 @@ def device_modules(parts: Parts) -> list[Module]:
 
 
 def _mappers(c: DevicesConfig, broker: tuple[str, int]) -> list[Module]:
-    """Raises Invalid where they would be refused."""
+    """At the agent's own broker they are root's program, whatever users it has; at somebody else's they log in as the agent does."""
     if not c.mappers:
         return []
-    if c.external_broker.url or c.mqtt_users is not None:
-        raise Invalid("modules.devices.mappers use the agent's own broker without a password: run them as services")
     from kubeedge.devices.mappers.module import MapperProcess, argv_of
 
-    return [MapperProcess(argv_of(list(dict.fromkeys(c.mappers)), broker))]
+    protocols, of = list(dict.fromkeys(c.mappers)), c.external_broker
+    if not of.url:
+        return [MapperProcess(argv_of(protocols, f"{broker[0]}:{broker[1]}"))]
+    files = {"ca-file": of.ca_file, "cert-file": of.cert_file, "key-file": of.key_file}
+    login = {"user": of.user_name, "password-file": of.password_file, **files}
+    return [MapperProcess(argv_of(protocols, of.url, login))]
 
 
 def _event_bus(

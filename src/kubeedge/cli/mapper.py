@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     login = {name: getattr(options, name, "") for name in LOGIN}
     metrics = getattr(options, "metrics", "")
     try:
-        node_broker(options.broker, login)
+        broker = node_broker(options.broker, login)
         for address in filter(None, (metrics, getattr(options, "listen", ""))):
             endpoint(address)
     except Invalid as exc:
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
 
         wanted = dict.fromkeys(options.protocols)
         found = [_mapper(argparse.Namespace(protocol=protocol, listen="")) for protocol in wanted]
-        several.run(found, options.broker, until_stdin_ends=options.until_stdin_ends)
+        several.run(found, broker, until_stdin_ends=options.until_stdin_ends)
         return 0
     _mapper(options).run(options.broker, metrics=metrics, **login)
     return 0

@@ -13,12 +13,13 @@ import signal
 from collections.abc import Sequence
 
 from kubeedge.kit.tasks import until_one_ends
+from kubeedge.mapper.broker import NodeBroker
 from kubeedge.mapper.mapper import ARENAS, SPARE, Mapper
 
 _STDIN = 0
 
 
-def run(mappers: Sequence[Mapper], broker: str = "", *, until_stdin_ends: bool = False) -> None:
+def run(mappers: Sequence[Mapper], broker: NodeBroker, *, until_stdin_ends: bool = False) -> None:
     """Serve until SIGTERM or SIGINT; with `until_stdin_ends` also until whoever started it is gone, who has the other end of the pipe."""
     from kubeedge._fastpath import libc
     from kubeedge.kit import logs
@@ -28,7 +29,7 @@ def run(mappers: Sequence[Mapper], broker: str = "", *, until_stdin_ends: bool =
     asyncio.run(_until_told(mappers, broker, until_stdin_ends))
 
 
-async def _until_told(mappers: Sequence[Mapper], broker: str, until_stdin_ends: bool) -> None:
+async def _until_told(mappers: Sequence[Mapper], broker: NodeBroker, until_stdin_ends: bool) -> None:
     serving = asyncio.ensure_future(until_one_ends(*(mapper.serve(broker) for mapper in mappers)))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -13,8 +13,11 @@ import pytest
 from kubeedge.agent import device_modules
 from kubeedge.config.devices import DevicesConfig, ExternalBrokerConfig
 from kubeedge.devices.mappers.module import MapperProcess, argv_of
-from kubeedge.errors import Invalid
 from kubeedge.kit.backoff import Backoff
+from kubeedge.mqtt.client import MqttClient
+from tests.kit import data_servers
+from tests.kit.ports import ADDRESS
+from tests.unit.devices import test_mqtt_users as mqtt_users
 from tests.unit.devices.modules import running, until
 
 SOON = Backoff(0.01, 0.02)
@@ -57,7 +60,7 @@ def test_it_ends_when_whoever_started_it_is_gone() -> None:
     """Whose end of the pipe the kernel closes, also after SIGKILL."""
 
     async def run() -> None:
-        argv = argv_of(["gpio", "can"], ("127.0.0.1", 1))
+        argv = argv_of(["gpio", "can"], "127.0.0.1:1")
         process = await asyncio.create_subprocess_exec(
             *argv, stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
@@ -80,20 +83,55 @@ def test_memory_is_taken_from_it_before_it_is_from_the_agent() -> None:
     assert int(asyncio.run(run())) > int(Path("/proc/self/oom_score_adj").read_text())
 
 
-def test_only_the_agent_s_own_broker_takes_them(tmp_path: Path) -> None:
-    one = ("127.0.0.1", 1883)
-    assert not device_modules._mappers(DevicesConfig(), one)
-    assert [module.name for module in device_modules._mappers(DevicesConfig(mappers=("gpio",)), one)] == ["mappers"]
-    for refused in (
-        DevicesConfig(mappers=("gpio",), mqtt_users=tmp_path / "users"),
-        DevicesConfig(mappers=("gpio",), external_broker=ExternalBrokerConfig(url="mqtt://127.0.0.1")),
-    ):
-        with pytest.raises(Invalid, match="run them as services"):
-            device_modules._mappers(refused, one)
+def one_of(config: DevicesConfig, port: int = 1883) -> MapperProcess:
+    (module,) = device_modules._mappers(config, ("127.0.0.1", port))
+    assert isinstance(module, MapperProcess)
+    return module
+
+
+def test_without_a_mapper_there_is_no_process() -> None:
+    assert not device_modules._mappers(DevicesConfig(), ("127.0.0.1", 1883))
+
+
+@pytest.mark.root
+def test_at_the_agent_s_own_broker_they_are_root_s_program(tmp_path: Path) -> None:
+    """Whatever users that has."""
+
+    async def run() -> None:
+        async with mqtt_users.node(tmp_path, mqtt_users.FILE) as (bus, _, logins):
+            module = one_of(DevicesConfig(mappers=("gpio",), mqtt_users=tmp_path / "users.yaml"), bus.port)
+            assert bus._server is not None
+            sessions = bus._server._connections
+            async with running(module):
+                await until(lambda: len(sessions) == 1)
+            assert not logins.refused
+
+    asyncio.run(run())
+
+
+def test_at_somebody_else_s_broker_they_log_in_as_the_agent_does(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret\n")
+
+    async def run() -> None:
+        async with data_servers.mosquitto(tmp_path, login=("edge", "secret")) as peer:
+            seen: list[str] = []
+            client = await MqttClient.open(
+                ADDRESS, peer.port, "judge", lambda message: seen.append(message.topic), login=("edge", "secret")
+            )
+            serving = asyncio.create_task(client.serve())
+            await client.subscribe("$ke/events/#")
+            external = ExternalBrokerConfig(
+                url=f"mqtt://{ADDRESS}:{peer.port}", user_name="edge", password_file=tmp_path / "password"
+            )
+            async with running(one_of(DevicesConfig(mappers=("gpio",), external_broker=external))):
+                await until(lambda: bool(seen))  # it asks for its devices
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+    asyncio.run(run())
 
 
 def test_a_command_line_names_each_once() -> None:
-    (module,) = device_modules._mappers(DevicesConfig(mappers=("gpio", "can", "gpio")), ("127.0.0.1", 1884))
-    assert isinstance(module, MapperProcess)
-    assert list(module._argv[-4:]) == ["--broker", "127.0.0.1:1884", "gpio", "can"]
+    module = one_of(DevicesConfig(mappers=("gpio", "can", "gpio")), 1884)
+    assert list(module._argv[-3:]) == ["--broker=127.0.0.1:1884", "gpio", "can"]
     assert module._argv[0] == sys.executable and os.access(module._argv[0], os.X_OK)

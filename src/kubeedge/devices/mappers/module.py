@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kubeedge.kit.backoff import Backoff
@@ -71,7 +71,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def argv_of(protocols: Sequence[str], broker: tuple[str, int]) -> list[str]:
-    """The command line of a process for these protocols, which uses that broker."""
-    address = f"{broker[0]}:{broker[1]}"
-    return command("kubeedge", "mapper", "several", "--until-stdin-ends", "--broker", address, *protocols)
+def argv_of(protocols: Sequence[str], broker: str, login: Mapping[str, Path | str | None] | None = None) -> list[str]:
+    """The command line of a process for these protocols, at that broker; `login`: the options with which it logs in, without their dashes."""
+    options = [f"--{name}={value}" for name, value in (login or {}).items() if value]
+    return command("kubeedge", "mapper", "several", "--until-stdin-ends", f"--broker={broker}", *options, *protocols)
