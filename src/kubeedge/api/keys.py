@@ -68,6 +68,7 @@ GATEWAY_HOSTS = "/gateway/hosts/"
 SESSIONS = "/sessions/"
 PROCESSES = "/processes/"
 LEADERS = "/leaders/"
+_ROW = re.compile(r"[a-z0-9.-]+(?:/[^/\x00-\x20\x7f]+){2}")
 BUS = "/bus/"
 RELAYS, RELAY_NUMBERS, LINKED = f"{BUS}relays/", f"{BUS}numbers/", f"{BUS}nodes/"
 
@@ -96,6 +97,12 @@ def split(key: str) -> tuple[str, str, str]:
     """(resource, namespace, name) of the last three elements of a desired or reported key; namespace "" for "_"."""
     resource, namespace, name = key.rsplit("/", 3)[1:]
     return resource, "" if namespace == CLUSTER_SCOPE else namespace, name
+
+
+def is_row(key: str) -> bool:
+    """RESOURCE/NAMESPACE/NAME, as all rows below /desired/ and /reported/ are. Whoever reads rows splits their keys, and a node could report
+    any key."""
+    return _ROW.fullmatch(key) is not None
 
 
 def of_resources(resources: Iterable[str]) -> re.Pattern[str]:

@@ -12,6 +12,7 @@ Lives elsewhere: counting what is there at the beginning, waiting, and telling (
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from kubeedge.kit.bucket import Buckets, Name
@@ -57,7 +58,8 @@ class Usage:
     size: int = 0  # bytes
     refused: dict[str, int] = field(default_factory=dict)  # bytes that it would take
     longest: int = 1 << 30  # bytes of a key that the sink can hold: its prefix may be longer than the source's
-    unfit: set[str] = field(default_factory=set)  # keys that are longer
+    is_key: Callable[[str], bool] = lambda key: True  # whether a key is one that the sink's readers know how to read
+    unfit: set[str] = field(default_factory=set)  # keys that are longer, or none
     #: the source compares nothing at the next attach: until nothing is refused it is to send everything again
     forgets: bool = False
     written: float = 0.0  # since the last call of spent(): shares of what there may be
@@ -77,7 +79,7 @@ class Usage:
                 self.keys -= 1
                 self.size -= len(item.key.encode()) + len(there)
             return True
-        if len(item.key.encode()) > self.longest:
+        if len(item.key.encode()) > self.longest or not self.is_key(item.key):
             if len(self.unfit) < REMEMBERED:
                 self.unfit.add(item.key)
             return False

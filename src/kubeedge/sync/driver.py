@@ -63,6 +63,7 @@ async def run_cloud(
                 bounds=bounds,
                 pace=pace,
                 tells=BOUNDS in channel.features,
+                is_key=keys.is_row,
             ),
             name=f"sync from {tenant}/{node}",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kubeedge import faults
 from kubeedge.api.names import Revision
@@ -34,10 +34,12 @@ async def run_sink(
     bounds: Bounds | None = None,
     pace: Pace | None = None,
     tells: bool = False,
+    is_key: Callable[[str], bool] = lambda key: True,
 ) -> None:
     """`rich`: the source speaks "sync2"; `bounds`: what it may have here; `pace`: how often that may change, in shares of the bounds;
-    `tells`: the source wants to be told what was refused."""
-    usage = Usage(bounds, forgets=not rich, longest=MAX_KEY - len(prefix.encode())) if bounds else None
+    `tells`: the source wants to be told what was refused; `is_key`: with bounds, other keys are refused."""
+    longest = MAX_KEY - len(prefix.encode())
+    usage = Usage(bounds, forgets=not rich, longest=longest, is_key=is_key) if bounds else None
     progress.refused = None
     if pace:
         await _throttle(pace, progress, prefix)  # a new session pays the debt of the one before

@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from kubeedge.api import keys
 from kubeedge.errors import PeerError
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import MAX_KEY, Delete, Put
@@ -134,6 +135,42 @@ def test_a_key_that_is_too_long_behind_the_longer_prefix_holds_nothing_up(rich: 
         assert await contents(sink, prefix) == {"pods/a": b"2"} and progress.refused is not None
         assert progress.refused.count == 1
         await source.delete(f"/reported/{long}")
+        await asyncio.sleep(1)
+        assert progress.refused.count == 0 and not any(task.done() for task in tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    virtual_time.run(scenario())
+
+
+@pytest.mark.parametrize("rich", [False, True], ids=["sync", "sync2"])
+@pytest.mark.parametrize(
+    "odd",
+    ["messages", "pods/a", "pods//a", "pods/a/", "pods/a/b/c", "/pods/a", "Pods/a/b", "pods/a/b\nc", "pods/a/\x1b[2J"],
+)
+def test_a_key_that_is_no_row_reaches_no_reader(rich: bool, odd: str) -> None:
+    """Every reader would have to expect it, and one that does not fails at each of its starts."""
+
+    async def scenario() -> None:
+        source, sink, progress = MemoryStore(), MemoryStore(), Progress()
+        there: asyncio.Queue[bytes] = asyncio.Queue()
+        back: asyncio.Queue[bytes] = asyncio.Queue()
+        await source.put(f"/reported/{odd}", b"1")
+        await source.put("/reported/pods/default/a", b"1")
+        tasks = [
+            asyncio.create_task(run_source(source, "/reported/", there.put, back.get, progress)),
+            asyncio.create_task(
+                run_sink(
+                    sink, SINK, LSR, back.put, there.get, Progress(),
+                    rich=rich, bounds=Bounds(), tells=True, is_key=keys.is_row,
+                )
+            ),
+        ]  # fmt: skip
+        await asyncio.sleep(1)
+        assert await contents(sink, SINK) == {"pods/default/a": b"1"}
+        assert progress.refused is not None and progress.refused.count == 1
+        await source.delete(f"/reported/{odd}")
         await asyncio.sleep(1)
         assert progress.refused.count == 0 and not any(task.done() for task in tasks)
         for task in tasks:
