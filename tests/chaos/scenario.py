@@ -303,7 +303,16 @@ class Scenario:
         return each and min(written, read) > ENOUGH
 
     def _agreed(self) -> bool:
-        return not self._differences() and self._attached()
+        return self._recorded() and not self._differences() and self._attached()
+
+    def _recorded(self) -> bool:
+        """The histories have what was acknowledged: they are read a moment after it is written."""
+        for journal in self.journals:
+            history = self.recorder.edges[journal.node] if journal.node else self.recorder.cloud
+            if max(journal.acknowledged.values(), default=0) > history.revision:
+                return False
+        there = self.recorder.cloud.below(f"{checks.REGISTRY}core/pods/default/").keys()
+        return all(pods.created - pods.deleting <= there for _, pods in self.pods)
 
     def _attached(self) -> bool:
         return self.recorder.cloud.below("/sessions/default/").keys() == set(self.site.nodes)
