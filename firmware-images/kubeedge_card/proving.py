@@ -15,7 +15,7 @@ import yaml
 
 from kubeedge.errors import KubeEdgeError
 from kubeedge.imageupdate import card, core
-from kubeedge_card import config, trial
+from kubeedge_card import config, document, trial
 from kubeedge_card.config import Updates
 
 _SOCKET = Path("/run/kubeedge/edge.sock")
@@ -85,7 +85,7 @@ def status() -> Mapping[str, Any]:
 def settings(path: Path) -> Updates:
     """What the boot partition has said last; without that, what holds where it says nothing."""
     try:
-        return config.parse(yaml.safe_load(path.read_text())).updates
+        return config.parse(document.plain(path.read_text())).updates
     except (OSError, ValueError, yaml.YAMLError):
         return Updates()
 
