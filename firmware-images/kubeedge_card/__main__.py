@@ -38,6 +38,10 @@ class NotYet(Exception):
     """Why this machine cannot be a node now."""
 
 
+class WaitsForApproval(NotYet):
+    """Somebody in the cloud has to approve this board: nothing is wrong with it."""
+
+
 def main() -> int:
     """The exit status of a try that failed; it does not return from one that did not. A machine that has joined works on with what it was told
     last, whatever is on the card now: somebody far away may have no other way to reach it."""
@@ -57,7 +61,8 @@ def main() -> int:
         problems += _forget_token(wanted)
         agent = _agent()
     except (NotYet, OSError, ValueError, KubeEdgeError) as exc:  # a worn card may have anything in its files
-        _say("failed", "\n".join([str(exc), *problems]), wanted)
+        state = "joining" if isinstance(exc, WaitsForApproval) else "failed"
+        _say(state, "\n".join([str(exc), *problems]), wanted)
         _wait_longer()
         return 1
     _say("joined", "\n".join(problems), wanted)
@@ -224,14 +229,14 @@ def _join(wanted: config.CardConfig, why: str) -> None:
     secret, is_damaged = wanted.token or wanted.join_key, _JOINED.exists()
     if not secret:
         raise NotYet(why if is_damaged else f"this machine has not joined, and {FILE} has no token")
-    who = ["--name", wanted.name]
+    who, with_what = ["--name", wanted.name], ""
     if wanted.join_key:
         if not (serial := machine.serial(wanted.network.interface)):
             raise NotYet("joinKey: this board has no serial number; use name and token")
-        who = ["--serial", serial]
+        who, with_what = ["--serial", serial], f" with the serial number {serial}"
     from kubeedge.cli.main import main as kubeedge_command  # once in a machine's life
 
-    _say("joining", f"asking {wanted.cloud}", wanted)
+    _say("joining", f"asking {wanted.cloud}{with_what}", wanted)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -240,7 +245,8 @@ def _join(wanted: config.CardConfig, why: str) -> None:
     except SystemExit as exc:
         failed = int(exc.code or 0)
     if failed or not _JOINED.exists():
-        raise NotYet(said.getvalue().replace(secret, "TOKEN") or f"kubeedge join: status {failed}")
+        why = said.getvalue().replace(secret, "TOKEN") or f"kubeedge join: status {failed}"
+        raise WaitsForApproval(why) if wanted.join_key and "waits for approval" in why else NotYet(why)
 
 
 def _say(state: str, reason: str, wanted: config.CardConfig | None) -> None:
