@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from kubeedge.cli import service
 
 USER = "kubeedge"
@@ -38,7 +36,7 @@ def edge() -> str:
 
 def cloud() -> str:
     """The unit of the cloud side, which runs as a user of its own."""
-    unit = dataclasses.replace(service.CLOUD, settings=_CLOUD_SETTINGS)
+    unit = service.CLOUD._replace(settings=_CLOUD_SETTINGS)
     return service.unit_text(unit, [*service.packaged_command(unit), "--config", f"{_RUN}/cloud.yaml"])
 
 

@@ -26,11 +26,11 @@ from typing import Any
 
 import yaml
 
-from cardimage import fat, image, signing, slot_image
+from cardimage import fat, first_start, image, signing, slot_image
 from cardimage.boards import BOARDS, Board
 from cardimage.packages import Packages
 from cross.wheels.tools import CACHE, HERE, Tools
-from kubeedge_card import config
+from kubeedge_card import config, document
 
 _PROGRAMS = {
     "mcopy": "mtools",
@@ -45,7 +45,7 @@ _PROGRAMS = {
 def main() -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(
-        prog="make image", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python -m cardimage", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
     building = commands.add_parser("build")
@@ -107,27 +107,33 @@ def _our_packages(board: Board) -> Path:
 def _personalise(options: argparse.Namespace) -> int:
     try:
         fields = _wanted(options)
-        parsed = config.parse(fields)
-        if not (parsed.name or parsed.join_key):
-            raise ValueError("name: missing, and there is no join key by which the cloud would say it")
+        first_start.check(fields)
         data = yaml.safe_dump(fields, sort_keys=False).encode()
         if len(data) > config.MAX_BYTES:
             raise ValueError(f"the configuration has {len(data)} bytes; a machine reads {config.MAX_BYTES}")
         with _target(options.image, options.output) as target:
             fat.put(target, fat.CONFIG, data, Tools().epoch)
-    except (ValueError, OSError, subprocess.CalledProcessError, yaml.YAMLError) as exc:
-        print(exc, file=sys.stderr)
-        return 1
+    except (ValueError, OSError, subprocess.CalledProcessError) as exc:
+        return _failed(exc)
     return 0
+
+
+def _failed(exc: Exception) -> int:
+    of_file = isinstance(exc, OSError) and exc.filename
+    print(f"{exc.filename}: {exc.strerror}" if of_file else exc, file=sys.stderr)  # type: ignore[attr-defined]
+    return 1
 
 
 def _wanted(options: argparse.Namespace) -> dict[str, Any]:
     """What the options say over what the file says."""
-    fields = yaml.safe_load(options.config.read_text()) if options.config else {}
-    fields = _mapping(fields, str(options.config))
+    fields = (
+        _mapping(document.load(str(options.config), _text(options.config)), str(options.config))
+        if options.config
+        else {}
+    )
     wifi = {"ssid": options.wifi, "password": _first_line(options.wifi_password_file), "country": options.country}
     network = {"address": options.address, "gateway": options.gateway, "wifi": _given(wifi)}
-    keys = options.ssh_key_file.read_text().splitlines() if options.ssh_key_file else []
+    keys = _text(options.ssh_key_file).splitlines() if options.ssh_key_file else []
     given = {
         "name": options.name,
         "cloud": options.cloud,
@@ -151,14 +157,29 @@ def _given(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _first_line(file: Path | None) -> str:
-    return file.read_text().partition("\n")[0].rstrip("\r") if file else ""
+    """ "" for no file. Raises ValueError where there is one and nothing in it, as after a command that failed."""
+    if not file:
+        return ""
+    if line := _text(file).partition("\n")[0].rstrip("\r"):
+        return line
+    raise ValueError(f"{file}: there is nothing in its first line")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise ValueError(f"{file} is no text in UTF-8: {exc.reason} at byte {exc.start}") from exc
 
 
 def _read(options: argparse.Namespace) -> int:
-    if options.file in slot_image.PARTS:
-        data: bytes | None = slot_image.part(options.image, options.file)
-    else:
-        data = fat.get(options.image, options.file)
+    try:
+        if options.file in slot_image.PARTS:
+            data: bytes | None = slot_image.part(options.image, options.file)
+        else:
+            data = fat.get(options.image, options.file)
+    except (ValueError, OSError) as exc:
+        return _failed(exc)
     if data is None:
         print(f"{options.image} has no {options.file}", file=sys.stderr)
         return 1

@@ -39,7 +39,11 @@ def get(image: Path, name: str) -> bytes | None:
 
 def _partition(image: Path) -> str:
     with image.open("rb") as file:
-        partitions = mbr.read(file.read(mbr.SECTOR))
+        sector = file.read(mbr.SECTOR)
+    try:
+        partitions = mbr.read(sector)
+    except ValueError:
+        partitions = []
     if not partitions or partitions[0].kind != mbr.FAT:
         raise ValueError(f"{image} has no boot partition: is it an image of ours, uncompressed?")
     return f"{image}@@{partitions[0].start * mbr.SECTOR}"

@@ -20,7 +20,7 @@ import kubeedge
 from kubeedge.cli import agent_process
 from kubeedge.config import edge, node_credentials
 from kubeedge.errors import Invalid, KubeEdgeError
-from kubeedge_card import boot_partition, cloud_init, config, led, machine, status, trial
+from kubeedge_card import boot_partition, cloud_init, config, document, led, machine, status, trial
 
 FILE = "kubeedge.yaml"
 _CLOUD_INIT = ("user-data", "network-config")  # what Raspberry Pi Imager writes; kubeedge.yaml has the last word
@@ -32,12 +32,14 @@ _PAUSE = Path("/run/agent-pause")  # seconds before the next try
 _PROBLEM = Path("/run/card-problem")  # what the initramfs has found wrong with the card
 _LONGEST = 60  # seconds
 _WAIT = "60"  # seconds for the cloud, of one try
-_DEEPEST = 64  # lists in lists: what is deeper may be read, and not written again
-_MAX_NUMBER = 1000  # characters: likewise
 
 
 class NotYet(Exception):
     """Why this machine cannot be a node now."""
+
+
+class WaitsForApproval(NotYet):
+    """Somebody in the cloud has to approve this board: nothing is wrong with it."""
 
 
 def main() -> int:
@@ -59,7 +61,8 @@ def main() -> int:
         problems += _forget_token(wanted)
         agent = _agent()
     except (NotYet, OSError, ValueError, KubeEdgeError) as exc:  # a worn card may have anything in its files
-        _say("failed", "\n".join([str(exc), *problems]), wanted)
+        state = "joining" if isinstance(exc, WaitsForApproval) else "failed"
+        _say(state, "\n".join([str(exc), *problems]), wanted)
         _wait_longer()
         return 1
     _say("joined", "\n".join(problems), wanted)
@@ -72,12 +75,12 @@ def _read(problems: list[str]) -> tuple[str, config.CardConfig]:
     """Of the boot partition; of the last time, which is added to `problems`, where that cannot be used."""
     try:
         text = boot_partition.read(FILE, config.MAX_BYTES)
-        document, ignored = _of_imager()
-        if text is None and not document:
+        of_imager, ignored = _of_imager()
+        if text is None and not of_imager:
             raise NotYet(f"there is no {FILE} on the boot partition; {FILE}.example beside it says what is in it")
-        if document:
+        if of_imager:
             # one text of all of them, which is what is remembered
-            text = yaml.safe_dump({**document, **_fields(_yaml(FILE, text or ""))}, sort_keys=False)
+            text = yaml.safe_dump({**of_imager, **_fields(_yaml(FILE, text or ""))}, sort_keys=False)
         wanted = _parse(text or "")
         problems += [f"ignored: {', '.join(ignored)}"] if ignored else []
         return text or "", wanted
@@ -119,16 +122,16 @@ def _joined_name() -> str:
 
 def _of_imager() -> tuple[dict[str, object], list[str]]:
     """Fields of kubeedge.yaml, and what of Imager's files was ignored."""
-    documents = [_yaml(name, boot_partition.read(name, config.MAX_BYTES) or "") for name in _CLOUD_INIT]
-    return cloud_init.fields(*documents)
+    found = [_yaml(name, boot_partition.read(name, config.MAX_BYTES) or "") for name in _CLOUD_INIT]
+    return cloud_init.fields(*found)
 
 
-def _fields(document: object) -> dict[str, object]:
-    if document is None:
+def _fields(found: object) -> dict[str, object]:
+    if found is None:
         return {}
-    if not isinstance(document, dict):
+    if not isinstance(found, dict):
         raise NotYet(f"{FILE}: fields are expected here, as `name: value`")
-    return document
+    return found
 
 
 def _parse(text: str) -> config.CardConfig:
@@ -140,32 +143,9 @@ def _parse(text: str) -> config.CardConfig:
 
 def _yaml(name: str, text: str) -> object:
     try:
-        _refuse_endless(name, text)
-        return yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as exc:
-        # never what a line of it has in it: that may be the token
-        mark = getattr(exc, "problem_mark", None)
-        where = f"line {mark.line + 1}: {getattr(exc, 'problem', '')}" if mark else str(exc)
-        raise NotYet(f"{name}: {where}") from exc
-
-
-def _refuse_endless(name: str, text: str) -> None:
-    """Raises NotYet for YAML that cannot be compared, or written out again. Raises YAMLError."""
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent):
-            # a few lines of them can mean more than any machine can compare or write out
-            raise NotYet(f"{name}: names that stand for other values (*name) are not used here")
-        line = event.start_mark.line + 1 if event.start_mark else 0
-        if depth > _DEEPEST:
-            raise NotYet(f"{name}: line {line}: more than {_DEEPEST} values, each in another one")
-        if isinstance(event, yaml.ScalarEvent) and len(event.value) > _MAX_NUMBER and _may_be_number(event):
-            raise NotYet(f"{name}: line {line}: a number of more than {_MAX_NUMBER} digits")
-
-
-def _may_be_number(scalar: yaml.ScalarEvent) -> bool:
-    return str(scalar.tag or "").endswith(":int") or (scalar.style is None and scalar.value[0] in "+-0123456789")
+        return document.load(name, text)
+    except ValueError as exc:
+        raise NotYet(str(exc)) from exc
 
 
 def _set_up(wanted: config.CardConfig) -> list[str]:
@@ -191,8 +171,8 @@ def _set_up(wanted: config.CardConfig) -> list[str]:
 def _configure_agent(wanted: config.CardConfig) -> str:
     """ "" or why the agent keeps the configuration that it has."""
     if wanted.agent:
-        document = {"apiVersion": "edge.kubeedge.io/v1alpha1", "kind": "EdgeCore", **wanted.agent}
-        text = _OURS + yaml.safe_dump(document, sort_keys=False)
+        whole = {"apiVersion": edge.API_VERSION, "kind": edge.KIND, **wanted.agent}
+        text = _OURS + yaml.safe_dump(whole, sort_keys=False)
     elif _AGENT_CONFIG.exists() and _AGENT_CONFIG.read_text(errors="replace").startswith(_OURS):
         text = edge.default_yaml(edge.EdgeConfig())  # what was asked for once is not any more
     else:
@@ -249,14 +229,14 @@ def _join(wanted: config.CardConfig, why: str) -> None:
     secret, is_damaged = wanted.token or wanted.join_key, _JOINED.exists()
     if not secret:
         raise NotYet(why if is_damaged else f"this machine has not joined, and {FILE} has no token")
-    who = ["--name", wanted.name]
+    who, with_what = ["--name", wanted.name], ""
     if wanted.join_key:
         if not (serial := machine.serial(wanted.network.interface)):
             raise NotYet("joinKey: this board has no serial number; use name and token")
-        who = ["--serial", serial]
+        who, with_what = ["--serial", serial], f" with the serial number {serial}"
     from kubeedge.cli.main import main as kubeedge_command  # once in a machine's life
 
-    _say("joining", f"asking {wanted.cloud}", wanted)
+    _say("joining", f"asking {wanted.cloud}{with_what}", wanted)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -265,7 +245,8 @@ def _join(wanted: config.CardConfig, why: str) -> None:
     except SystemExit as exc:
         failed = int(exc.code or 0)
     if failed or not _JOINED.exists():
-        raise NotYet(said.getvalue().replace(secret, "TOKEN") or f"kubeedge join: status {failed}")
+        why = said.getvalue().replace(secret, "TOKEN") or f"kubeedge join: status {failed}"
+        raise WaitsForApproval(why) if wanted.join_key and "waits for approval" in why else NotYet(why)
 
 
 def _say(state: str, reason: str, wanted: config.CardConfig | None) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from kubeedge_card import document
+
 _USED = ("hostname", "fqdn", "timezone", "ssh_authorized_keys", "users", "ntp", "kubeedge")
 _SILENT = (
     "manage_etc_hosts",
@@ -44,13 +46,13 @@ def fields(user_data: object, network_config: object) -> tuple[dict[str, Any], l
 def without_token(text: str) -> str:
     """user-data without the token in `kubeedge`; everything else stays as it was where the token is a line of its own, and its fields where not."""
     try:
-        before = yaml.safe_load(text)
+        before = document.plain(text)
         ours = before.get("kubeedge") if isinstance(before, dict) else None
         if not isinstance(ours, dict) or not _SECRETS & set(ours):
             return text
         wanted = {**before, "kubeedge": {name: value for name, value in ours.items() if name not in _SECRETS}}
         shorter = _TOKEN_LINE.sub("", text)
-        same = yaml.safe_load(shorter) == wanted
+        same = document.plain(shorter) == wanted
     except yaml.YAMLError:
         return _TOKEN_LINE.sub("", text)
     return shorter if same else "#cloud-config\n" + yaml.safe_dump(wanted, sort_keys=False)

@@ -36,11 +36,13 @@ from typing import Any
 
 import yaml
 
+from kubeedge_card import document
+
 MAX_BYTES = 64 * 1024  # of the file
 _MAX_ITEMS = 16  # of each list
 _MAX_TEXT = 1024  # characters of a value
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
-_NAME_FORM = "lower-case letters, digits, '-' and '.'"
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_NAME_FORM = "at most 63 lower-case letters, digits and '-'"
 _INTERFACE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,14}")
 _CLOUD = re.compile(r"[A-Za-z0-9.:\[\]-]{1,260}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,252})")
@@ -105,9 +107,9 @@ class CardConfig:
     agent: Mapping[str, Any] = field(default_factory=dict)
 
 
-def parse(document: object) -> CardConfig:
-    """Of the YAML document. Raises BadConfig."""
-    fields = _mapping(document, "kubeedge.yaml")
+def parse(found: object) -> CardConfig:
+    """Of what the file says in YAML. Raises BadConfig."""
+    fields = _mapping(found, "kubeedge.yaml")
     known = ("name", "cloud", "token", "joinKey", "network", "timeServers", "timeZone", "sshKeys", "updates", "agent")
     _refuse_unknown(fields, known, "")
     zone = _text(fields, "timeZone", _ZONE, "a name such as Europe/Berlin")
@@ -133,7 +135,7 @@ def without_token(text: str) -> str:
     not, as in JSON, the other fields stay."""
     shorter = _TOKEN_LINE.sub("", text)
     with contextlib.suppress(yaml.YAMLError):
-        before, after = yaml.safe_load(text), yaml.safe_load(shorter)
+        before, after = document.plain(text), document.plain(shorter)
         if not isinstance(before, dict):  # empty, where all that is wanted is in the files of Imager
             return text
         wanted = {name: value for name, value in before.items() if name not in _SECRETS}
@@ -145,7 +147,7 @@ def without_token(text: str) -> str:
 
 def _updates(fields: Mapping[str, Any]) -> Updates:
     _refuse_unknown(fields, ("good", "minutes"), "updates.")
-    good = _text(fields, "good", _GOOD, "cloud or running") or "cloud"
+    good = _text(fields, "good", _GOOD, "cloud or running", "updates.") or "cloud"
     return Updates(good, _number(fields, "minutes", 1, 240, 10))
 
 
@@ -159,9 +161,13 @@ def _number(fields: Mapping[str, Any], name: str, least: int, most: int, default
 def _network(fields: Mapping[str, Any]) -> Network:
     _refuse_unknown(fields, ("interface", "address", "gateway", "nameservers", "wifi"), "network.")
     wifi = _wifi(_mapping(fields["wifi"], "network.wifi")) if fields.get("wifi") else None
-    interface = _text(fields, "interface", _INTERFACE, "the name of an interface") or ("wlan0" if wifi else "eth0")
-    servers = _texts(fields, "nameservers", _HOST, "addresses")
-    address, gateway = (_text(fields, name, _HOST_OR_NETWORK, "an address") for name in ("address", "gateway"))
+    interface = _text(fields, "interface", _INTERFACE, "the name of an interface", "network.") or (
+        "wlan0" if wifi else "eth0"
+    )
+    servers = _texts(fields, "nameservers", _HOST, "addresses", "network.")
+    address, gateway = (
+        _text(fields, name, _HOST_OR_NETWORK, "an address", "network.") for name in ("address", "gateway")
+    )
     try:
         if address:
             if "/" not in address:
@@ -187,7 +193,7 @@ def _wifi(fields: Mapping[str, Any]) -> Wifi:
     password = _scalar(fields, "password")  # blanks at its ends are part of it
     if password and not _PASSWORD.fullmatch(password):
         raise BadConfig("network.wifi.password: expected are 8 to 63 characters of ASCII, or 64 hexadecimal digits")
-    return Wifi(ssid, password, _text(fields, "country", _COUNTRY, "two letters, such as DE"), hidden)
+    return Wifi(ssid, password, _text(fields, "country", _COUNTRY, "two letters, such as DE", "network.wifi."), hidden)
 
 
 _HOST_OR_NETWORK = re.compile(r"[0-9A-Fa-f.:/]{1,64}")
@@ -218,9 +224,9 @@ def _required(fields: Mapping[str, Any], name: str, form: re.Pattern[str], what:
     return text
 
 
-def _text(fields: Mapping[str, Any], name: str, form: re.Pattern[str], what: str) -> str:
+def _text(fields: Mapping[str, Any], name: str, form: re.Pattern[str], what: str, where: str = "") -> str:
     value = fields.get(name)
-    return "" if value is None or value == "" else _one(value, name, form, what)
+    return "" if value is None or value == "" else _one(value, where + name, form, what)
 
 
 def _one(value: object, name: str, form: re.Pattern[str], what: str) -> str:
@@ -231,8 +237,8 @@ def _one(value: object, name: str, form: re.Pattern[str], what: str) -> str:
     return text.strip()
 
 
-def _texts(fields: Mapping[str, Any], name: str, form: re.Pattern[str], what: str) -> tuple[str, ...]:
+def _texts(fields: Mapping[str, Any], name: str, form: re.Pattern[str], what: str, where: str = "") -> tuple[str, ...]:
     value = fields.get(name) or []
     if not isinstance(value, list) or len(value) > _MAX_ITEMS:
-        raise BadConfig(f"{name}: expected is a list of at most {_MAX_ITEMS}: {what}")
-    return tuple(_one(item, name, form, what) for item in value)
+        raise BadConfig(f"{where}{name}: expected is a list of at most {_MAX_ITEMS}: {what}")
+    return tuple(_one(item, where + name, form, what) for item in value)

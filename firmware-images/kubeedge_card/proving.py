@@ -3,6 +3,7 @@ does not within a time the machine starts again, with the image that it had."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import sys
@@ -15,8 +16,9 @@ import yaml
 
 from kubeedge.errors import KubeEdgeError
 from kubeedge.imageupdate import card, core
-from kubeedge_card import config, trial
+from kubeedge_card import boot_partition, config, document, trial
 from kubeedge_card.config import Updates
+from kubeedge_card.status import NAME as STATUS
 
 _SOCKET = Path("/run/kubeedge/edge.sock")
 _LAST = Path("/etc/kubeedge/card.yaml")
@@ -44,7 +46,19 @@ def _note(reason: str) -> str:
         slots = own.record()
         running = card.running(slots)
         own.write_record(core.failed(slots, reason) if reason else core.works(slots, running))
-    return reason or f"image {slots.images[running].version} in slot {core.name(running)} works"
+    version = slots.images[running].version
+    works = f"image {version} in slot {core.name(running)} works"
+    if not reason:
+        _tell(trial.on_trial(version), works)
+    return reason or works
+
+
+def _tell(before: str, now: str) -> None:
+    """In the status file, which says otherwise until the next start that the image is on trial. A card that cannot be written keeps no image from
+    being good."""
+    with contextlib.suppress(OSError, ValueError):
+        if text := boot_partition.read(STATUS, config.MAX_BYTES):
+            boot_partition.write(STATUS, text.replace(before, now))
 
 
 def prove(
@@ -85,7 +99,7 @@ def status() -> Mapping[str, Any]:
 def settings(path: Path) -> Updates:
     """What the boot partition has said last; without that, what holds where it says nothing."""
     try:
-        return config.parse(yaml.safe_load(path.read_text())).updates
+        return config.parse(document.plain(path.read_text())).updates
     except (OSError, ValueError, yaml.YAMLError):
         return Updates()
 

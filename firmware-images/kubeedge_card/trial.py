@@ -48,10 +48,15 @@ def outcome(slots: Slots, running: int) -> str:
     """Of the last update, for people who read status files; "" where none has failed or is unfinished."""
     other = slots.images[1 - running].version
     if slots.trial == running:
-        return f"image {slots.images[running].version} is on trial: it is good once its agent has reached the cloud"
+        return on_trial(slots.images[running].version)
     if slots.outcome is UpdateOutcome.GIVEN_UP:
         return f"the update to image {other} was given up: {slots.reason}"
     return ""
+
+
+def on_trial(version: str) -> str:
+    """What the status file says until the image is good."""
+    return f"image {version} is on trial: it is good once its agent has reached the cloud"
 
 
 def restart() -> None:

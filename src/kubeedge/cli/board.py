@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kubeedge.cli.control import call_cloud, of_tenant
-from kubeedge.cli.errors import UsageError
+from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.show import as_json, table
 
 _MAX_FILE = 1 << 20  # characters
@@ -22,8 +22,14 @@ def run(options: argparse.Namespace) -> int:
     match options.verb:
         case "approve":
             more = {name: value for name, value in (("key", options.key), ("network", options.network)) if value}
-            for serial, name in _boards(options):
-                answer = call_cloud(options.socket, "PUT", _of(base, serial), {"node": name, **more})
+            boards = _boards(options)
+            for done, (serial, name) in enumerate(boards):
+                try:
+                    answer = call_cloud(options.socket, "PUT", _of(base, serial), {"node": name, **more})
+                except CommandError as exc:
+                    if len(boards) == 1:
+                        raise
+                    raise _of_many(exc, serial, done) from exc
                 print(f"board {serial} is node {answer['node']}")
         case "forget":
             for serial in _forget(options, base):
@@ -51,9 +57,20 @@ def _boards(options: argparse.Namespace) -> list[tuple[str, str]]:
         found += list(_listed(text.splitlines()))
     if not found:
         raise UsageError("which boards?", "kubeedge board approve SERIAL[=NAME]..., or --file LIST")
+    if not all(serial for serial, _ in found):
+        raise UsageError("a board without a serial number", "kubeedge board approve SERIAL[=NAME]...")
     if options.key and len(found) != 1:
         raise UsageError("a key is that of one board", "kubeedge board approve SERIAL --key KEY")
     return [(serial, name) for serial, name in found]
+
+
+def _of_many(exc: CommandError, serial: str, done: int) -> CommandError:
+    """It says at which board of a list it ended. What is approved already may be approved again."""
+    return CommandError(
+        f"board {serial}: {exc}",
+        next(iter(getattr(exc, "__notes__", ())), "")
+        or f"{done} before it are approved; once it is right, all may be approved again",
+    )
 
 
 def _forget(options: argparse.Namespace, base: str) -> Iterator[str]:

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
 def _update(options: argparse.Namespace) -> Slots:
     machine = driver.this_machine()
     tries = max(1, min(_MAX_TRIES, options.tries))
-    with driver.alone(), card.opened() as own, closing(open_source(_named(options.source))) as source:
+    with driver.alone(), card.opened() as own, closing(open_source(_named(options.source), _say)) as source:
         running = card.running(own.record())
         older, again = options.allow_older, options.again
         return driver.update(source, own, running, machine, _say, older=older, again=again, tries=tries)

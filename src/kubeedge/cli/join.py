@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     """Exit status 0 once the node's files are written, or never with --run, when this process becomes the agent. Raises UsageError for
     a bad endpoint, token or name, CommandError when the cloud refuses or cannot be reached."""
     root = Path(options.root_dir).absolute()
-    host, port = _endpoint(options.cloud or options.cloudcore_ipport)
+    host, port = endpoint(options.cloud or options.cloudcore_ipport)
     try:
         token = tokens.parse(_token_text(options))
         name = node_name(options.name or _host_name()) if not options.serial else ""
@@ -106,7 +106,8 @@ def _host_name() -> str:
     return socket.gethostname().split(".")[0].lower()
 
 
-def _endpoint(text: str | None) -> tuple[str, int]:
+def endpoint(text: str | None) -> tuple[str, int]:
+    """Host and port of the cloud's bootstrap listener. Raises UsageError."""
     if not text:
         raise UsageError("where is the cloud?", "kubeedge join --token-file FILE HOST[:PORT]")
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
@@ -207,7 +208,9 @@ def _until_answered(
                 exc.add_note("check the address, and that `kubeedge cloud` runs there; `--wait SECONDS` waits for it")
                 raise
             if time.monotonic() + pause > deadline:
-                exc.add_note("check the address, and that its port can be reached from here; `--wait` tries for longer")
+                reached = exc.retry_after is not None  # somebody has answered, and says when to ask again
+                advice = "" if reached else "check the address, and that its port can be reached from here; "
+                exc.add_note(f"{advice}`--wait SECONDS` {'asks' if reached else 'tries'} for longer")
                 raise
             if not told:
                 print(f"{exc}; trying for {deadline - time.monotonic():.0f} s more", file=sys.stderr, flush=True)

@@ -6,10 +6,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from kubeedge.cli.control import call
 from kubeedge.cli.errors import CommandError
-from kubeedge.kit.dataclasses import dataclass
 
 _DIRECTORY = Path("/etc/systemd/system")
 #: what the Python of Debian's package runs is started by the units of that package
@@ -18,9 +18,10 @@ _PACKAGED = Path("/usr/lib/systemd/system")
 _TIMEOUT = 300.0  # seconds; what does not start fails at once, and Python on a cold card takes its time
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A service: the name of its file, the command that it runs, what it is, and its own lines of the section [Service]."""
+class Unit(NamedTuple):
+    """A service: the name of its file, the command that it runs, what it is, and its own lines of the section [Service].
+
+    `make deb` reads it with a Python for which nothing was compiled, so it is no dataclass of ours."""
 
     name: str
     verb: str

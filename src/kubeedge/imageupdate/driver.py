@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kubeedge.errors import Conflict, Invalid, Unavailable
+from kubeedge.errors import Conflict, Invalid, NotFound, Unavailable
 from kubeedge.imageupdate import bundle, core
 from kubeedge.imageupdate.bundle import HEAD, Manifest
 from kubeedge.imageupdate.card import Card
@@ -39,7 +39,9 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """As its image says. Raises Invalid for an image that trusts no key."""
+    """As its image says. Raises NotFound where this is not one of ours, Invalid for one that trusts no key."""
+    if not BOARD.exists():
+        raise NotFound("this machine was not started from a card's image")
     keys = [bytes.fromhex(line) for line in KEYS.read_text().split()] if KEYS.exists() else []
     if not keys:
         raise Invalid("the image of this machine trusts no key: it was made without one, and takes no updates")

@@ -36,11 +36,13 @@ class BundleSource(Protocol):
         """Nothing is read any more."""
 
 
-def open_source(text: str, *, sleep: Callable[[float], None] = time.sleep) -> BundleSource:
-    """A file's, or that of http:// and https://. Raises Invalid, Unavailable."""
+def open_source(
+    text: str, say: Callable[[str], None] | None = None, *, sleep: Callable[[float], None] = time.sleep
+) -> BundleSource:
+    """A file's, or that of http:// and https://, which tells `say` when it has to wait. Raises Invalid, Unavailable."""
     if "://" not in text:
         return FileSource(Path(text))
-    return HttpSource(text, sleep=sleep)
+    return HttpSource(text, say, sleep=sleep)
 
 
 class FileSource:
@@ -69,9 +71,11 @@ class FileSource:
 class HttpSource:
     """At a URL. Of one answer as much is read as follows each other; anything else is asked for with Range."""
 
-    def __init__(self, url: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, url: str, say: Callable[[str], None] | None = None, *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self._url = _checked(url)
-        self._sleep = sleep
+        self._say, self._sleep = say, sleep
         self._answer: _Answer | None = None
 
     def read(self, offset: int, length: int) -> bytes:
@@ -90,9 +94,11 @@ class HttpSource:
             except (OSError, http.client.HTTPException) as exc:
                 self.close()
                 failures += 1
+                why = str(exc) or type(exc).__name__
                 if failures >= _TRIES:
-                    why = str(exc) or type(exc).__name__
                     raise Unavailable(f"{shown_url(self._url)} stopped after {offset + len(out)} bytes: {why}") from exc
+                if failures == 1 and self._say:
+                    self._say(f"{shown_url(self._url)}: {why}; it is asked again, for two minutes or more")
                 self._sleep(min(_LONGEST_PAUSE, 2.0 ** (failures - 1)))
         return bytes(out)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kubeedge_card import config, sntp, status, wireless
+from kubeedge_card import config, document, sntp, status, wireless
 from kubeedge_card.config import BadConfig, CardConfig, Network, Wifi
 
 GOOD: dict[str, Any] = {"name": "cam7", "cloud": "cloud.example:10002", "token": "t0ken.secret"}
@@ -35,6 +35,7 @@ def test_names_that_yaml_reads_as_numbers_are_names() -> None:
     [
         ({"name": None}, "name: missing"),
         ({"name": "Cam_7"}, "name: expected"),
+        ({"name": "cam7.plant"}, "name: expected"),
         ({"name": "a" * 64}, "name: expected"),
         ({"name": True}, "name: expected"),
         ({"name": ["x"]}, "name: expected"),
@@ -45,7 +46,7 @@ def test_names_that_yaml_reads_as_numbers_are_names() -> None:
         ({"wifi": {}}, "wifi: unknown"),
         ({"network": []}, None),
         ({"network": [1]}, "network: fields"),
-        ({"network": {"interface": "-i"}}, "interface: expected"),
+        ({"network": {"interface": "-i"}}, "network.interface: expected"),
         ({"network": {"address": "192.168.1.7"}}, "without the length"),
         ({"network": {"address": "192.168.1.700/24"}}, "network: "),
         ({"network": {"gateway": "192.168.1.1"}}, "only beside an address"),
@@ -58,7 +59,7 @@ def test_names_that_yaml_reads_as_numbers_are_names() -> None:
         ({"network": {"wifi": {"ssid": [["x"] * 9] * 9}}}, "ssid: expected"),
         ({"network": {"wifi": {"ssid": "x", "password": "short"}}}, "password: expected"),
         ({"network": {"wifi": {"ssid": "x", "password": 'a"\n}\nnetwork={'}}}, "password: expected"),
-        ({"network": {"wifi": {"ssid": "x", "country": "Germany"}}}, "country: expected"),
+        ({"network": {"wifi": {"ssid": "x", "country": "Germany"}}}, "network.wifi.country: expected"),
         ({"network": {"wifi": {"ssid": "x", "hidden": "no"}}}, "hidden: expected"),
         ({"timeZone": "../../etc/passwd"}, "timeZone: expected"),
         ({"timeZone": "/etc/passwd"}, "timeZone: expected"),
@@ -79,10 +80,23 @@ def test_what_is_wrong_is_named(change: dict[str, Any], said: str | None) -> Non
     assert "t0ken" not in str(refused.value)
 
 
-@pytest.mark.parametrize("document", [None, "text", 7, [GOOD], {1: 2}])
-def test_what_is_no_mapping_is_refused(document: object) -> None:
+@pytest.mark.parametrize("written", ["0123456712", "0x12345678", "1_000_000_0", "12:34:56:78", "+12345678", "12345678"])
+def test_a_password_of_digits_is_what_is_written(written: str) -> None:
+    """YAML 1.1 has numbers with a base of 8, 16 and 60."""
+    text = f"name: a\ncloud: c\nnetwork: {{wifi: {{ssid: 007, password: {written}}}}}\n"
+    for form in (
+        text,
+        config.without_token(f'{{"token": "abc", {yaml.safe_dump(document.plain(text), default_flow_style=True)[1:]}'),
+    ):
+        network = config.parse(document.load("kubeedge.yaml", form)).network
+        assert network.wifi == Wifi("007", written), form
+    assert document.plain("[0, 7, -1, 240, 1.5, true]") == [0, 7, -1, 240, 1.5, True]
+
+
+@pytest.mark.parametrize("found", [None, "text", 7, [GOOD], {1: 2}])
+def test_what_is_no_mapping_is_refused(found: object) -> None:
     with pytest.raises(BadConfig, match="fields are expected"):
-        config.parse(document)
+        config.parse(found)
 
 
 def test_a_token_is_in_no_representation() -> None:

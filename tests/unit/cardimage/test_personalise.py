@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import re
 import stat
 import subprocess
 from collections.abc import Callable
@@ -12,9 +13,13 @@ from typing import Any
 import pytest
 
 from cardimage import __main__ as command
-from cardimage import fat
+from cardimage import fat, first_start
 from kubeedge.imageupdate import mbr
 from kubeedge_card import config
+
+#: in the form of one; what is sought in images and messages is its end
+TOKEN = f"{'0' * 64}.abcdef.{'s' * 32}"
+SECRET = b"s" * 32
 
 
 def _wanted(monkeypatch: pytest.MonkeyPatch, *options: str) -> dict[str, Any]:
@@ -58,12 +63,86 @@ def test_a_card_in_many_copies_has_a_join_key(tmp_path: Path, monkeypatch: pytes
     assert (parsed.name, parsed.join_key) == ("", "j0in") and "j0in" not in repr(parsed)
 
 
-def test_a_card_without_a_name_is_no_card(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+GOOD = {"name": "cam7", "cloud": "cloud.example", "token": TOKEN}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"name": None}, "name: missing"),
+        ({"name": "cam7.plant"}, "name: expected is"),
+        ({"token": None}, "token: missing"),
+        ({"token": "PUT-THE-TOKEN-HERE"}, "token: a token looks like"),
+        ({"name": None, "token": None, "joinKey": TOKEN[:-1]}, "joinKey: a token looks like"),
+        ({"cloud": "cloud.example:99999"}, "cloud: 'cloud.example:99999' is not HOST or HOST:PORT"),
+        ({"network": {"address": "192.168.1.0/24"}}, "network.address: 192.168.1.0/24 is the network itself"),
+        ({"network": {"address": "192.168.1.7/24", "gateway": "10.0.0.1"}}, "10.0.0.1 is not in 192.168.1.0/24"),
+        ({"network": {"address": "192.168.1.7/24", "gateway": "fe80::1"}}, "fe80::1 is not in 192.168.1.0/24"),
+        ({"agent": {"modules": {"device": {"enable": True}}}}, "agent: modules.device"),
+        ({"agent": {"modules": {"devices": {"enable": "yes please"}}}}, "agent: modules.devices.enable"),
+        ({"agent": {"kind": "Pod"}}, "agent: "),
+    ],
+)
+def test_what_a_first_start_would_find_is_said_before(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)) as refused:
+        first_start.check({name: value for name, value in {**GOOD, **change}.items() if value is not None})
+    assert SECRET.decode() not in str(refused.value) and "kubeedge-card-" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"cloud": "[2001:db8::1]:10002", "network": {"address": "10.0.0.0/31", "gateway": "10.0.0.1"}},
+        {"agent": {"modules": {"devices": {"enable": True, "mappers": ["gpio"]}}}},
+    ],
+)
+def test_what_a_first_start_would_take_is_taken(change: dict[str, Any]) -> None:
+    first_start.check({**GOOD, **change})
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (f"name: a\ntoken: {TOKEN}\n  x: y\n".encode(), "line 3: "),
+        (b"name: caf\xe9\n", "is no text in UTF-8"),
+        (b"a: &a [1]\nb: *a\n", "names that stand for"),
+        (None, "f.yaml: No such file"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_and_its_token_is_not(
+    tmp_path: Path,
+    image: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    data: Any,
+    said: str,
+) -> None:
+    if data is not None:
+        (tmp_path / "f.yaml").write_bytes(data)
+    monkeypatch.setattr(command.sys, "argv", ["cardimage", "personalise", f"{image}", "--config", f"{tmp_path}/f.yaml"])
+    assert command.main() == 1
+    shown = capsys.readouterr().err
+    assert said in shown and f"{tmp_path}/f.yaml" in shown and SECRET.decode() not in shown
+
+
+def test_an_empty_file_of_a_token_is_no_card_without_one(
+    image: Path, personalise: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (image.parent / "token").write_text("\n")
+    assert personalise(image) == 1 and "token: there is nothing in its first line" in capsys.readouterr().err
+    assert fat.get(image, fat.CONFIG) is None
+
+
+@pytest.mark.parametrize("file", ["kubeedge.yaml", "cmdline.txt"])
+def test_what_is_no_image_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: str
 ) -> None:
     monkeypatch.setattr(command.shutil, "which", lambda program: program)
-    monkeypatch.setattr(command.sys, "argv", ["cardimage", "personalise", f"{tmp_path}/x.img", "--cloud", "c"])
-    assert command.main() == 1 and "name: missing" in capsys.readouterr().err
+    (tmp_path / "text").write_text("no image" * 200)
+    for name, said in (("text", "is it an image of ours, uncompressed?"), ("none", "none: No such file")):
+        monkeypatch.setattr(command.sys, "argv", ["cardimage", "read", f"{tmp_path}/{name}", file])
+        assert command.main() == 1 and said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["- 1", "text", "network: [1]"])
@@ -87,7 +166,7 @@ def image(tmp_path: Path) -> Path:
         file.write(mbr.table([mbr.Partition(mbr.FAT, start, size // 512)], 1))
         file.seek(start * 512)
         file.write((tmp_path / "fat").read_bytes())
-    (tmp_path / "token").write_text("t0ken\n")
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
     return path
 
 
@@ -107,9 +186,9 @@ def test_an_image_with_a_token_in_it_is_its_owner_s(image: Path, personalise: Ca
     own.touch(0o644)
     for source in (image, packed):
         assert personalise(source, "--output", own) == 0
-        assert stat.S_IMODE(own.stat().st_mode) == 0o600 and b"t0ken" in (fat.get(own, fat.CONFIG) or b"")
+        assert stat.S_IMODE(own.stat().st_mode) == 0o600 and SECRET in (fat.get(own, fat.CONFIG) or b"")
     assert fat.get(image, fat.CONFIG) is None
-    assert personalise(image) == 0 and b"t0ken" in (fat.get(image, fat.CONFIG) or b"")
+    assert personalise(image) == 0 and SECRET in (fat.get(image, fat.CONFIG) or b"")
 
 
 def test_an_image_that_is_damaged_is_said_and_leaves_no_half_of_one(
@@ -124,7 +203,7 @@ def test_an_image_that_is_damaged_is_said_and_leaves_no_half_of_one(
     assert personalise(packed, "--output", own) == 1 and not own.exists()
     (image.parent / "token").write_text("t" * 2000)
     assert personalise(image, "--output", own) == 1 and not own.exists()
-    (image.parent / "token").write_text("t0ken")
+    (image.parent / "token").write_text(TOKEN)
 
     def full(*arguments: object) -> None:
         raise subprocess.CalledProcessError(1, "mcopy")
@@ -141,4 +220,4 @@ def test_an_image_is_not_copied_over_itself(
     before = packed.read_bytes()
     monkeypatch.chdir(image.parent)
     assert personalise(packed.name, "--output", packed) == 1 and packed.read_bytes() == before
-    assert personalise(image.name, "--output", image) == 0 and b"t0ken" in (fat.get(image, fat.CONFIG) or b"")
+    assert personalise(image.name, "--output", image) == 0 and SECRET in (fat.get(image, fat.CONFIG) or b"")

@@ -328,17 +328,20 @@ def test_a_board_with_a_join_key_has_its_name_from_the_cloud(card: Card, monkeyp
     card.write(yaml.safe_dump(JOIN_KEY))
     card.refusal = "board 10000000ABCDEF01 waits for approval; s3cret"
     assert not card.works and "waits for approval; TOKEN" in card.said and "name: card-10000000abcdef01" in card.said
+    assert "state: joining" in card.said, "nothing is wrong with it"
     assert (
         card.asked[:5] == ["join", "--token", "s3cret", "--serial", "10000000ABCDEF01"] and "--name" not in card.asked
     )
+    card.refusal = "another machine asks with the serial number 10000000ABCDEF01, too"
+    assert not card.works and "state: failed" in card.said
     card.refusal, card.named = "", "pump7"
-    assert card.works and names == ["card-10000000abcdef01"] * 2 + ["pump7"] and "name: pump7" in card.said
+    assert card.works and names == ["card-10000000abcdef01"] * 3 + ["pump7"] and "name: pump7" in card.said
     assert "s3cret" not in (card.boot / start.FILE).read_text() + (card.etc / "card.yaml").read_text()
-    assert card.works and card.joins == 2 and names[-1] == "pump7", "the file has no name, and needs none any more"
+    assert card.works and card.joins == 3 and names[-1] == "pump7", "the file has no name, and needs none any more"
     (card.etc / "node.json").write_text("{")
     assert not card.works and "node.json is damaged" in card.said
     card.write(yaml.safe_dump(JOIN_KEY))
-    assert card.works and card.joins == 3 and "name: pump7" in card.said
+    assert card.works and card.joins == 4 and "name: pump7" in card.said
 
 
 def test_a_join_key_needs_a_serial_number_and_no_name(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from kubeedge.config.edge import EdgeConfig
 from kubeedge.errors import Unavailable
 from kubeedge.imageupdate import card, core
 from kubeedge.imageupdate.core import SlotImage, SlotLayout, Slots, UpdateOutcome
-from kubeedge_card import config, proving, trial
+from kubeedge_card import boot_partition, config, proving, status, trial
 from kubeedge_card.config import Updates
 from tests.kit.card_images import contents, disk
 
@@ -157,11 +157,14 @@ def test_a_store_keeps_its_layout_until_the_image_is_good(
     assert not card.on_trial() and not edgecore.store_settings(EdgeConfig()).trial
 
 
-def test_the_agent_in_the_cloud_is_the_proof(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_agent_in_the_cloud_is_the_proof(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(boot_partition, "DIRECTORY", tmp_path)
+    monkeypatch.setattr(boot_partition, "_remount", lambda mode: None)
     armed(machine)
-    machine.starts("b")
+    (tmp_path / status.NAME).write_text(f"reason:\r\n  {machine.starts('b')}\r\n", newline="")
     monkeypatch.setattr(proving, "status", lambda: {"channel": {"attached": True}})
     assert proving.main() == 0
+    assert (tmp_path / status.NAME).read_bytes() == b"reason:\r\n  image 2.0 in slot b works\r\n"
     assert (machine.record.good, machine.record.outcome) == (1, UpdateOutcome.WORKS)
     assert machine.starts("b") == ""
 

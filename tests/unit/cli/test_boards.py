@@ -47,6 +47,7 @@ def test_a_board_is_approved_and_joins_with_the_name_that_it_was_given(tmp_path,
             assert "(boards)" in (await run("token", "list", "--socket", socket)).stdout
             waits = await join(cloud, tmp_path / "root")
             assert waits.returncode == 1 and f"board {SERIAL} waits for approval; its key is " in waits.stderr
+            assert "next: `--wait SECONDS` asks for longer" in waits.stderr and "address" not in waits.stderr
             shown = waits.stderr.partition("its key is ")[2][:16]
             row = (await run("board", "list", "--socket", socket)).stdout.splitlines()[1].split()
             assert row[:5] == [SERIAL, "waiting", "-", shown, "127.0.0.1"]
@@ -86,6 +87,8 @@ def test_of_two_machines_with_one_serial_number_the_administrator_chooses(tmp_pa
             chosen = await run("board", "approve", f"{SERIAL}=pump7", "--key", rows[1][3], "--socket", socket)
             assert chosen.stdout == f"board {SERIAL} is node pump7\n"
             assert (await join(cloud, tmp_path / "other")).returncode == 0
+            refused = await join(cloud, tmp_path / "root")
+            assert f"board forget {SERIAL}" in refused.stderr, "somebody has chosen; no other key contests it"
 
     scenario(tmp_path, told)
 
@@ -117,6 +120,10 @@ def test_a_list_of_boards(tmp_path, run):
             ):
                 done = await run("board", *arguments, "--socket", socket)
                 assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr, done.stderr
+            (tmp_path / "list").write_text("SERIAL,NAME\n")
+            done = await run("board", "approve", "pre-1=one", "--file", str(tmp_path / "list"), "--socket", socket)
+            assert (done.returncode, done.stdout) == (1, "board pre-1 is node one\n")
+            assert "board SERIAL: node name 'NAME'" in done.stderr and "next: 1 before it are approved" in done.stderr
 
     scenario(tmp_path, told)
 
@@ -125,6 +132,7 @@ def test_a_list_of_boards(tmp_path, run):
     ("arguments", "words"),
     [
         (("board", "approve"), "which boards?"),
+        (("board", "approve", "=pump7"), "without a serial number"),
         (("board", "approve", "--file", "LIST"), "line 1 of the list"),
         (("board", "approve", "one1", "two2", "--key", "abcdef012"), "a key is that of one board"),
         (("board", "forget"), "which boards?"),

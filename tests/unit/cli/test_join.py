@@ -406,13 +406,13 @@ def test_preflight_names_what_is_missing_and_how_to_get_it(monkeypatch, tmp_path
     ],
 )
 def test_the_cloud_may_be_named_in_many_ways(text, pair):
-    assert join._endpoint(text) == pair
+    assert join.endpoint(text) == pair
 
 
 @pytest.mark.parametrize("text", ["", "http://x", "x:", "x:y", "x:0", "a b"])
 def test_what_is_no_cloud(text):
     with pytest.raises(UsageError):
-        join._endpoint(text)
+        join.endpoint(text)
 
 
 def test_no_agent_is_not_a_running_one(tmp_path):

@@ -286,6 +286,8 @@ def test_a_machine_that_is_none_of_a_card(
 ) -> None:
     (machine / "keys").write_text("")
     assert kubeedge(["image-update", "x"]) == 1 and "trusts no key" in capsys.readouterr().err
+    (machine / "board").unlink()
+    assert kubeedge(["image-update", "x"]) == 1 and "not started from a card" in capsys.readouterr().err
     (machine / "card-disk").unlink()
     assert kubeedge(["image-update"]) == 1 and "not started from a card" in capsys.readouterr().err
     assert module.last_outcome() is None
@@ -308,7 +310,7 @@ def test_the_process_that_updates_says_why_it_cannot() -> None:
     """The real command, on a machine that was not started from a card."""
 
     async def run() -> None:
-        with pytest.raises(Unavailable, match="trusts no key"):
+        with pytest.raises(Unavailable, match="not started from a card"):
             await module.run_update(URL)
 
     if not card.DISK.exists():

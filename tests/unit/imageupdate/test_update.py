@@ -241,6 +241,15 @@ def test_a_server_that_gives_nothing_is_given_up(server: Server, fetch: Callable
     assert len(server.asked) == 8 and own.record().generation == 1
 
 
+def test_who_waits_for_a_server_is_told_once_for_each_stop(server: Server, own: Card) -> None:
+    server.cut, said = [0, 0, 50, 0], list[str]()
+    url = f"{server.url}&sig=s3cr3t"
+    with closing(HttpSource(url, said.append, sleep=lambda seconds: None)) as found:
+        driver.update(found, own, 0, machine(5), quiet)
+    assert [line.partition("; ")[2] for line in said] == ["it is asked again, for two minutes or more"] * 2
+    assert "s3cr3t" not in "".join(said) and server.url.partition("?")[0] in said[0]
+
+
 def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
     server: Server, fetch: Callable[[str], core.Slots], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from kubeedge.cli import preflight, reset, service
 from kubeedge.cli.join import STATE_MARK
 from kubeedge.config import edge, node_credentials
 
+ROOT = Path(__file__).parents[3]
 SCRIPTS = sorted(Path(contents.__file__).with_name("scripts").iterdir())
 VERSION = contents.Version("1.2.3", "1", 1_700_000_000)
 METADATA = "Metadata-Version: 2.4\nName: {}\nVersion: 1.2.3\nLicense-Expression: MIT\n"
@@ -29,6 +31,13 @@ def wheel(path: Path, name: str, files: dict[str, bytes]) -> Path:
         packed.writestr(f"{name}-1.2.3.dist-info/METADATA", METADATA.format(name))
         packed.writestr(f"{name}-1.2.3.dist-info/RECORD", b"")
     return path
+
+
+def test_they_are_built_by_a_python_that_has_none_of_ours() -> None:
+    """`make deb` is for a machine with git, make and python3-venv: nothing is installed, nor compiled for it."""
+    command = [sys._base_executable, "-S", "-c", "import cross.deb.__main__ as deb; print(deb.contents.units.cloud())"]
+    done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": "src"}, capture_output=True, text=True)
+    assert done.returncode == 0 and "User=kubeedge" in done.stdout, done.stderr
 
 
 @pytest.fixture
