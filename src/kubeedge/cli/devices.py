@@ -63,6 +63,8 @@ def run(options: argparse.Namespace) -> int:
             raise
         if isinstance(exc, Unavailable):
             raise CommandError(f"broker {broker}: {exc}", _USERS) from exc
+        if isinstance(exc, Invalid) or getattr(exc, "filename", None):  # a file of this command
+            raise CommandError(f"broker {broker}: {exc}") from exc
         advice = f"{_ADVICE}{'' if options.verb in ('watch', 'history') else _ELSEWHERE}"
         raise CommandError(f"broker {broker}: {str(exc) or 'no answer in time'}", advice) from exc
     return 0
