@@ -272,7 +272,8 @@ def test_another_tenant_has_neither_the_rule_nor_the_node() -> None:
             await site("POST", f"{BASE}/ruleendpoints", obj, uri=uri)
         await site("POST", f"{BASE}/rules", rule("r", "/a", "s", path="/"), uri=uri)
         assert (await site("GET", "/rules/edge1/default/a", uri=uri))[0] == 504
-        assert (await site("GET", "/rules/edge1/default/a", uri=None))[0] == 401
+        status, answer = await site("GET", "/rules/edge1/default/a", uri=None)
+        assert status == 401 and "or the token of a service account, is needed" in answer["message"]
 
     run(inside)
 
