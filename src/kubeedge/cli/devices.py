@@ -25,7 +25,7 @@ from kubeedge.mapper.listing import RESULT, DeviceListing
 from kubeedge.mqtt.client import MqttClient
 from kubeedge.mqtt.codec import Publish
 
-_ADVICE = "is modules.devices.enable true in the agent's configuration, and does the agent run (kubeedge status)?"
+_ADVICE = "is modules.devices.enable true in the agent's configuration, and does the agent run (kubeedge status)? Another broker: --broker."
 _USERS = (
     "has this Unix user an entry (uid) in the file of modules.devices.mqttUsers? root has, unless that says otherwise; "
     "--user and --password-file, or --cert-file, log in"
