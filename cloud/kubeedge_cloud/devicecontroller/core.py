@@ -218,6 +218,13 @@ def status(device: Object, model: Object | None, facts: Facts, now: float) -> Ob
     return found
 
 
+def ending_status(device: Object, node: str, now: float) -> Object:
+    """The status of a Device whose deletion waits for a node that is not there."""
+    why = f"its deletion waits for node {node}, which is not attached; one that is gone for good: kubeedge node remove {node}"
+    before = device.get("status") or {}
+    return {**before, "conditions": _with(before.get("conditions"), _not("Deleting", why, "Unknown"), now)}
+
+
 def _twins(report: Mapping[str, Any], known: Mapping[str, Object], before: Object, now: float) -> list[Object]:
     """In the model's order. Names that the model lacks are left out, and all that is beyond the limit of a status."""
     reported = _mapping(report.get("twins"))
