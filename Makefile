@@ -105,6 +105,7 @@ format: $(STAMP) ## ruff format and clang-format on everything
 	git ls-files $(C_CODE) | xargs $(BIN)/clang-format -i
 
 bench: $(BUILT)  ## one bench: NAME=demo ...; writes bench/results/NAME.json
+	$(if $(wildcard bench/$(or $(NAME),-)/__main__.py),,$(error NAME is one of $(patsubst bench/%/__main__.py,%,$(wildcard bench/*/__main__.py))))
 	$(BIN)/python -m bench.$(NAME)
 
 simulate: $(BUILT) ## the seeded simulator: SEEDS=n [SEED=k]

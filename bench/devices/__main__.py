@@ -57,13 +57,21 @@ def memory(what: str) -> float:
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--updates", type=int, default=20_000)
-    arguments.add_argument("--seconds", type=int, default=60)
-    arguments.add_argument("--only", default=ALL)
-    arguments.add_argument("--child", default="")
+    arguments = argparse.ArgumentParser(
+        prog="make bench NAME=devices", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument(
+        "--rounds", type=int, default=5, help="of mqtt, dmi, memory and sinks (default: %(default)s)"
+    )
+    arguments.add_argument("--updates", type=int, default=20_000, help="a round of mqtt (default: %(default)s)")
+    arguments.add_argument("--seconds", type=int, default=60, help="of reports, in offline (default: %(default)s)")
+    arguments.add_argument(
+        "--only", default=ALL, help="parts, with commas between them; results keep the figures of the others"
+    )
+    arguments.add_argument("--child", default="", help=argparse.SUPPRESS)
     options = arguments.parse_args()
+    if unknown := set(options.only.split(",")) - set(ALL.split(",")):
+        arguments.error(f"--only: {', '.join(sorted(unknown))}: there are {ALL}")
     if options.child:
         asyncio.run(child(options.child))
         return 0

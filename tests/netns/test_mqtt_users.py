@@ -102,7 +102,7 @@ def test_mappers_log_in_at_a_node_s_broker(site: Site) -> None:  # noqa: F811
             site.machine.run(*KUBEEDGE, "devices", "get", "panel", "-o", "json", *address, *logins["mapper"])
         )
         assert shown["reported"]["level"]["value"] == "8" and shown["state"] == "online"
-        with pytest.raises(CommandFailed, match="the client may not connect"):
+        with pytest.raises(CommandFailed, match="the client may not connect: it has to log in"):
             site.machine.run(*KUBEEDGE, "devices", "list", *address)
         assert "attached" not in said("stranger")
     finally:

@@ -49,7 +49,9 @@ class DeviceRoutes:
             case "POST", [namespace, name, called]:
                 return await self._calls.call(tenant, api, (namespace, name), called, body)
             case "POST", [namespace, name]:
-                return line(await self._approve(api, namespace, name, body))
+                made = await self._approve(api, namespace, name, body)
+                ready = "Pending" if await self._model(api, made) is not None else "ModelMissing"
+                return {**line(made), "ready": ready}  # what its status says is of the time before
         return None
 
     async def _set(self, api: KubeClient, namespace: str, name: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +79,10 @@ class DeviceRoutes:
             raise Invalid("the names of a model and of a Device are required")
         device = await api.get(devices.DEVICES, namespace, name)
         if is_approved(device):
-            raise Conflict(f"Device {namespace}/{name} is approved already")
+            raise with_next(
+                Conflict(f"Device {namespace}/{name} is approved already"),
+                "with another model or name: delete it, scan again, and approve what is found",
+            )
         if renamed == name and model in ("", model_of(device)):
             patch = {"metadata": {"uid": identity(device)["uid"], "annotations": {APPROVED: "true"}}}
             return await api.merge_patch(devices.DEVICES, namespace, name, patch)

@@ -131,21 +131,29 @@ def row(device: Object, model: Object) -> bytes:
     for name in properties:
         if name in kept or "*" in kept:
             properties[name]["history"] = True
-    protocol = spec.get("protocol") or {}
-    config = {**_mapping(model_spec.get("protocolConfigData")), **_mapping(protocol.get("configData"))}
+    config = {
+        **_mapping(model_spec.get("protocolConfigData")),
+        **_mapping((spec.get("protocol") or {}).get("configData")),
+    }
     return meta.canonical(
         {
             "metadata": identity(device),
             "generation": int(meta.metadata(device).get("generation") or 0),
             "model": model_of(device),
             "protocol": {
-                "protocolName": str(protocol.get("protocolName") or model_spec.get("protocol") or ""),
+                "protocolName": protocol_of(device, model),
                 "configData": config,
             },
             "properties": properties,
             **({"methods": spec["methods"]} if spec.get("methods") else {}),
         }
     )
+
+
+def protocol_of(device: Object, model: Object) -> str:
+    """The name of the device's protocol: its own, else its model's; "" for none."""
+    own = ((device.get("spec") or {}).get("protocol") or {}).get("protocolName")
+    return str(own or (model.get("spec") or {}).get("protocol") or "")
 
 
 def _property(model: Object, own: Object, wrong: bool) -> Object:
@@ -208,6 +216,13 @@ def status(device: Object, model: Object | None, facts: Facts, now: float) -> Ob
         found["lastOnlineTime"] = before["lastOnlineTime"]
     found["conditions"] = _with(before.get("conditions"), _ready(device, model, facts, report, found), now)
     return found
+
+
+def ending_status(device: Object, node: str, now: float) -> Object:
+    """The status of a Device whose deletion waits for a node that is not there."""
+    why = f"its deletion waits for node {node}, which is not attached; one that is gone for good: kubeedge node remove {node}"
+    before = device.get("status") or {}
+    return {**before, "conditions": _with(before.get("conditions"), _not("Deleting", why, "Unknown"), now)}
 
 
 def _twins(report: Mapping[str, Any], known: Mapping[str, Object], before: Object, now: float) -> list[Object]:
@@ -280,7 +295,8 @@ def _ready(
     if status["state"] == "unknown":
         last = status.get("lastOnlineTime")
         since = f" since {last}" if last else ""
-        return _not("MapperSilent", f"no mapper on node {node} has said anything of the device{since}", "Unknown")
+        of = f" of protocol {kind[:64]}" if (kind := protocol_of(device, model)) else ""
+        return _not("MapperSilent", f"no mapper{of} on node {node} has said anything of the device{since}", "Unknown")
     if isinstance(both := report.get("mappers"), list) and both:
         shown = " and ".join(str(one)[:64] for one in both[:2])
         return _not("TwoMappers", f"{shown} report for the device by turns: one is too many")

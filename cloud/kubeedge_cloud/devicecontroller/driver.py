@@ -231,11 +231,14 @@ class TenantDeviceController:
         facts = core.Facts(known, self._grace_left(node) > 0, self._report(key, node), fits)
         before, status = device.get("status") or {}, core.status(device, model, facts, self._wall())
         self.figures.setdefault(key, core.DeviceFigures()).take(status, facts.report)
-        if patch := merge_diff(before, status):
-            uid = core.identity(device)["uid"]
-            body = {"metadata": {"uid": uid}, "status": patch}
-            await self._client.merge_patch(DEVICES, key[0], key[1], body, subresource="status")
+        await self._say(key, device, merge_diff(before, status))
         return None if fits else _ROOM
+
+    async def _say(self, key: NamespacedName, device: Object, patch: Object) -> None:
+        """What has changed in the status."""
+        if patch:
+            body = {"metadata": {"uid": core.identity(device)["uid"]}, "status": patch}
+            await self._client.merge_patch(DEVICES, key[0], key[1], body, subresource="status")
 
     async def _row(self, device: Object, model: Object) -> bytes:
         """A large model is work for each of its devices, in its tenant's share of the time."""
@@ -256,6 +259,9 @@ class TenantDeviceController:
         if not waiting:
             with contextlib.suppress(NotFound):
                 await self._finalizers(device, present=False)
+        elif away := [node for node in sorted(waiting) if self._grace_left(node) <= 0]:
+            status = core.ending_status(device, away[0], self._wall())
+            await self._say(key, device, merge_diff(device.get("status") or {}, status))
 
     async def _finalizers(self, device: Object, *, present: bool) -> Object:
         inner = meta.metadata(device)

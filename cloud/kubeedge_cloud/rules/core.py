@@ -84,16 +84,17 @@ def routes(
 
 
 def _route(key: NamespacedName, rule: Object, endpoints: Mapping[NamespacedName, Object]) -> MessageRoute | None:
-    """None: the rule is from rest. Raises Invalid."""
+    """None: the rule is from rest, and can be called. Raises Invalid."""
     spec = rule.get("spec") or {}
     source, target = (endpoints.get((key[0], str(spec.get(side) or ""))) for side in ("source", "target"))
     if source is None:
         raise Invalid(f"there is no RuleEndpoint {spec.get('source')} in this namespace")
     kind = rules.kind_of(source)
-    if kind == rules.REST:
-        return None
     if target is None:
         raise Invalid(f"there is no RuleEndpoint {spec.get('target')} in this namespace")
+    if kind == rules.REST:
+        _callable(rule, rules.kind_of(target))
+        return None
     if rules.kind_of(target) != rules.REST:
         raise Invalid(f"a rule from {kind[:64]} goes to rest, and not to {rules.kind_of(target)[:64]}")
     node = rules.text_of(rule, "sourceResource", "node_name")
@@ -112,6 +113,22 @@ def _route(key: NamespacedName, rule: Object, endpoints: Mapping[NamespacedName,
     secret = str(((target.get("spec") or {}).get("properties") or {}).get(SECRET) or "")
     uid = str(meta.metadata(rule).get("uid") or "")
     return MessageRoute(key, uid, NodeName(node), wanted, where, secret)
+
+
+def _callable(rule: Object, target: str) -> None:
+    """Raises Invalid for a rule from rest that no call can have an effect by."""
+    if target not in (rules.EVENTBUS, rules.SERVICEBUS):
+        raise Invalid(f"a rule from rest goes to eventbus or servicebus, and not to {target[:64]}")
+    if not rules.text_of(rule, "sourceResource", "path").strip("/"):
+        raise Invalid("sourceResource.path is empty: which calls are for the rule?")
+    if target == rules.EVENTBUS:
+        topic = rules.text_of(rule, "targetResource", "topic").strip("/")
+        if not topic:
+            raise Invalid("targetResource.topic is empty: a rule to eventbus needs one")
+        if topic.startswith("$") or {"+", "#"} & set(topic):
+            raise Invalid(
+                f"targetResource.topic {topic[:64]!r} is no topic for rules: it begins with $, or is a filter"
+            )
 
 
 def topics(made: Iterable[MessageRoute]) -> dict[NodeName, list[str]]:

@@ -160,6 +160,7 @@ class TenantRules:
     async def _look(self) -> None:
         """Everything as the objects are now."""
         made, wrong = self._routes()
+        wrong |= {route.key: f"no node {route.node} has joined" for route in made if route.node not in self._nodes}
         for key, why in wrong.items():
             if self._told.get(key) != why:
                 self._counts.note(self._objects, (self._tenant, *key), why, counts=False)

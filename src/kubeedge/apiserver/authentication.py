@@ -14,7 +14,9 @@ def by_certificate(request: Request) -> UserIdentity:
     try:
         identity = of_peer(tls.getpeercert() if tls is not None else None)
     except Refused as exc:
-        raise Unauthorized("Unauthorized: a client certificate of a user of this cluster is needed") from exc
+        raise Unauthorized(
+            "Unauthorized: a client certificate of a user of this cluster, or the token of a service account, is needed"
+        ) from exc
     if not isinstance(identity, UserIdentity):
         raise Forbidden(f"{identity.uri} is not a user of a cluster's API")
     return identity

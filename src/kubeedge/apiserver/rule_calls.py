@@ -272,5 +272,9 @@ async def _exchanged(
 
     shown = [pair for pair in found if pair[0] != SERVED]
     has_failed = answer.status >= 500 or not (served or answer.status == 101)
-    failure = f"node {node[:253]} answered {answer.status}" if has_failed else ""
+    failure = (
+        f"node {node[:253]} answered {answer.status}{'' if served else ' itself, not its service'}"
+        if has_failed
+        else ""
+    )
     return relay(request, answer, connection, shown, finish, count=count), failure

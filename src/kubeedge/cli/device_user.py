@@ -30,6 +30,9 @@ def run(options: argparse.Namespace) -> int:
     except Invalid as exc:
         raise UsageError(str(exc)) from exc
     print(yaml.safe_dump([item], sort_keys=False, width=1000), end="")
+    if not options.protocol:
+        advice = "it may do nothing yet: add `devices`, `topics`, `messages: true` or `everything: true` to its entry"
+        print(f"next: {advice}", file=sys.stderr)
     return 0
 
 

@@ -25,7 +25,7 @@ from kubeedge.mapper.listing import RESULT, DeviceListing
 from kubeedge.mqtt.client import MqttClient
 from kubeedge.mqtt.codec import Publish
 
-_ADVICE = "is modules.devices.enable true in the agent's configuration, and does the agent run (kubeedge status)?"
+_ADVICE = "is modules.devices.enable true in the agent's configuration, and does the agent run (kubeedge status)? Another broker: --broker."
 _USERS = (
     "has this Unix user an entry (uid) in the file of modules.devices.mqttUsers? root has, unless that says otherwise; "
     "--user and --password-file, or --cert-file, log in"
@@ -63,6 +63,8 @@ def run(options: argparse.Namespace) -> int:
             raise
         if isinstance(exc, Unavailable):
             raise CommandError(f"broker {broker}: {exc}", _USERS) from exc
+        if isinstance(exc, Invalid) or getattr(exc, "filename", None):  # a file of this command
+            raise CommandError(f"broker {broker}: {exc}") from exc
         advice = f"{_ADVICE}{'' if options.verb in ('watch', 'history') else _ELSEWHERE}"
         raise CommandError(f"broker {broker}: {str(exc) or 'no answer in time'}", advice) from exc
     return 0

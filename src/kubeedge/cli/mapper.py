@@ -94,9 +94,13 @@ def _mapper(options: argparse.Namespace) -> Mapper:
 def _of_file(path: Path) -> Mapper:
     """What a file calls `mapper`; the file's own errors are its author's to see."""
     if not path.is_file():
-        raise UsageError(f"{path} is not a file")
+        inside = path / "mapper.py"
+        raise UsageError(f"{path} is not a file{f': kubeedge mapper run {inside}' if inside.is_file() else ''}")
     sys.path.insert(0, str(path.resolve().parent))  # for the modules beside it
-    found = runpy.run_path(str(path)).get("mapper")
+    try:
+        found = runpy.run_path(str(path)).get("mapper")
+    except SyntaxError as exc:
+        raise UsageError(f"{exc.filename or path}, line {exc.lineno or 0}: this is no Python: {exc.msg}") from exc
     if not isinstance(found, Mapper):
         raise UsageError(f"{path} has no Mapper of the name `mapper`")
     return found

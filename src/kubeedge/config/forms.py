@@ -239,7 +239,7 @@ def loopback_endpoint(text: str) -> tuple[str, int]:
     """An address and a port of this machine alone (see ip_endpoint). Raises ValueError."""
     host_, port = ip_endpoint(text)
     if not ipaddress.ip_address(host_).is_loopback:
-        raise ValueError("must be a loopback address, such as 127.0.0.1:1883")
+        raise ValueError("must be a loopback address: 127.0.0.1:PORT")
     return host_, port
 
 

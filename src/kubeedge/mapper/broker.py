@@ -56,6 +56,8 @@ class NodeBroker:
         password = _password(Path(self.password_file)) if self.password_file else None
         if not self.is_tls:
             return None, password
+        for name in filter(None, (self.ca_file, self.cert_file, self.key_file)):
+            Path(name).open("rb").close()  # an OSError of ssl names no file
         context = ssl.create_default_context(cafile=self.ca_file or None)
         if self.cert_file:
             context.load_cert_chain(self.cert_file, self.key_file or None, password="")  # nobody is there to type one

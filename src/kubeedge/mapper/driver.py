@@ -69,7 +69,9 @@ class Handlers:
         if self.write is None:
             raise device.invalid(f"method {call.method[:128]} has no handler, and this mapper writes nothing")
         if not arguments:
-            raise device.invalid(f"method {call.method[:128]} has no handler, and no parameters that could be written")
+            raise device.invalid(
+                f"method {call.method[:128]} has no handler, and the call no parameters that it would write"
+            )
         for name, value in arguments.items():
             await self.call(self.write, client, device.properties[name], value)
         return None

@@ -132,7 +132,7 @@ class MqttServer:
             if tls is not None:
                 connection.certified(certificate_names(transport.get_extra_info("peercert")))
         except (OSError, ValueError) as exc:
-            log.info("client %s: %s", accepted.address, exc)
+            log.info("client %s: %s", accepted.address, str(exc) or "it has closed the connection")
             accepted.socket.close()
             return
         try:

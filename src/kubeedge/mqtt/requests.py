@@ -20,7 +20,7 @@ _REFUSALS = {
     2: "it does not take the client identifier",
     3: "it has no room",
     4: "the user or the password is wrong",
-    5: "the client may not connect",
+    5: "the client may not connect: it has to log in, or is not among the users",
 }
 
 

@@ -107,7 +107,7 @@ def test_nothing_that_a_device_or_a_program_says_is_obeyed_by_a_terminal(tmp_pat
         (
             ("devices", "list", "--broker", f"127.79.{os.getpid() >> 8 & 255}.1:1"),
             1,
-            "next: is modules.devices.enable true",
+            "does the agent run (kubeedge status)? Another broker: --broker.",
         ),
         (("devices", "set", "hall", "a=1", "--socket", "/nowhere/cloud.sock"), 1, "next: on the cloud's machine: "),
         (("mapper", "virtual", "--broker", "[::1]:70000"), 2, "is no HOST:PORT"),

@@ -77,6 +77,10 @@ def test_the_printed_default_is_read_back_as_the_default_and_explains_every_key(
             "modules: {mesh: {gateways: {addresses: [192.168.1.5/24]}}}",
             "modules.mesh.gateways.addresses[0]: '192.168.1.5/24' is not an IP address",
         ),
+        (
+            "modules: {devices: {serviceBus: '0.0.0.0:9060'}}",
+            "modules.devices.serviceBus: '0.0.0.0:9060' must be a loopback address: 127.0.0.1:PORT",
+        ),
         ("modules: {appengine: {cgroupPrefix: '..'}}", "cgroupPrefix: '..' is not the name of a cgroup"),
         ("paths: {state: var/lib}", "paths.state: 'var/lib' is not an absolute path"),
         ("paths: {state: null}", "paths.state: nothing instead of a path"),

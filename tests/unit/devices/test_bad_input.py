@@ -201,6 +201,7 @@ async def test_the_device_says_that_its_mapper_is_silent_or_not_the_only_one_and
         await world.settle()
         status, reason, message = await condition()
         assert (status, reason) == ("Unknown", "MapperSilent") and last in message
+        assert "no mapper of protocol virtual" in message
         await report(world, **{**good, "refused": {"temperature": "101 is above the maximum 100"}})
         await world.settle()
         status, reason, message = await condition()

@@ -215,6 +215,27 @@ async def test_a_deletion_waits_for_the_edge_and_not_for_a_node_that_was_removed
 
 
 @in_world
+async def test_a_deletion_that_waits_for_a_node_that_is_away_says_so(world: World) -> None:
+    async with cloud(world):
+        agent = await world.join("edge1")
+        await world.api().create(DEVICEMODELS, "default", MODEL)
+        await world.api().create(DEVICES, "default", device())
+        await world.settle()
+        await agent.detach()
+        await world.settle(GRACE + 1)
+        await world.api().delete(DEVICES, "default", "hall")
+        await world.settle()
+        assert await ready(world) == ("Unknown", "Deleting")
+        message = (await world.get(DEVICES, "hall"))["status"]["conditions"][0]["message"]
+        assert "kubeedge node remove edge1" in message
+        await agent.attach()
+        await report(world, gone=True)
+        await world.settle()
+        with pytest.raises(NotFound):
+            await world.get(DEVICES, "hall")
+
+
+@in_world
 async def test_a_device_moves_and_only_its_node_speaks_for_it(world: World) -> None:
     async with cloud(world):
         await world.join("edge1")

@@ -67,15 +67,16 @@ async def test_a_device_that_is_found_waits_for_approval(world: World) -> None:
         with pytest.raises(Invalid):
             await routes.route("POST", TENANT, ["default", NAME], {"model": 7})
         answer = await routes.route("POST", TENANT, ["default", NAME], {"model": "thermostat", "name": "boiler"})
-        assert answer is not None and answer["id"] == "default/boiler"
+        assert answer is not None and (answer["id"], answer["ready"]) == ("default/boiler", "Pending")
 
         async def is_there() -> bool:
             return "devices/default/boiler" in await world.desired("edge1")
 
         await world.until(is_there, "the row of the approved device")
         assert await names(world) == ["boiler"]
-        with pytest.raises(Conflict, match="approved already"):
+        with pytest.raises(Conflict, match="approved already") as refused:
             await routes.route("POST", TENANT, ["default", "boiler"], {})
+        assert "scan again" in refused.value.__notes__[0]
         await found(world)
         await found(world, "modbus-2", config={"host": "10.0.0.2"})
         await world.until(lambda: _is(world, "edge1-modbus-2"), "another one")
@@ -87,7 +88,8 @@ async def test_a_device_that_is_found_waits_for_approval(world: World) -> None:
                 await found(world, "modbus-3", config={"host": "10.0.0.3"})
                 await world.until(lambda: _is(world, "edge1-modbus-3"), "a third one")
             name = "edge1-modbus-2" if model == "modbus" else "edge1-modbus-3"
-            await routes.route("POST", TENANT, ["default", name], body)
+            answer = await routes.route("POST", TENANT, ["default", name], body)
+            assert answer is not None and answer["ready"] == ("ModelMissing" if model == "modbus" else "Pending")
             made = await world.get(DEVICES, name)
             assert made["spec"]["deviceModelRef"] == {"name": model}
             assert made["metadata"]["annotations"]["kubeedge.io/approved"] == "true"

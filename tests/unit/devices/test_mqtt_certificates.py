@@ -265,3 +265,19 @@ def test_the_command_makes_an_entry_without_a_password(capsys: pytest.CaptureFix
     assert main(["devices", "user", "modbus", "--certificate", "--protocol", "modbus"]) == 0
     made = users(yaml.safe_load(capsys.readouterr().out))["modbus"]
     assert made.certificate and made.password is None and made.protocol == "modbus"
+
+
+def test_a_client_that_does_not_trust_the_broker_is_in_the_log_with_a_reason(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        async with site.run():
+            with pytest.raises(OSError, match="certificate verify failed"):
+                await node_broker(f"mqtts://127.0.0.1:{site.bus.lan_port}", {"user": "x"}).connect("c", print)
+            async with asyncio.timeout(10):
+                while not caplog.messages:
+                    await asyncio.sleep(0.02)
+
+    with caplog.at_level("INFO", "kubeedge.mqtt"):
+        asyncio.run(run())
+    assert all(not text.endswith(": ") for text in caplog.messages)

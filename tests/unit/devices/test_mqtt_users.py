@@ -367,11 +367,16 @@ def test_a_listener_for_other_machines_needs_users_and_a_certificate(tmp_path: P
 def test_the_command_makes_an_entry(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("pw of mine\nmore\n"))
     assert main(["devices", "user", "modbus", "--protocol", "modbus"]) == 0
-    made = users(yaml.safe_load(capsys.readouterr().out))["modbus"]
+    told = capsys.readouterr()
+    made = users(yaml.safe_load(told.out))["modbus"]
+    assert not told.err
     assert made.protocol == "modbus" and made.password is not None
     assert made.password.matches(b"pw of mine") and not made.password.matches(b"pw of min")
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert main(["devices", "user", "modbus"]) != 0
+    assert main(["devices", "user", "panel", "--certificate"]) == 0
+    told = capsys.readouterr()
+    assert users(yaml.safe_load(told.out))["panel"].certificate and "it may do nothing yet" in told.err
 
 
 HASH = passwords.hashed(b"x")

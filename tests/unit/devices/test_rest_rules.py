@@ -337,6 +337,7 @@ def test_a_rule_reaches_no_address_of_the_cloud_unless_the_operator_allows_it(tm
         await world.made()
         async with world.target.listening(), world.agent(edge) as (client, _, upstream):
             await world.rule("inside", "bus", topic="a", node_name=NODE)
+            await world.rule("nowhere", "bus", topic="a", node_name="edge7")
             async with world.cloud(allowed=[]), line(edge, world.store):
                 await begun(world, "inside")
                 await until(lambda: upstream.topics.has("default/a"))
@@ -344,6 +345,8 @@ def test_a_rule_reaches_no_address_of_the_cloud_unless_the_operator_allows_it(tm
                 status = await world.says("inside", lambda status: bool(status.get("errors")))
                 assert "127.0.0.1 is no address of the Internet (rules.allowedTargets)" in status["errors"][0]
                 assert not world.target.headers
+                status = await world.says("nowhere", lambda status: bool(status.get("errors")))
+                assert status["errors"] == ["no node edge7 has joined"]
             async with world.cloud(), line(edge, world.store):
                 await until(lambda: len(world.target.got) == 1)
         await edge.close()
@@ -508,6 +511,9 @@ def rule(name: str = "r", **more: Any) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "default", "uid": name}, "spec": spec}
 
 
+CALLED = {"source": "rest", "sourceResource": {"path": "a"}, "target": "bus"}
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -524,6 +530,12 @@ def rule(name: str = "r", **more: Any) -> dict[str, Any]:
         ({"targetResource": {"resource": "http://a/ b"}}, "printable ASCII"),
         ({"targetResource": {"resource": "http://a/\r\nx: y"}}, "printable ASCII"),
         ({"targetResource": {"resource": "http:///x"}}, "no host and port"),
+        ({"source": "rest"}, "goes to eventbus or servicebus, and not to rest"),
+        ({"source": "rest", "target": "gone"}, "no RuleEndpoint gone"),
+        ({"source": "rest", "target": "bus"}, "sourceResource.path is empty"),
+        ({**CALLED, "targetResource": {"path": "a"}}, "targetResource.topic is empty"),
+        ({**CALLED, "targetResource": {"topic": "$hw/a"}}, "no topic for rules"),
+        ({**CALLED, "targetResource": {"topic": "a/#"}}, "no topic for rules"),
     ],
 )
 def test_a_rule_that_leads_nowhere_says_why(change: dict[str, Any], why: str) -> None:
@@ -532,7 +544,9 @@ def test_a_rule_that_leads_nowhere_says_why(change: dict[str, Any], why: str) ->
 
 
 def test_rules_of_a_node_are_bounded_and_those_from_rest_are_no_routes() -> None:
-    made, wrong = found_routes(*(rule(f"r{n:02}") for n in range(core.OF_NODE + 2)), rule("called", source="rest"))
+    made, wrong = found_routes(
+        *(rule(f"r{n:02}") for n in range(core.OF_NODE + 2)), rule("called", **CALLED, targetResource={"topic": "b"})
+    )
     assert len(made) == core.OF_NODE and sorted(wrong) == [("default", "r12"), ("default", "r13")]
     assert made[0].target == RestTarget(True, "a.example", 443, "/x?y=1") and made[0].reader == "rule.r00"
     assert core.topics(made)[NODE] == ["default/a/#"] * core.OF_NODE

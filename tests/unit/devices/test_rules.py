@@ -255,7 +255,11 @@ def test_what_does_not_arrive_is_counted_and_said() -> None:
         assert "no rule of namespace default" in answer["message"] and "/none/at" in answer["message"]
         for target in ("/rules/edge1/default/none", "/rules/edge1/other/a", "/rules/edge1/default"):
             assert (await site("GET", target))[0] == 404
-        assert (await site.counts("to-service", 0, 2))["errors"][0].startswith("node edge1 cannot be reached")
+        away, itself = (await site.counts("to-service", 0, 2))["errors"]
+        assert (
+            away.startswith("node edge1 cannot be reached")
+            and itself == "node edge1 answered 502 itself, not its service"
+        )
 
     run(inside)
 
@@ -268,7 +272,8 @@ def test_another_tenant_has_neither_the_rule_nor_the_node() -> None:
             await site("POST", f"{BASE}/ruleendpoints", obj, uri=uri)
         await site("POST", f"{BASE}/rules", rule("r", "/a", "s", path="/"), uri=uri)
         assert (await site("GET", "/rules/edge1/default/a", uri=uri))[0] == 504
-        assert (await site("GET", "/rules/edge1/default/a", uri=None))[0] == 401
+        status, answer = await site("GET", "/rules/edge1/default/a", uri=None)
+        assert status == 401 and "or the token of a service account, is needed" in answer["message"]
 
     run(inside)
 

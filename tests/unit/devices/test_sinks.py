@@ -127,6 +127,13 @@ def test_what_cannot_be_is_refused_with_its_field(push: Any) -> None:
         destinations(push)
 
 
+def test_a_database_that_there_is_none_of_is_named() -> None:
+    with pytest.raises(Invalid, match="but dbMethod.postgre$"):
+        destinations({"dbMethod": {"postgre": {}}})
+    with pytest.raises(Invalid, match="but dbMethod$"):
+        destinations({"dbMethod": {}})
+
+
 @pytest.mark.parametrize("push", [{}, {"anomalyDetection": {"a": 1}}, {"http": None}])
 def test_what_is_not_for_servers_is_left_out(push: Any) -> None:
     assert destinations(push) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,9 +64,16 @@ def test_files_that_are_none_are_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(Invalid, match=why):
             asyncio.run(broker.connect("x", lambda message: None))
-    with pytest.raises(FileNotFoundError):
-        broker = NodeBroker("127.0.0.1", 1, user="u", password_file=str(tmp_path / "missing"))
-        asyncio.run(broker.connect("x", lambda message: None))
+    for name in ("password_file", "ca_file", "cert_file"):
+        with pytest.raises(FileNotFoundError, match="missing"):
+            broker = replace(NodeBroker("127.0.0.1", 1, True, "u"), **{name: str(tmp_path / "missing")})
+            asyncio.run(broker.connect("x", lambda message: None))
+
+
+def test_a_command_without_its_file_blames_no_agent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["devices", "list", "--broker", "mqtts://127.0.0.1:1", "--ca-file", str(tmp_path / "missing")]) == 1
+    told = capsys.readouterr().err
+    assert "missing" in told and "modules.devices.enable" not in told
 
 
 @pytest.mark.parametrize("login", [None, ("user", None), ("user", "password")])

@@ -125,7 +125,7 @@ def test_a_method_that_nobody_performs_is_not_said_to_be_done() -> None:
             return {"angle": 90, "arguments": dict(arguments)}
 
         handlers = Handlers(write=write)
-        with pytest.raises(Invalid, match="method open has no handler, and no parameters"):
+        with pytest.raises(Invalid, match="method open has no handler, and the call no parameters"):
             await handlers.perform(None, device(), call())
         handlers.methods["open"] = opened
         found = await handlers.perform(None, device(), call())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Mapping
 from typing import Any, cast
@@ -137,3 +138,12 @@ def test_a_busy_bus_leaves_others_their_turn() -> None:
         assert found[0] == {"speed": 65}, "of frames that come at once the newest counts"
 
     asyncio.run(run())
+
+
+def test_a_kernel_without_can_is_said_with_the_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr("kubeedge.mapper.can.driver.socket.socket", refuse)
+    with pytest.raises(OSError, match="can0: the kernel gives no CAN sockets"):
+        CanClient.open(MappedDevice("default/hall", "can", {"interface": "can0"}, {}))

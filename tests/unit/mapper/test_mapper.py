@@ -22,6 +22,7 @@ from kubeedge.errors import Invalid
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.mapper import NOTHING, Device, Mapper, Property
 from kubeedge.mapper.modbus.driver import modbus_mapper
+from kubeedge.mapper.virtual.core import VirtualDevice
 from kubeedge.mapper.virtual.driver import virtual_mapper
 from kubeedge.store.model import Store
 from kubeedge.store.sqlite import open_sqlite
@@ -382,6 +383,24 @@ def test_metrics_are_what_prometheus_reads_and_few() -> None:
     assert samples[("kubeedge_mapper_reads_total", None)] == 3 and samples[("kubeedge_mapper_broker_up", None)] == 1
     assert samples[("kubeedge_mapper_devices", "online")] == samples[("kubeedge_mapper_devices", "unknown")] == 1
     assert len(samples) == 14
+
+
+@pytest.mark.parametrize(
+    ("kind", "minimum", "maximum", "value"),
+    [
+        ("INT", "5", "30", 5),
+        ("INT", "", "-3", -3),
+        ("INT", "-5", "5", 0),
+        ("FLOAT", "0.5", "", 0.5),
+        ("INT", "", "", 0),
+        ("STRING", "", "", ""),
+    ],
+)
+def test_a_virtual_property_of_which_nothing_is_said_is_in_its_range(
+    kind: str, minimum: str, maximum: str, value: Any
+) -> None:
+    prop = Property("default/hall", "target", kind, minimum=minimum, maximum=maximum)
+    assert VirtualDevice(0.0).read(prop, 1.0) == value
 
 
 def test_the_handlers_of_a_mapper_are_tested_without_a_node() -> None:

@@ -78,6 +78,28 @@ def test_a_device_with_topics_of_its_own(tmp_path: Path, secured: bool) -> None:
         mosquitto.stop()
 
 
+def test_a_property_without_a_topic_concerns_itself_alone(tmp_path: Path) -> None:
+    mosquitto = Mosquitto(tmp_path, secured=False)
+    mosquitto.start()
+
+    async def scenario(node: Node) -> None:
+        await node.desire(HALL, {**PROPERTIES, "spare": {"type": "INT"}}, "mqtt", url=mosquitto.url)
+        task = asyncio.create_task((mapper := mqtt_mapper()).serve(f"{test_mapper.ADDRESS}:{node.port}"))
+        try:
+            await until(lambda: node.state() == "unhealthy", lambda: mapper.health)
+            async with program(mosquitto) as device:
+                await device.publish("hall/text", b"a", qos=1)
+                await until(lambda: node.reported().get("text") == "a", node.reported)
+            assert list(mapper.health["devices"]["default/hall"]["errors"]) == ["spare"]
+        finally:
+            await cancel_and_wait(task)
+
+    try:
+        on_a_node(tmp_path, scenario)
+    finally:
+        mosquitto.stop()
+
+
 @pytest.mark.parametrize(
     ("config", "why"),
     [

@@ -33,6 +33,12 @@ def made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     return directory
 
 
+def test_what_is_no_mapper_is_said_so(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path, why in ((made, "kubeedge mapper run"), (made / "devices.yaml", "line 4: this is no Python")):
+        assert main(("mapper", "run", str(path))) == 2
+        assert why in capsys.readouterr().err
+
+
 def test_its_own_test_passes(made: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],

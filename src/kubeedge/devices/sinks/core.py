@@ -97,7 +97,11 @@ def destinations(push: Any) -> list[Destination]:
     for name, (client, needed) in _DATABASES.items():
         if isinstance(databases, dict) and isinstance(method := databases.get(name), dict):
             found.append(_database(name, method, client, needed))
-    names = sorted(str(name)[:64] for name, of in push.items() if of is not None and name != _OF_MAPPERS)
+    named = {str(name)[:64]: of for name, of in push.items() if of is not None and name != _OF_MAPPERS}
+    if isinstance(databases, dict) and databases:
+        named = {**named, **{f"dbMethod.{str(name)[:64]}": of for name, of in databases.items()}}
+        del named["dbMethod"]
+    names = sorted(named)
     if names and not found:
         raise Invalid(f"pushMethod names none of {', '.join((*_WAYS, *_DATABASES))}, but {', '.join(names[:4])}")
     for one in found:

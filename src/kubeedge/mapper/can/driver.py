@@ -39,7 +39,12 @@ class CanClient:
     def open(device: MappedDevice) -> CanClient:
         """Raises Invalid, and OSError where the kernel has no CAN, or no such interface."""
         name, bitrate = core.interface_of(device), core.bitrate_of(device)
-        sock = socket.socket(socket.AF_CAN, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.CAN_RAW)
+        try:
+            sock = socket.socket(socket.AF_CAN, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.CAN_RAW)
+        except OSError as exc:
+            raise OSError(
+                exc.errno, f"{name}: the kernel gives no CAN sockets (modprobe can_raw): {exc.strerror}"
+            ) from exc
         try:
             client = CanClient(device, sock)
             filters = core.filters(client._by_id)

@@ -96,7 +96,7 @@ def modbus_mapper() -> Mapper:
                 raise device.invalid(str(exc)) from exc
         host = device.config.get("host") or device.config.get("ip")
         if not isinstance(host, str) or not _is_host(host):
-            raise device.invalid("host must be a name or an address")
+            raise device.invalid("host must be a name or an address; on a serial line serialPort is needed instead")
         timeout = device.number("timeout", 10, 60_000, _TIMEOUT) / 1000
         port, unit = device.number("port", 1, 65535, 502), device.number("slaveID", 0, 255, 1)
         return ModbusClient(await TcpLine.open(host, port, timeout), unit)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import aiomqtt
 
-from kubeedge.errors import Invalid, NotFound, PeerError
+from kubeedge.errors import Invalid, PeerError
 from kubeedge.mapper.mapper import Mapper
 from kubeedge.mapper.mqtt import core
 from kubeedge.mapper.values import MappedDevice, MappedProperty, TypedValue
@@ -25,21 +25,31 @@ _ANSWER = 10.0  # seconds that the broker has
 
 
 class MqttDeviceClient:
-    """The topics of one device, at its broker."""
+    """The topics of one device, at its broker. `wrong`: what is wrong with properties that have none."""
 
-    def __init__(self, device: MappedDevice, client: aiomqtt.Client, topics: dict[str, list[MappedProperty]]) -> None:
+    def __init__(
+        self,
+        device: MappedDevice,
+        client: aiomqtt.Client,
+        topics: dict[str, list[MappedProperty]],
+        wrong: dict[str, Invalid],
+    ) -> None:
         self.device = device
         self._client = client
         self._topics = topics
+        self._wrong = wrong
 
     @staticmethod
     async def open(device: MappedDevice) -> MqttDeviceClient:
-        """Connected and subscribed. Raises Invalid for a device that names no broker or no topic, OSError and PeerError for a broker that is
-        away or refuses."""
-        address, topics = core.address_of(device), dict[str, list[MappedProperty]]()
+        """Connected and subscribed. Raises Invalid for a device that names no broker, OSError and PeerError for a broker that is away or
+        refuses."""
+        address, topics, wrong = core.address_of(device), dict[str, list[MappedProperty]](), dict[str, Invalid]()
         for prop in device.properties.values():
-            if topic := core.topic_of(prop):
-                topics.setdefault(topic, []).append(prop)
+            try:
+                if topic := core.topic_of(prop):
+                    topics.setdefault(topic, []).append(prop)
+            except Invalid as exc:
+                wrong[prop.name] = exc
         client = aiomqtt.Client(
             address.host,
             address.port,
@@ -53,7 +63,7 @@ class MqttDeviceClient:
             await client.__aenter__()
         except aiomqtt.MqttError as exc:
             raise ConnectionRefusedError(f"broker {address.host}:{address.port}: {exc}") from exc
-        found = MqttDeviceClient(device, client, topics)
+        found = MqttDeviceClient(device, client, topics, wrong)
         try:
             codes = await client.subscribe([(topic, 1) for topic in topics]) if topics else ()
         except aiomqtt.MqttError as exc:
@@ -66,14 +76,16 @@ class MqttDeviceClient:
 
     async def listen(self, mapper: Mapper) -> None:
         """Reports what is published. Raises ConnectionError when the connection ends."""
+        report = mapper.reporter(self.device)  # the Device says what is wrong with a value
+        if self._wrong:
+            report(dict(self._wrong))
         try:
             async for message in self._client.messages:
                 if not isinstance(message.payload, bytes) or len(message.payload) > _MAX_MESSAGE:
                     continue
                 for topic, props in self._topics.items():
                     if message.topic.matches(topic):
-                        with contextlib.suppress(Invalid, NotFound):  # the Device says what is wrong with it
-                            mapper.report(self.device, core.values_of(message.payload, props))
+                        report(core.values_of(message.payload, props))
         except aiomqtt.MqttError as exc:
             raise ConnectionResetError(str(exc)) from exc
 

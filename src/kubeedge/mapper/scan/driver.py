@@ -17,7 +17,7 @@ async def scan(request: ScanRequest) -> ScanResult:
     chosen = [(name, finder(name)) for name in request.finders or FINDERS]
     wanted = [(name, one) for name, one in chosen if one.wants(request)]
     if not wanted:
-        raise Invalid("a network or a Bluetooth adapter is required, of which a finder can ask")
+        raise Invalid("nothing to look at: say a network (192.168.1.0/24) or a Bluetooth adapter (--radio hci0)")
     result = ScanResult()
     scope = ScanScope(request, result)
     try:

@@ -4,7 +4,7 @@ The visitor's configData says what a property does:
 
     wave    "constant" (where nothing is said), "sine", "counter"
     low, high, period     of the sine, and period (seconds) of the counter's steps; 0, 100 and 60 by default
-    value   of a constant, as text
+    value   of a constant, as text; without it 0, or the bound of the range that is nearest to it
 
 What was written to a property is what it has from then on.
 """
@@ -42,7 +42,7 @@ class VirtualDevice:
         match prop.visitor.get("wave", "constant"):
             case "constant":
                 text = prop.visitor.get("value")
-                return _NULLS.get(prop.type, "") if text is None else prop.typed(str(text))
+                return _rest(prop) if text is None else prop.typed(str(text))
             case "sine":
                 low, high = _number(prop, "low", 0.0), _number(prop, "high", 100.0)
                 value = low + (high - low) * (1 + math.sin(2 * math.pi * since / period)) / 2
@@ -51,6 +51,14 @@ class VirtualDevice:
                 return _typed(prop, int(since / period))
             case other:
                 raise prop.invalid(f"wave {str(other)[:40]!r} is none of constant, sine, counter")
+
+
+def _rest(prop: MappedProperty) -> TypedValue:
+    """What a property has that nothing is said of: 0, or the bound that is nearest to it."""
+    null = _NULLS.get(prop.type, "")
+    if prop.type in ("INT", "FLOAT", "DOUBLE") and prop.refusal(str(null)):
+        return next((prop.typed(bound) for bound in (prop.minimum, prop.maximum) if not prop.refusal(bound)), null)
+    return null
 
 
 def _number(prop: MappedProperty, key: str, default: float) -> float:
