@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -25,14 +26,18 @@ def test_what_is_compressed_counts(tmp_path: Path) -> None:
 
 
 def test_the_machine_s_words_are_understood(tmp_path: Path) -> None:
-    """By the very script; of this machine it finds some Python."""
+    """By the very script, which finds the largest Python of this machine, or the one that is there for it."""
     found = machine(tmp_path)
     script = (FILES / "memory").read_text().replace(">/dev/console", f">>{found.log}")
-    with subprocess.Popen(["busybox", "sh", "-c", script, "memory", "1"]) as run:
-        end = time.monotonic() + 60
-        while not (all(found.agent()[:2]) and all(found.memory())):
-            assert time.monotonic() < end, found.console()
-            time.sleep(0.1)
-        run.kill()
+    some = [str(Path(sys.executable).with_name("python3")), "-c", "import time; time.sleep(600)"]
+    with subprocess.Popen(some) as python, subprocess.Popen(["busybox", "sh", "-c", script, "memory", "1"]) as run:
+        try:
+            end = time.monotonic() + 60
+            while not (all(found.agent()[:2]) and all(found.memory())):
+                assert time.monotonic() < end, found.console()
+                time.sleep(0.1)
+        finally:
+            run.kill()
+            python.kill()
     rss, dirty, compressed = found.agent()
     assert rss > dirty >= compressed >= 0
