@@ -31,6 +31,7 @@ class Release:
         self.suite = suite
         self.architecture = architecture
         self._directory = directory / f"{suite}-{architecture}"
+        self._has_security = True  # the mirror's updates
 
     def unpack(self, packages: Iterable[str], root: Path) -> None:
         """Into `root`, in whose /usr everything is (as in Debian 12 and later). No script of a package runs."""
@@ -58,9 +59,11 @@ class Release:
                 try:
                     kept |= self._latest(packages, debs)
                 except subprocess.CalledProcessError as exc:
-                    if missing:
-                        raise
-                    print(f"{self._directory.name}: as they were fetched before, for {exc}", file=sys.stderr)
+                    print(
+                        f"{self._directory.name}: packages without security updates of today, for {exc}",
+                        file=sys.stderr,
+                    )
+                    kept |= self._without_security(missing, debs)
                 self._kept_file.write_text(json.dumps(kept, sort_keys=True))
         return [debs / kept[name][0] for name in packages]
 
@@ -87,6 +90,18 @@ class Release:
             self._apt("download", debs, *wanted)
         return {name: (files[name], now) for name in packages}
 
+    def _without_security(self, missing: list[str], debs: Path) -> dict[str, tuple[str, float]]:
+        """Of a mirror whose security updates cannot be had, as when it is in the middle of its own update: what is not there from the release
+        itself, and what is there as it is. Asked for again next time."""
+        if not missing:
+            return {}
+        self._has_security = False
+        try:
+            return {name: (file, 0.0) for name, (file, _) in self._latest(missing, debs).items()}
+        finally:
+            self._has_security = True
+            (self._directory / "updated").unlink(missing_ok=True)
+
     def _apt(self, verb: str, cwd: Path, *arguments: str) -> str:
         environment = os.environ | {"APT_CONFIG": str(self._configuration())}
         command = ["apt-get", "-q", verb, *arguments]
@@ -98,7 +113,7 @@ class Release:
             (base / name).mkdir(parents=True, exist_ok=True)
         (base / "status").touch()
         sources = [f"{_MIRROR} {self.suite}"]
-        if "-" not in self.suite:  # backports have no security updates of their own
+        if self._has_security and "-" not in self.suite:  # backports have no security updates of their own
             sources += [f"{_MIRROR}-security {self.suite}-security"]
         lines = [f"deb [signed-by={_KEYS}] {source} main non-free-firmware\n" for source in sources]
         (base / "sources.list").write_text("".join(lines))

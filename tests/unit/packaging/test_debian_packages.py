@@ -12,9 +12,11 @@ from cross.wheels import debian
 from cross.wheels.debian import Release
 
 #: apt-get, of a mirror that is a directory: one file for each package, which has its version
-APT = """#!/bin/sh
+APT = r"""#!/bin/sh
 echo "$*" >>@/asked
 [ -e @/mirror ] || { echo "E: no network" >&2; exit 100; }
+sources=$(sed -n 's/^Dir::Etc::sourcelist "\(.*\)";/\1/p' "$APT_CONFIG")
+if grep -q -- -security "$sources" && [ -e @/in-its-own-update ]; then echo "E: File has unexpected size" >&2; exit 100; fi
 [ "$2" = download ] || exit 0
 shift 2
 for name; do [ "$name" != --print-uris ] || only=1; done
@@ -47,7 +49,8 @@ class Mirror:
         files = Release("trixie", "arm64", self.directory / "cache").fetch(list(names))
         assert all(file.exists() for file in files)
         updated = self.directory / "cache/trixie-arm64/updated"
-        os.utime(updated, (self.now, self.now))
+        if updated.exists():
+            os.utime(updated, (self.now, self.now))
         return [file.name for file in files]
 
     def asked(self) -> list[str]:
@@ -88,9 +91,25 @@ def test_without_the_mirror_an_image_has_what_was_fetched_before(
     (mirror.directory / "mirror").rename(mirror.directory / "away")
     mirror.now += 48 * 3600
     assert mirror.fetch("libzstd1") == ["libzstd1_1.5_arm64.deb"]
-    assert "as they were fetched before" in capsys.readouterr().err
+    assert "without security updates of today" in capsys.readouterr().err
     with pytest.raises(subprocess.CalledProcessError):
         mirror.fetch("libzstd1", "libc6")
+
+
+def test_while_security_updates_cannot_be_had_an_image_is_made_all_the_same(
+    mirror: Mirror, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mirror.has(libzstd1="1.5+deb13u1")
+    mirror.fetch("libzstd1")
+    (mirror.directory / "in-its-own-update").touch()
+    mirror.has(libzstd1="1.5")  # as the release itself has it
+    mirror.now += 2 * 24 * 3600
+    assert mirror.fetch("libzstd1", "libc6") == ["libzstd1_1.5+deb13u1_arm64.deb", "libc6_2.41_arm64.deb"]
+    assert "without security updates of today" in capsys.readouterr().err
+    (mirror.directory / "in-its-own-update").unlink()
+    mirror.has(libzstd1="1.5+deb13u2", libc6="2.41+deb13u1")
+    mirror.now += 60
+    assert mirror.fetch("libzstd1", "libc6") == ["libzstd1_1.5+deb13u2_arm64.deb", "libc6_2.41+deb13u1_arm64.deb"]
 
 
 @pytest.mark.parametrize(("suite", "lines"), [("bookworm", 2), ("trixie", 2), ("trixie-backports", 1)])
