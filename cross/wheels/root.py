@@ -32,7 +32,11 @@ _COMMON = (
 _PYTEST = [
     *("-q", "-p", "no:cacheprovider", "--rootdir", "/src", "-c", "/src/pyproject.toml"),
     *("/src/tests/reference/test_checksum.py", "/src/tests/unit/fastpath/test_libc.py"),
-    *("/src/tests/unit/kubebus_l4/test_connections.py", "-k", "not whatever_the_network_does"),
+    *(
+        "/src/tests/unit/kubebus_l4/test_connections.py",
+        "-k",
+        "not whatever_the_network_does and not single_pages_are_read",
+    ),
 ]
 
 
