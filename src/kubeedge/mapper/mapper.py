@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeAlias, TypeVar
 
@@ -21,7 +20,6 @@ from kubeedge.mapper.values import MappedDevice
 log = logging.getLogger("kubeedge.mapper")
 
 _ANSWERS = 64  # to calls of methods that are on their way at the same time; whoever waits for others hears nothing
-ARENAS, SPARE = 2, 64 * 1024  # heaps of a mapper's process, and bytes of each that are kept free: it has few threads
 H = TypeVar("H", bound=Handler)
 L = TypeVar("L", bound=ListenHandler)
 Background: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
@@ -152,20 +150,10 @@ class Mapper:
         """Serve until SIGTERM or SIGINT. `broker`: HOST:PORT, or mqtts://HOST by TLS; by default what $KUBEEDGE_BROKER says, else 127.0.0.1:1883.
         `metrics`: HOST:PORT of /metrics, /healthz and /readyz; none by default. `login`: user, password_file, ca_file, cert_file, key_file, by
         default what the environment says (broker.py). Raises Invalid for a broker or a login that is none."""
-        from kubeedge._fastpath import libc
-        from kubeedge.kit import logs
+        from kubeedge.mapper.foreground import run_until_told
 
-        libc.limit_malloc(ARENAS, SPARE)
-        logs.setup()
-        asyncio.run(self._until_signalled(node_broker(broker, login), metrics))
-
-    async def _until_signalled(self, broker: NodeBroker, metrics: str) -> None:
-        serving = asyncio.ensure_future(self._with_metrics(broker, metrics) if metrics else self.serve(broker))
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, serving.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await serving
+        at = node_broker(broker, login)
+        run_until_told(lambda: self._with_metrics(at, metrics) if metrics else self.serve(at))
 
     async def _with_metrics(self, broker: NodeBroker, metrics: str) -> None:
         from kubeedge.mapper.observe import metrics_server
